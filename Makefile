@@ -1,0 +1,88 @@
+# On a fresh machine with Python 3.11 or newer, git and make, every target here does its own set-up.
+#   make demo ARGS=--once           arguments for the demo
+#   make unit ARGS='-k lifecycle'   arguments for pytest
+#   make test PYTHON=python3.12     another interpreter: .venv is made anew when it is not this one
+
+VENV := .venv
+PY := $(VENV)/bin/python
+CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit fmt clean FORCE
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
+	    printf 'make %-6s %s\n' "$$name" "$$text"; \
+	done
+
+demo: $(VENV)/.core ## see the bug and its fixes (ARGS=--once to run it once)
+	@$(PY) -m h3ref demo $(ARGS)
+
+test: lint types ## everything that must hold: lint, types, unit
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## ruff's rules and its format
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+types: $(VENV)/.dev ## mypy, strict
+	$(PY) -m mypy
+
+unit: $(VENV)/.dev ## pytest alone (ARGS='-k name' to choose)
+	$(PY) -m pytest $(ARGS)
+
+fmt: $(VENV)/.dev ## let ruff mend and format the code
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean: ## remove .venv, caches and built files
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up. The demo needs the core only, so that it starts soon; all else needs the extra `dev`.
+$(VENV)/.core: pyproject.toml $(VENV)/.home
+	$(call install,h3ref,.)
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.core
+	$(call install,h3ref and its development tools,.[dev])
+
+# pip's own output goes to a log, shown when it fails; each package that it collects is a dot.
+define install
+@printf 'Installing %s into $(VENV) ' '$(1)'
+@{ $(PY) -m pip install --disable-pip-version-check --no-input -e '$(2)' 2>&1; echo "pip ended: $$?"; } | { \
+    : >$(VENV)/pip.log; \
+    while IFS= read -r line; do \
+        printf '%s\n' "$$line" >>$(VENV)/pip.log; \
+        case $$line in \
+            Collecting*|Processing*) printf . ;; \
+            'pip ended: 0') echo ' done'; exit 0 ;; \
+        esac; \
+    done; \
+    echo ' failed'; cat $(VENV)/pip.log; exit 1; \
+}
+@touch $@
+endef
+
+# Looked at on every run, made anew only when .venv does not work, was copied from another folder (its editable install
+# would still be the other one), or is not of the PYTHON asked for. Candidates are run, not just found: a shim may be
+# on the PATH with nothing behind it.
+$(VENV)/.home: FORCE
+	@usable='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	identity='import sys; print(sys.version, sys.base_prefix)'; \
+	if $(PY) -c "import pip; $$usable" 2>/dev/null && [ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ]; then \
+	    [ -n "$(PYTHON)" ] || exit 0; \
+	    [ "$$("$(PYTHON)" -c "$$identity" 2>/dev/null)" != "$$($(PY) -c "$$identity")" ] || exit 0; \
+	fi; \
+	chosen= without_venv=; \
+	for candidate in $(CANDIDATES); do \
+	    "$$candidate" -c "$$usable" >/dev/null 2>&1 || continue; \
+	    if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then chosen=$$candidate; break; fi; \
+	    without_venv=$${without_venv:-$$candidate}; \
+	done; \
+	if [ -z "$$chosen" ] && [ -n "$$without_venv" ]; then \
+	    echo "$$without_venv cannot make virtual environments: apt install python3-venv" >&2; exit 1; \
+	elif [ -z "$$chosen" ]; then \
+	    echo "h3ref needs Python 3.11 or newer, and none of these is: $(CANDIDATES) (make PYTHON=/path/to/python)" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$chosen" -c 'import platform; print("Python", platform.python_version())') ($$chosen)"; \
+	"$$chosen" -m venv --clear $(VENV) && printf '%s\n' "$(CURDIR)" >$@

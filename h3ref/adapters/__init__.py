@@ -1,0 +1,1 @@
+"""Adapters carry bytes for a flow. None of them decides an order."""

@@ -1,0 +1,231 @@
+"""The memory adapter: an app answers inside this process, without a socket; for tests and notebooks.
+
+It is also the adapter to copy: `MemoryTransport` and `MemoryConnection` are the port's two halves, and
+`open_memory` is the way in. Everything runs on the caller's event loop and clock, so that under a virtual
+clock a stream of hours takes no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..connection import HIGH_WATER, Request, Response, StreamHead
+from ..errors import BodyTooLarge
+from ..exchange import Service
+from ..flows import check_flow
+from ..limits import Limits
+
+if TYPE_CHECKING:
+    from ..app import H3App
+    from ..flows import Flow
+    from ..trace import Listener
+
+
+class End(Enum):
+    """How a reply's body ended."""
+
+    PROPER = "proper"
+    CUT = "cut"
+
+
+class Reply:
+    """What the client sees of one exchange. Read it with `receive`, or leave with `disconnect`."""
+
+    def __init__(self, request: Request) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.end: End | None = None
+        self._request = request
+        self._chunks: list[bytes] = []
+        self._changed = anyio.Event()
+        self._gone: Callable[[], None] | None = None
+        self.is_connected = True
+
+    async def receive(self) -> bytes:
+        """Wait for bytes of the body and return all that is there; b"" when the body has ended."""
+        while not self._chunks and self.end is None:
+            await self._next_change()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._change()
+        return data
+
+    async def read(self) -> bytes:
+        """Return the whole body, once it has ended."""
+        data = b""
+        while chunk := await self.receive():
+            data += chunk
+        return data
+
+    def disconnect(self) -> None:
+        """Leave, as a client that closes its socket."""
+        if self.is_connected:
+            self.is_connected = False
+            self._chunks.clear()
+            self._change()
+            if self._gone is not None:
+                self._gone()
+
+    # -- the adapter's side
+
+    async def _headed(self) -> None:
+        while not self.status and self.end is None:
+            await self._next_change()
+
+    def _begin(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers}
+        self._change()
+
+    def _add(self, data: bytes) -> None:
+        if data and self.is_connected:
+            self._chunks.append(data)
+            self._change()
+
+    def _finish(self, end: End) -> None:
+        if self.end is None:
+            self.end = end
+            self._change()
+
+    def _change(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def _next_change(self) -> None:
+        await self._changed.wait()
+
+    async def _drained_below(self, mark: int) -> None:
+        while self.is_connected and sum(map(len, self._chunks)) >= mark:
+            await self._next_change()
+
+
+class MemoryConnection:
+    """Carries a stream to a `Reply`. What the client has not received counts as buffered."""
+
+    adapter_type = "memory"
+
+    def __init__(self, reply: Reply, limits: Limits) -> None:
+        self._reply = reply
+        self._limits = limits
+
+    @property
+    def buffered(self) -> int:
+        return sum(map(len, self._reply._chunks))
+
+    async def send_headers(self, head: StreamHead) -> int:
+        self._reply._begin(200, head.headers)
+        return len(head.wire) if head.wire else _head_size(200, head.headers)
+
+    def write_chunk(self, data: bytes) -> None:
+        self._reply._add(data)
+
+    async def drain(self) -> None:
+        await self._reply._drained_below(HIGH_WATER)
+
+    async def flush(self) -> None:
+        await self._reply._drained_below(1)
+
+    async def close(self) -> None:
+        await self._end(End.PROPER)
+
+    async def cut(self) -> None:
+        await self._end(End.CUT)
+
+    async def _end(self, end: End) -> None:
+        # What is buffered lies with the client already, so there is nothing to wait for.
+        self._reply._finish(end)
+
+
+class MemoryTransport:
+    """One request, and the `Reply` that its client reads."""
+
+    def __init__(self, request: Request, body: bytes, reply: Reply, limits: Limits) -> None:
+        self.request = request
+        self._body = body
+        self._reply = reply
+        self._limits = limits
+
+    async def read_body(self) -> bytes:
+        if len(self._body) > self._limits.body_size:
+            raise BodyTooLarge(f"the body has {len(self._body)} bytes, the limit is {self._limits.body_size}")
+        return self._body
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        self._reply._gone = gone
+
+    async def send_response(self, response: Response) -> int:
+        framed = [*response.headers, ("Content-Length", str(len(response.body)))]
+        self._reply._begin(response.status, framed)
+        if self.request.method != "HEAD":
+            self._reply._add(response.body)
+        self._reply._finish(End.PROPER)
+        return _head_size(response.status, framed) + len(response.body)
+
+    def create_connection(self) -> MemoryConnection:
+        return MemoryConnection(self._reply, self._limits)
+
+
+class MemoryServer:
+    """An app that answers in this process."""
+
+    def __init__(self, service: Service, tasks: TaskGroup) -> None:
+        self.service = service
+        self._tasks = tasks
+
+    async def request(
+        self, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Reply:
+        """Send a request and return its reply as soon as the head is there; a stream goes on behind it."""
+        fields = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        request = Request(method.upper(), target, fields)
+        reply = Reply(request)
+        transport = MemoryTransport(request, body, reply, self.service.limits)
+        self._tasks.start_soon(self._answer, transport, reply)
+        try:
+            await reply._headed()
+        except BaseException:
+            reply.disconnect()  # who waits no longer has left
+            raise
+        return reply
+
+    async def _answer(self, transport: MemoryTransport, reply: Reply) -> None:
+        try:
+            await self.service.answer(transport)
+        finally:
+            reply._finish(End.CUT)
+
+
+@asynccontextmanager
+async def open_memory(
+    app: H3App, *, flow: Flow | None = None, trace: Listener | None = None, limits: Limits | None = None
+) -> AsyncIterator[MemoryServer]:
+    """Serve an app in this process. On leaving, open streams are shut down and end properly.
+
+    Args:
+        app: whose handlers answer.
+        flow: None for the default, or `flows.broken`.
+        trace: a listener that gets a `trace.Record` of each step.
+        limits: how much is taken on.
+    """
+    service = Service(app, flow=check_flow(flow), trace=trace, limits=limits)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield MemoryServer(service, tasks)
+        except Exception as error:  # carried past the task group, which would wrap it
+            failure = error
+        for exchange in list(service.live):
+            exchange.shut_down()
+    if failure is not None:
+        raise failure
+
+
+def _head_size(status: int, headers: Iterable[tuple[str, str]]) -> int:
+    """The size that the head has in HTTP/1.1."""
+    return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in headers)

@@ -1,0 +1,151 @@
+"""`H3App`: an application's routes and hooks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from .generator import DEFAULT_COMMIT_AFTER, generator_handler
+from .router import Handler, Match, Router
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class H3App:
+    """Routes and hooks; served by `serve`, `running` or an ASGI server.
+
+    A handler takes the `H3Event`. An `async def` runs on the event loop, a plain `def` on a worker thread.
+
+    Hooks, each called in the order of registration, `async def` or plain `def`:
+        on_request(event): before the handler; one that answers takes the handler's place.
+        on_response(event): before the head leaves, plain or stream; may still set headers.
+        on_error(event, error): when a hook, handler or callback raised; may still answer, if nothing has.
+    """
+
+    def __init__(self) -> None:
+        self._router = Router()
+        self.request_hooks: list[Handler] = []
+        self.response_hooks: list[Handler] = []
+        self.error_hooks: list[Handler] = []
+
+    @overload
+    def on(self, method: str, pattern: str) -> Callable[[F], F]: ...
+    @overload
+    def on(self, method: str, pattern: str, handler: F) -> F: ...
+    def on(self, method: str, pattern: str, handler: Any = None) -> Any:
+        """Register a handler for a method and a pattern, called directly or as a decorator.
+
+        Args:
+            method: such as "GET" or "PATCH".
+            pattern: a path; a segment ":id" matches any one segment (`event.params["id"]`), a last "/*" all
+                that follows (`event.params["*"]`). Static segments are preferred to ":id", that to "/*".
+            handler: takes the `H3Event`.
+
+        Raises:
+            TypeError: the handler can't be called with an event, or is a generator.
+            ValueError: the pattern can't be used.
+        """
+
+        def register(handler: F) -> F:
+            _check_takes(handler, 1, "a handler", "the H3Event")
+            if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+                raise TypeError(f"{handler.__name__} is a generator; register it with app.sse({pattern!r})")
+            self._router.add(method.upper(), pattern, handler)
+            return handler
+
+        return register if handler is None else register(handler)
+
+    @overload
+    def get(self, pattern: str) -> Callable[[F], F]: ...
+    @overload
+    def get(self, pattern: str, handler: F) -> F: ...
+    def get(self, pattern: str, handler: Any = None) -> Any:
+        """Register a handler for GET, and for HEAD; see `on`."""
+        return self.on("GET", pattern, *_given(handler))
+
+    @overload
+    def post(self, pattern: str) -> Callable[[F], F]: ...
+    @overload
+    def post(self, pattern: str, handler: F) -> F: ...
+    def post(self, pattern: str, handler: Any = None) -> Any:
+        """Register a handler for POST; see `on`."""
+        return self.on("POST", pattern, *_given(handler))
+
+    @overload
+    def put(self, pattern: str) -> Callable[[F], F]: ...
+    @overload
+    def put(self, pattern: str, handler: F) -> F: ...
+    def put(self, pattern: str, handler: Any = None) -> Any:
+        """Register a handler for PUT; see `on`."""
+        return self.on("PUT", pattern, *_given(handler))
+
+    @overload
+    def delete(self, pattern: str) -> Callable[[F], F]: ...
+    @overload
+    def delete(self, pattern: str, handler: F) -> F: ...
+    def delete(self, pattern: str, handler: Any = None) -> Any:
+        """Register a handler for DELETE; see `on`."""
+        return self.on("DELETE", pattern, *_given(handler))
+
+    def sse(
+        self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER
+    ) -> Callable[[F], F]:
+        """Register a generator, async or plain, that yields `SSEEvent`s or strs: the stream is what it yields.
+
+        Until its first item nothing is sent, so that it may still answer (`event.send_error(404); return`) and
+        its failure is a real 500.
+
+        Args:
+            pattern: as in `on`.
+            method: the method, such as "POST" for a stream that answers a prompt.
+            commit_after: seconds after which the headers are sent though no item has come.
+
+        Raises:
+            TypeError: not a generator.
+            ValueError: the pattern can't be used, or a negative `commit_after`.
+        """
+
+        def register(generator: F) -> F:
+            _check_takes(generator, 1, "a generator", "the H3Event")
+            self._router.add(method.upper(), pattern, generator_handler(generator, commit_after))
+            return generator
+
+        return register
+
+    def on_request(self, hook: F) -> F:
+        """Register a hook that is called with the event before the handler."""
+        return _hook(self.request_hooks, hook, 1, "the H3Event")
+
+    def on_response(self, hook: F) -> F:
+        """Register a hook that is called with the event before the head of its response leaves."""
+        return _hook(self.response_hooks, hook, 1, "the H3Event")
+
+    def on_error(self, hook: F) -> F:
+        """Register a hook that is called with the event and the exception when something raised."""
+        return _hook(self.error_hooks, hook, 2, "the H3Event and the exception")
+
+    def match(self, method: str, path: str) -> Match:
+        """Find the handler for a request; see `Router.match`."""
+        return self._router.match(method, path)
+
+
+def _given(handler: Any) -> tuple[Any, ...]:
+    return () if handler is None else (handler,)
+
+
+def _hook(hooks: list[Handler], hook: F, count: int, what: str) -> F:
+    _check_takes(hook, count, "a hook", what)
+    hooks.append(hook)
+    return hook
+
+
+def _check_takes(function: Any, count: int, role: str, what: str) -> None:
+    if not callable(function):
+        raise TypeError(f"{role} is a callable that takes {what}, not {function!r}")
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError as error:
+        raise TypeError(f"{role} must take {what}; {getattr(function, '__name__', function)!s}: {error}") from None
+    except ValueError:
+        return  # a callable without a signature, as some built-in ones are

@@ -1,0 +1,120 @@
+"""The port that an adapter implements: it carries bytes, and never decides an order.
+
+Two objects make an adapter. A `Transport` is one request with the way back to its client; the flow asks it
+either to send a plain response, or to create a `Connection`, which carries the stream. What may be sent
+when is decided before either is called: a flow pulls the trigger of the state machine first.
+
+To write an adapter, copy `adapters/memory.py`, hand each request to `Service.answer(transport)`, and add
+one line to the adapters of the contract test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes that may wait in a connection's buffer before the one who sends has to wait."""
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+class Request(NamedTuple):
+    """What arrived: the request line and the headers, names in lower case, values as they came."""
+
+    method: str
+    target: str
+    headers: RawHeaders
+    http_version: str = "1.1"
+
+
+class Response(NamedTuple):
+    """A plain response, whole. The adapter adds what frames it: Date, Content-Length, Connection."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class StreamHead(NamedTuple):
+    """The head of a stream. The adapter adds what frames it.
+
+    `wire` is set by a flow that reproduces another server's bytes: an adapter that writes its own heads
+    sends exactly these, and the body after them unframed.
+    """
+
+    headers: list[tuple[str, str]]
+    wire: bytes | None = None
+
+
+class Connection(Protocol):
+    """The way a stream's bytes take to one client.
+
+    A peer that left is told through the `gone` of `Transport.watch`, never by an exception: once it is
+    known, every method returns at once and sends nothing.
+    """
+
+    @property
+    def adapter_type(self) -> str:
+        """The adapter's name, as logs show it."""
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes were taken by `write_chunk` and have not left yet."""
+
+    async def send_headers(self, head: StreamHead) -> int:
+        """Send the head with status 200 and return its size in bytes. Called once, before all else.
+
+        Raises:
+            WriteError: it can't be sent, though the peer is not known to have left.
+        """
+
+    def write_chunk(self, data: bytes) -> None:
+        """Take bytes of the body and return at once; they leave soon, in order, and are never lost."""
+
+    async def drain(self) -> None:
+        """Wait until fewer than `HIGH_WATER` bytes are buffered, or the peer has left.
+
+        Raises:
+            WriteError: what is buffered can't be sent, though the peer is not known to have left.
+        """
+
+    async def flush(self) -> None:
+        """Wait until nothing is buffered, or the peer has left. Raises as `drain` does."""
+
+    async def close(self) -> None:
+        """Send what is buffered, then the proper end of the body. Bounded in time; a second call does nothing."""
+
+    async def cut(self) -> None:
+        """Send what is buffered, then end without the proper end, so that the client can tell.
+
+        Bounded in time; after `close`, or called again, it does nothing.
+        """
+
+
+class Transport(Protocol):
+    """One request, and the way back to its client."""
+
+    @property
+    def request(self) -> Request:
+        """The request's line and headers."""
+
+    async def read_body(self) -> bytes:
+        """Return the request's whole body. Called at most once.
+
+        Raises:
+            BodyTooLarge: it is longer than the server allows.
+            RequestError: it broke off or is malformed.
+        """
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """From now on call `gone`, once and on the loop's thread, when the client leaves.
+
+        May be called from any thread. What else the client sends is read and thrown away.
+        """
+
+    async def send_response(self, response: Response) -> int:
+        """Send a plain response and return its size in bytes; a client that left is no error."""
+
+    def create_connection(self) -> Connection:
+        """Create the connection that carries this request's stream; nothing is sent yet."""

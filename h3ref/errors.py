@@ -1,0 +1,134 @@
+"""What can be refused, and why: one exception for each kind of rejection, named as in H3Z."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class H3Error(Exception):
+    """The root of every exception that h3ref raises on purpose.
+
+    `status` is the HTTP status a client gets when a handler lets the exception out before the
+    headers are sent; `explains` says whether its text may be shown to that client.
+    """
+
+    status: ClassVar[int] = 500
+    explains: ClassVar[bool] = True
+
+
+class LifecycleError(H3Error):
+    """A trigger that the state machine rejects (`spec/lifecycle.json`).
+
+    Attributes:
+        state: the state the connection was in.
+        trigger: the trigger that was rejected.
+        rule: the id of the cell that says so, such as "L-17".
+        reason: why the connection was closed, when it was closed.
+    """
+
+    explains = False
+    remedy: ClassVar[str]
+
+    def __init__(self, state: str, trigger: str, rule: str, reason: str | None = None) -> None:
+        self.state, self.trigger, self.rule, self.reason = state, trigger, rule, reason
+        why = f", closed because: {reason}" if reason else ""
+        super().__init__(f"{trigger} is rejected in state {state} (rule {rule}{why}): {self.remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.state, self.trigger, self.rule, self.reason)
+
+
+class ResponseAlreadySent(LifecycleError):
+    """A second answer to a request that has been answered."""
+
+    remedy = "a request is answered once; return from the handler when it has been answered or given up"
+
+
+class SSEAlreadyStarted(LifecycleError):
+    """A second `start_sse`, or a plain response after it."""
+
+    remedy = "call start_sse() once, and send a plain response or an error before it, never after"
+
+
+class SSENotStarted(LifecycleError):
+    """A stream's step before `start_sse`."""
+
+    remedy = "call event.start_sse() first"
+
+
+class ConnectionNotReady(LifecycleError):
+    """The writer was asked for before the headers were sent: H3Z's bug, rejected."""
+
+    remedy = (
+        "the writer is handed over once the headers are sent; register the stream with "
+        "event.set_stream_callback(callback), or wait for it with await event.await_sse_writer(), "
+        "or in a plain def with event.start_sse_blocking()"
+    )
+
+
+class ConnectionLost(LifecycleError):
+    """The stream has ended, so that there is no connection to write to."""
+
+    remedy = "nobody can be written to any more; release what the stream holds and return"
+
+
+class WriterClosed(LifecycleError):
+    """A send after the stream was closed."""
+
+    remedy = "stop sending when writer.is_active is false; a new request gets a new writer"
+
+
+class BackpressureDetected(H3Error):
+    """`send_nowait` found the buffer full: the event was not taken, the stream stays open.
+
+    Attributes:
+        buffered: the bytes that wait to be sent.
+        limit: the mark at or above which nothing more is taken.
+    """
+
+    def __init__(self, buffered: int, limit: int) -> None:
+        self.buffered, self.limit = buffered, limit
+        super().__init__(
+            f"{buffered} bytes wait to be sent, the mark is {limit}: the event was not taken; "
+            "use await writer.send_event(), which waits for the reader"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.buffered, self.limit)
+
+
+class WriteError(H3Error):
+    """A write failed, though the peer is not known to have left; the cause is chained."""
+
+    explains = False
+
+
+class Unanswered(H3Error):
+    """A handler returned, and nothing it did will ever answer its request."""
+
+
+class RequestError(H3Error):
+    """The client's request can't be used as it is: answered with 400."""
+
+    status = 400
+
+
+class BodyTooLarge(RequestError):
+    """The request's body is larger than the server's limit: answered with 413."""
+
+    status = 413
+
+
+class TooManyStreams(H3Error):
+    """All threads for blocking streams are taken: answered with 503."""
+
+    status = 503
+
+
+class ShuttingDown(H3Error):
+    """The server ends before the request was answered: answered with 503."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down; try again")

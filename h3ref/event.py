@@ -1,0 +1,370 @@
+"""`H3Event`, the context of one request: what a handler reads, and what it answers with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, quote, unquote
+
+from . import trace
+from .connection import Request, Response
+from .errors import H3Error, RequestError
+from .headers import Headers, MultiMapping, check_header
+from .lifecycle import Lifecycle, State
+from .writer import BlockingSSEWriter, SSEWriter
+
+StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
+
+REDIRECTS = (301, 302, 303, 307, 308)
+BODILESS = (204, 304)
+
+
+class Host(Protocol):
+    """What an event asks of the exchange that it belongs to."""
+
+    lifecycle: Lifecycle
+
+    def stream_started(self) -> None: ...
+
+    async def open_stream(self) -> SSEWriter: ...
+
+    def open_stream_blocking(self) -> BlockingSSEWriter: ...
+
+    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> Any: ...
+
+    async def read_body(self) -> bytes: ...
+
+
+class H3Event:
+    """One request, handed to its handler, which answers it plainly or streams.
+
+    Attributes:
+        method: the request's method, such as "GET".
+        path: the path, percent-decoded.
+        params: what the route's pattern matched: ":id" under "id", "/*" under "*".
+        context: anything that hooks and the handler want to share for this request.
+    """
+
+    __slots__ = (
+        "_body",
+        "_context",
+        "_headers",
+        "_host",
+        "_query",
+        "_request",
+        "_response",
+        "_response_headers",
+        "_status",
+        "method",
+        "params",
+        "path",
+        "stream_callback",
+        "writer",
+    )
+
+    def __init__(self, host: Host, request: Request) -> None:
+        self._host = host
+        self._request = request
+        self.method = request.method
+        self.path = unquote(request.target.partition("?")[0])
+        self.params: Mapping[str, str] = _NOTHING
+        self.stream_callback: StreamCallback | None = None
+        self.writer: SSEWriter | None = None
+        self._context: dict[str, Any] | None = None
+        self._query: MultiMapping | None = None
+        self._headers: Headers | None = None
+        self._body: bytes | None = None
+        self._status = 200
+        self._response: tuple[str | None, bytes] | None = None
+        self._response_headers: list[tuple[str, str]] | None = None
+
+    # -- what the request says
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """A dict for this request, shared by hooks, handler and callback."""
+        if self._context is None:
+            self._context = {}
+        return self._context
+
+    @property
+    def target(self) -> str:
+        """The request's target as it came: path and query, still encoded."""
+        return self._request.target
+
+    @property
+    def query(self) -> MultiMapping:
+        """The query's names and values, decoded; the last value wins, `query.getlist(name)` has them all."""
+        if self._query is None:
+            self._query = MultiMapping(parse_qsl(self._request.target.partition("?")[2], keep_blank_values=True))
+        return self._query
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers, looked up in any case; the last value wins."""
+        if self._headers is None:
+            self._headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw())
+        return self._headers
+
+    def _raw(self) -> list[tuple[bytes, bytes]]:
+        return list(self._request.headers)
+
+    @property
+    def last_event_id(self) -> str:
+        """The id of the last event that a reconnecting client received; "" for a new one.
+
+        WHATWG HTML, section 9.2.4: the header's value is UTF-8.
+        """
+        for name, value in self._request.headers:
+            if name == b"last-event-id":
+                return value.decode("utf-8", "replace")
+        return ""
+
+    @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        return self._host.lifecycle.state
+
+    async def read_body(self) -> bytes:
+        """Return the request's body; again: the same. In a plain def: `anyio.from_thread.run(event.read_body)`.
+
+        Raises:
+            RequestError: it is too large (413), or broke off (400). Let it out, and the client is told.
+        """
+        if self._body is None:
+            self._body = await self._host.read_body()
+        return self._body
+
+    async def read_json(self) -> Any:
+        """Return the request's body read as JSON.
+
+        Raises:
+            RequestError: as `read_body`; also a body that is no JSON in UTF-8 (400).
+        """
+        body = await self.read_body()
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise RequestError(f"the body is not JSON: {error}") from error
+
+    # -- a plain answer
+
+    def set_status(self, status: int) -> None:
+        """Set the status that the response will have, from 200 to 599. A stream's is always 200.
+
+        Raises:
+            ValueError: no final status, or another than 200 for a stream.
+        """
+        if type(status) is not int and not isinstance(status, HTTPStatus) or not 200 <= status <= 599:
+            raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
+        if self.state is not State.REQUESTED and status != self._status:
+            self._check_head("set_status")
+            raise ValueError(f"the answer is decided: its status stays {self._status}, it can't become {int(status)}")
+        self._status = int(status)
+
+    def set_header(self, name: str, value: str, *, append: bool = False) -> None:
+        """Set a header of the response, plain or stream, in place of one with that name.
+
+        Args:
+            name: a token; headers that frame the response are the server's own.
+            value: Latin-1 text in one line.
+            append: keep those with the same name, as Set-Cookie needs.
+
+        Raises:
+            TypeError, ValueError: it can't be sent; the text says why.
+            H3Error: the head has been sent already.
+        """
+        check_header(name, value)
+        self._check_head("set_header")
+        kept = [pair for pair in self._response_headers or [] if append or pair[0].lower() != name.lower()]
+        self._response_headers = [*kept, (name, value)]
+
+    def _check_head(self, call: str) -> None:
+        if self.writer is not None:
+            raise H3Error(f"{call}: the head has been sent already; set status and headers before the stream starts")
+
+    def send_text(self, text: str) -> None:
+        """Answer with plain text.
+
+        Raises:
+            ResponseAlreadySent: the request has been answered.
+            SSEAlreadyStarted: the handler has started a stream.
+        """
+        self._answer("text/plain; charset=utf-8", text.encode())
+
+    def send_html(self, html: str) -> None:
+        """Answer with HTML. Raises as `send_text` does."""
+        self._answer("text/html; charset=utf-8", html.encode())
+
+    def send_json(self, value: Any) -> None:
+        """Answer with a value as JSON. Raises as `send_text` does, and TypeError or ValueError if it is none."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._answer("application/json", text.encode())
+
+    def send_bytes(self, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """Answer with bytes of a media type. Raises as `send_text` does."""
+        check_header("Content-Type", content_type)
+        self._answer(content_type, bytes(data))
+
+    def redirect(self, location: str, status: int = 302) -> None:
+        """Answer with a redirection; characters that a URL can't hold are percent-encoded.
+
+        Raises:
+            ValueError: the status redirects nowhere, or the location holds CR, LF or NUL.
+            ResponseAlreadySent, SSEAlreadyStarted: as `send_text`.
+        """
+        if status not in REDIRECTS:
+            raise ValueError(f"a redirection's status is one of {REDIRECTS}, not {status!r}")
+        check_header("Location", location.encode().decode("latin-1"))
+        self._answer(None, b"", status, ("Location", quote(location, safe="!#$%&'()*+,/:;=?@[]~")))
+
+    def send_error(self, status: int, message: str | None = None) -> None:
+        """Answer with an error status, from 400 to 599.
+
+        Args:
+            status: the status.
+            message: the body's text; the status' own phrase if left out.
+
+        Raises:
+            ValueError: not an error status.
+            ResponseAlreadySent, SSEAlreadyStarted: as `send_text`. Send errors before `start_sse`.
+        """
+        if not 400 <= status <= 599:
+            raise ValueError(f"an error's status is from 400 to 599, not {status!r}")
+        self._answer("text/plain; charset=utf-8", (message if message is not None else phrase(status)).encode(), status)
+
+    def _answer(
+        self, content_type: str | None, body: bytes, status: int | None = None, header: tuple[str, str] | None = None
+    ) -> None:
+        self._host.lifecycle.take(trace.SEND_RESPONSE)
+        if status is not None:
+            self._status = status
+        if header is not None:
+            self._response_headers = [*(self._response_headers or []), header]
+        self._response = content_type, body
+
+    # -- a stream
+
+    def start_sse(self) -> None:
+        """Turn this request's response into a stream. From here on a client that leaves ends it.
+
+        Then either `set_stream_callback` and return, or `await await_sse_writer()`.
+
+        Raises:
+            ValueError: the status was set to another than 200.
+            SSEAlreadyStarted: a second call.
+            ResponseAlreadySent: the request has been answered.
+        """
+        if self._status != 200 and self.state is State.REQUESTED:
+            raise ValueError(f"a stream's status is 200, not {self._status}; answer an error with send_error()")
+        self._host.lifecycle.take(trace.START_SSE)
+        self._host.stream_started()
+
+    def set_stream_callback(self, callback: StreamCallback) -> None:
+        """Register what streams once the writer is ready; the last call wins.
+
+        Args:
+            callback: takes the writer. An `async def` gets an `SSEWriter`; a plain `def` runs on a
+                worker thread and gets a `BlockingSSEWriter`.
+
+        Raises:
+            TypeError: it can't be called.
+        """
+        if not callable(callback):
+            raise TypeError(f"a stream callback is a callable that takes the writer, not {callback!r}")
+        self._host.lifecycle.take(trace.SET_STREAM_CALLBACK)
+        self.stream_callback = callback
+
+    async def await_sse_writer(self) -> SSEWriter:
+        """Wait until the headers are sent, and return the writer: use it with `async with`.
+
+        Raises:
+            SSENotStarted: `start_sse` was not called.
+            ConnectionLost: the client has left, or the request was HEAD: there is nobody to write to.
+        """
+        if self.state is not State.SSE_STARTED:
+            return self.get_sse_writer()
+        self._host.lifecycle.take(trace.AWAIT_SSE_WRITER)
+        return await self._host.open_stream()
+
+    def start_sse_blocking(self) -> BlockingSSEWriter:
+        """Start a stream from a plain `def` handler, `start_sse` included; blocks its thread until ready.
+
+        Raises:
+            RuntimeError: called on the event loop's thread, which it would block.
+            TooManyStreams: all threads for streams are taken; let it out, and the client gets a 503.
+            ConnectionLost: the client has left, or the request was HEAD.
+            ResponseAlreadySent, SSEAlreadyStarted, ValueError: as `start_sse`.
+        """
+        return self._host.open_stream_blocking()
+
+    def get_sse_writer(self) -> SSEWriter:
+        """Return the writer if the stream is ready for it; inside a handler it never is.
+
+        Raises:
+            ConnectionNotReady: the headers have not been sent; the text says what to do instead.
+            SSENotStarted: `start_sse` was not called.
+            ConnectionLost: the stream has ended.
+        """
+        self._host.lifecycle.take(trace.GET_SSE_WRITER)
+        assert self.writer is not None, "headers are sent only through a connection, which has its writer"
+        return self.writer
+
+    # -- what the flow takes from it
+
+    def stream_headers(self) -> list[tuple[str, str]]:
+        """The stream's headers: ours, each unless the handler set it, then the handler's."""
+        return _with_defaults(self._response_headers, STREAM_HEADERS)
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a plain response that has not been taken for sending."""
+        return self._response is not None
+
+    def fail_with(self, error: Exception) -> None:
+        """Let the plain response say that an error happened, and which if that is for the client to know."""
+        status = error.status if isinstance(error, H3Error) else 500
+        text = f"{phrase(status)}: {error}" if isinstance(error, H3Error) and error.explains else phrase(status)
+        if status == 503:
+            self.set_header("Retry-After", "1")
+        self._status = status
+        self._response = "text/plain; charset=utf-8", text.encode()
+
+    def take_response(self) -> Response:
+        """Return the plain response, once."""
+        assert self._response is not None, "answered says whether there is one"
+        (content_type, body), self._response = self._response, None
+        if self._status in BODILESS:
+            return Response(self._status, list(self._response_headers or []), b"")
+        defaults = [("Content-Type", content_type)] if content_type else []
+        return Response(self._status, _with_defaults(self._response_headers, defaults), body)
+
+    def __repr__(self) -> str:
+        return f"<H3Event {self.method} {self.target}, {self.state}>"
+
+
+_NOTHING: Mapping[str, str] = {}
+
+STREAM_HEADERS = [
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+    ("Content-Type", "text/event-stream"),
+]
+"""H3Z's, in its order: no cache keeps the stream, no nginx holds it back."""
+
+
+def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    if not own:
+        return list(defaults)
+    named = {name.lower() for name, _ in own}
+    return [pair for pair in defaults if pair[0].lower() not in named] + own
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status (RFC 9110, section 15), such as "Not Found"."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"Error {status}"

@@ -1,0 +1,76 @@
+"""The bug, and the three flows that fix it: the same four events, asked for in four ways.
+
+    python -m h3ref.examples.callback                               # every handler runs in H3Z's order, the broken one
+    curl -N http://127.0.0.1:3000/broken                            # headers, then silence: Ctrl-C ends it
+
+    python -m h3ref serve h3ref.examples.callback:app               # the default
+    curl -N http://127.0.0.1:3000/broken                            # a 500 at once, which says what to do instead
+    curl -N http://127.0.0.1:3000/callback                          # or /awaited, or /blocking: four events, and the end
+"""
+
+from __future__ import annotations
+
+import logging
+
+from h3ref import ConnectionNotReady, H3App, H3Event, SSEEvent, SSEWriter, flows, serve
+
+log = logging.getLogger("h3ref.examples.callback")
+
+ATTEMPTS = 10
+
+EVENTS = (
+    SSEEvent("hello world", event="greeting", id="1"),
+    SSEEvent("tick"),
+    SSEEvent("first line\nnext line", retry=3000),
+    SSEEvent("", event="done"),
+)
+
+app = H3App()
+
+
+@app.get("/broken")
+def broken(event: H3Event) -> None:
+    """Asks for its writer too early. The headers leave when this has returned, so no number of attempts helps."""
+    event.start_sse()
+    for _ in range(ATTEMPTS):
+        try:
+            writer = event.get_sse_writer()
+        except ConnectionNotReady:
+            continue
+        for message in EVENTS:  # never reached
+            writer.send_nowait(message)
+        return
+    log.error("Failed to get SSE writer after %d attempts", ATTEMPTS)
+
+
+@app.get("/callback")
+def callback(event: H3Event) -> None:
+    """Registers what streams, and returns; it is called when the writer is ready."""
+    event.start_sse()
+    event.set_stream_callback(send_all)
+
+
+async def send_all(writer: SSEWriter) -> None:
+    for message in EVENTS:
+        await writer.send_event(message)
+
+
+@app.get("/awaited")
+async def awaited(event: H3Event) -> None:
+    """Waits for the writer: the headers leave meanwhile."""
+    event.start_sse()
+    async with await event.await_sse_writer() as writer:
+        await send_all(writer)
+
+
+@app.get("/blocking")
+def blocking(event: H3Event) -> None:
+    """The same for a plain `def`: it runs on a thread of its own, and may block there."""
+    with event.start_sse_blocking() as writer:
+        for message in EVENTS:
+            writer.send_event(message)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.DEBUG, format="%(levelname)s: %(message)s")
+    serve(app, flow=flows.broken)

@@ -1,0 +1,385 @@
+"""`Exchange`: one request with its response, and the steps that a flow puts in order.
+
+`Service` is what all exchanges of one server share, and every adapter's way in: `await service.answer(transport)`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from . import trace
+from .app import H3App
+from .connection import Connection, StreamHead, Transport
+from .errors import LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
+from .event import H3Event, StreamCallback
+from .lifecycle import Lifecycle, Reason, State
+from .limits import Limits
+from .router import Handler
+from .trace import Listener
+from .writer import BlockingSSEWriter, SSEWriter
+
+if TYPE_CHECKING:
+    from .flows import Flow
+
+log = logging.getLogger(__name__)
+
+NOBODY_WRITES = (
+    "start_sse() was called, but nobody will write: set a stream callback with event.set_stream_callback(callback) "
+    "before the handler returns, or take the writer with await event.await_sse_writer()"
+)
+NEVER_STARTED = "a stream callback was set, but start_sse() was never called: call event.start_sse() in the handler"
+NOTHING_SENT = "the handler returned without an answer: call event.send_text() or another send, or event.start_sse()"
+
+
+
+class Service:
+    """What all exchanges of one server share.
+
+    Args:
+        app: whose handlers answer.
+        flow: the order of steps; None for the default, where the handler's call picks it.
+        trace: a listener that gets a record of each step.
+        limits: how much is taken on.
+    """
+
+    def __init__(
+        self, app: H3App, *, flow: Flow, trace: Listener | None = None, limits: Limits | None = None
+    ) -> None:
+        self.app = app
+        self.flow = flow
+        self.trace = trace
+        self.limits = limits or Limits()
+        self.live: set[Exchange] = set()
+        self.handler_threads = anyio.CapacityLimiter(self.limits.handler_threads)
+        self.stream_threads = anyio.CapacityLimiter(self.limits.stream_threads)
+        self.any_thread = anyio.CapacityLimiter(math.inf)  # the two above count; this one only runs
+        self.loop_thread = threading.get_ident()
+        self.busy_threads: set[threading.Thread] = set()  # each adds and discards itself
+        self._count = 0
+
+    async def answer(self, transport: Transport) -> None:
+        """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
+        self._count += 1
+        exchange = Exchange(self, transport, self._count)
+        self.live.add(exchange)
+        try:
+            await exchange.run()
+        finally:
+            self.live.discard(exchange)
+
+    def run_here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run a plain def on this worker thread, and be counted among the busy ones meanwhile."""
+        thread = threading.current_thread()
+        self.busy_threads.add(thread)
+        try:
+            return function(*args)
+        finally:
+            self.busy_threads.discard(thread)
+
+
+class Exchange:
+    """One request with its response. The methods in the first part are the steps of flows."""
+
+    __slots__ = ("_callers", "_limiter", "_scope", "_task", "_thread", "event", "lifecycle", "service", "transport")
+
+    def __init__(self, service: Service, transport: Transport, number: int) -> None:
+        self.service = service
+        self.transport = transport
+        self.lifecycle = Lifecycle(service.trace, number)
+        self.event = H3Event(self, transport.request)
+        self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
+        self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
+        self._thread: anyio.CancelScope | None = None  # what only abandon() cancels
+        self._limiter: anyio.CapacityLimiter | None = None  # counts the thread that this exchange uses
+        self._task = -1
+
+    # -- the steps
+
+    @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        return self.lifecycle.state
+
+    async def run_handler(
+        self,
+        awaited: Callable[[Exchange], Awaitable[SSEWriter]] | None = None,
+        blocking: Callable[[Exchange], Awaitable[BlockingSSEWriter]] | None = None,
+    ) -> None:
+        """Run the hooks and the handler until it returns.
+
+        Args:
+            awaited: what `event.await_sse_writer()` does meanwhile; nothing, if left out: it is rejected.
+            blocking: the same for `event.start_sse_blocking()`.
+        """
+        event = self.event
+        self._callers = (awaited, blocking) if awaited and blocking else ()
+        self.lifecycle.take(trace.REQUEST, detail=f"{event.method} {event.target}" if self.lifecycle.traced else None)
+        for hook in self.service.app.request_hooks:
+            await self._call(hook, event)
+        if self.state is State.REQUESTED:
+            handler, event.params, allowed = self.service.app.match(event.method, event.target.partition("?")[0])
+            if handler is not None:
+                await self._call(handler, event)
+            elif allowed:
+                event.set_header("Allow", ", ".join(allowed))
+                event.send_error(405)
+            else:
+                event.send_error(404)
+        self._callers = ()
+        self.lifecycle.take(trace.RETURNS)
+
+    def check_sse_started(self) -> None:
+        """Look whether the handler asked for a stream; what follows is rejected if it did not."""
+        self.lifecycle.take(trace.CHECKS_SSE_STARTED)
+
+    def take_callback(self) -> StreamCallback:
+        """Return the stream callback, with a thread set aside for it if it is a plain def.
+
+        Raises:
+            Unanswered: there is none, so nobody would ever write: a 500 now, not silence for ever.
+            TooManyStreams: there is no thread for it.
+        """
+        stream = self.event.stream_callback
+        if stream is None:
+            raise Unanswered(NOBODY_WRITES)
+        if not is_async(stream):
+            self._count_stream_thread()
+        return stream
+
+    def create_connection(self) -> Connection:
+        """Let the adapter create the connection, which can send nothing but the headers yet."""
+        self.lifecycle.take(trace.CREATES_CONNECTION)
+        return self.transport.create_connection()
+
+    async def send_headers(self, connection: Connection, head: StreamHead | None = None) -> int:
+        """Send the head and return its size in bytes; for a HEAD request that is all there is to send."""
+        if head is None:
+            for hook in self.service.app.response_hooks:
+                await self._call(hook, self.event)
+            head = StreamHead(self.event.stream_headers())
+        self.lifecycle.take(trace.SENDS_HEADERS)
+        self.event.writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
+        size = await connection.send_headers(head)
+        self.lifecycle.take(trace.HEADERS, size=size)
+        if self.event.method == "HEAD":
+            self.lifecycle.take(trace.CLOSES)
+        return size
+
+    def connection_ready(self, connection: Connection) -> SSEWriter:
+        """Return the writer that belongs to the connection; the machine still says who may have it."""
+        self.lifecycle.take(trace.CONNECTION_READY)
+        assert self.event.writer is not None, "send_headers comes first, or the machine rejected it"
+        return self.event.writer
+
+    def hand_over(self, writer: SSEWriter) -> SSEWriter:
+        """Give the writer to the handler that waits for it."""
+        self.lifecycle.take(trace.HANDS_OVER_WRITER)
+        return writer
+
+    async def run_callback(self, stream: StreamCallback, writer: SSEWriter) -> None:
+        """Call the callback with the writer, and wait until it returns."""
+        self.lifecycle.take(trace.SCHEDULES_CALLBACK)
+        self.lifecycle.take(trace.CALLS_CALLBACK)
+        await self._call(stream, writer if is_async(stream) else BlockingSSEWriter(writer))
+
+    async def wait_until_closed(self) -> None:
+        """Wait for the client to leave or the server to end: nobody else will close this one."""
+        await anyio.sleep_forever()
+
+    async def close(self) -> None:
+        """End what is still open when handler and callback have returned; send a plain answer.
+
+        Raises:
+            Unanswered: nothing was sent, and nothing ever will be.
+        """
+        if self.state is State.REQUESTED:
+            raise Unanswered(NEVER_STARTED if self.event.stream_callback else NOTHING_SENT)
+        if self.state is State.CLOSED:
+            await self._respond()
+        else:
+            self.lifecycle.take(trace.CLOSES)
+
+    # -- from outside
+
+    def disconnected(self) -> None:
+        """The client has left: the callback is cancelled now; a thread learns of it at its next send."""
+        if self.state is not State.CLOSED:
+            self.lifecycle.take(trace.DISCONNECT)
+            self._scope.cancel()
+
+    def shut_down(self) -> None:
+        """The server ends: a stream gets its proper end, what has no headers yet a 503."""
+        if self.state is not State.CLOSED:
+            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+            self._scope.cancel()
+
+    def abandon(self) -> None:
+        """The time is up: leave a worker thread to itself."""
+        self._scope.cancel()
+        if self._thread is not None:
+            self._thread.cancel()
+
+    # -- what an H3Event asks of it
+
+    def stream_started(self) -> None:
+        self.transport.watch(self.disconnected)
+
+    async def open_stream(self) -> SSEWriter:
+        if not self._callers:
+            return self.event.get_sse_writer()  # rejected: this flow never hands a writer over
+        writer: SSEWriter = await self._callers[0](self)
+        return writer
+
+    def open_stream_blocking(self) -> BlockingSSEWriter:
+        if threading.get_ident() == self.service.loop_thread:
+            raise RuntimeError(
+                "start_sse_blocking() would block the event loop; it is for plain def handlers: "
+                "in an async def call start_sse() and await event.await_sse_writer()"
+            )
+        return anyio.from_thread.run(self._open_for_thread)
+
+    async def _open_for_thread(self) -> BlockingSSEWriter:
+        if not self._callers:
+            self.event.start_sse()
+            return BlockingSSEWriter(self.event.get_sse_writer())  # rejected, as above
+        self._count_stream_thread()
+        self.lifecycle.take(trace.START_SSE_BLOCKING)
+        writer: BlockingSSEWriter = await self._callers[1](self)
+        return writer
+
+    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._count_stream_thread()
+        return await self._call_on_thread(function, *args)
+
+    async def read_body(self) -> bytes:
+        return await self.transport.read_body()
+
+    # -- from the first step to the last
+
+    async def run(self) -> None:
+        """Run the flow; whichever way it goes, the lifecycle ends in closed and the connection with it."""
+        self._task = anyio.get_current_task().id
+        try:
+            with anyio.CancelScope() as self._scope:
+                await self.service.flow(self)
+        except Exception as error:
+            await self._fail(error)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end()
+            self._count_no_thread()
+
+    async def _fail(self, error: Exception) -> None:
+        if self.state is State.CLOSED and _is_rejection(error):
+            log.debug("%r: %s", self.event, error)  # it was told that the stream is over, and has left
+            return
+        if isinstance(error, RequestError | TooManyStreams):
+            log.info("%r: %s", self.event, error)
+        else:
+            log.error("%r raised %s", self.event, type(error).__name__, exc_info=error)
+        await self._call_quietly(self.service.app.error_hooks, self.event, error)
+        gave_up = isinstance(error, Unanswered | TooManyStreams)
+        self.lifecycle.take(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
+        if self.event.writer is None and self.lifecycle.reason is Reason.ERROR:
+            self.event.fail_with(error)
+
+    async def _end(self) -> None:
+        """Close what is open and bring the connection to its end; runs shielded, so every wait is bounded."""
+        if self.state is not State.CLOSED:
+            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
+        if self.event.writer is not None:
+            await self.event.writer.end()
+            return
+        if self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
+            self.event.fail_with(ShuttingDown())
+        with anyio.move_on_after(self.service.limits.close_timeout):
+            await self._respond()
+
+    async def _respond(self) -> None:
+        """Send the plain response, if there is one that has not been sent."""
+        if self.event.answered and self.lifecycle.reason is not Reason.CLIENT_GONE:
+            await self._call_quietly(self.service.app.response_hooks, self.event)
+            size = await self.transport.send_response(self.event.take_response())
+            self.lifecycle.take(trace.RESPONSE, size=size)
+
+    # -- calls
+
+    async def _call(self, function: Callable[..., Any], *args: Any) -> None:
+        if is_async(function):
+            await function(*args)
+        else:
+            await self._call_on_thread(function, *args)
+
+    async def _call_quietly(self, hooks: list[Handler], *args: Any) -> None:
+        """Call hooks whose failure must not change an answer that is decided."""
+        with anyio.move_on_after(self.service.limits.close_timeout, shield=True):
+            for hook in hooks:
+                try:
+                    await self._call(hook, *args)
+                except Exception:
+                    log.exception("%r: hook %s raised", self.event, getattr(hook, "__name__", hook))
+
+    async def _call_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
+        if self._limiter is None:
+            await self.service.handler_threads.acquire_on_behalf_of(self)
+            self._limiter = self.service.handler_threads
+        result: Any = None
+        try:
+            # Shielded: a thread can't be cancelled, it learns of the end at its next send. Only abandon() leaves it.
+            with anyio.CancelScope(shield=True) as self._thread:
+                result = await anyio.to_thread.run_sync(
+                    self.service.run_here, function, args, abandon_on_cancel=True, limiter=self.service.any_thread
+                )
+        finally:
+            self._thread = None
+            self._count_no_thread()
+        if isawaitable(result):
+            if iscoroutine(result):
+                result.close()
+            name = getattr(function, "__name__", repr(function))
+            raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
+
+    def _count_stream_thread(self) -> None:
+        """Count this exchange's thread as a stream's, not a handler's: streams last."""
+        limiter = self.service.stream_threads
+        if self._limiter is limiter:
+            return
+        try:
+            limiter.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            raise TooManyStreams(
+                f"all {limiter.total_tokens:.0f} threads for blocking streams are taken; try again later"
+            ) from None
+        self._count_no_thread()
+        self._limiter = limiter
+
+    def _count_no_thread(self) -> None:
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.release_on_behalf_of(self)
+
+    def _interrupt(self) -> None:
+        """A close by the task that streams is its own; by any other task it comes from outside."""
+        if anyio.get_current_task().id != self._task:
+            self._scope.cancel()
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call of it must be awaited; a plain def goes to a worker thread."""
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _is_rejection(error: BaseException) -> bool:
+    """Whether it is nothing but the machine's rejections, such as a task group's full of WriterClosed."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_rejection, error.exceptions))
+    return isinstance(error, LifecycleError)

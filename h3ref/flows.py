@@ -1,0 +1,107 @@
+"""The orders of steps: the bug, and the three ways that make it impossible, side by side.
+
+Each line is one step. A step pulls its trigger of the state machine first and moves bytes second, so that a
+wrong order is rejected before anything is sent; the value that one step returns is what the next one needs.
+Adapters have no part in this: they carry the bytes that a step hands them.
+
+The handler's own call picks one of the three fixed flows. `broken` is H3Z's order, kept to be looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from .connection import StreamHead
+from .exchange import Exchange
+from .lifecycle import State
+from .writer import BlockingSSEWriter, SSEWriter
+
+log = logging.getLogger(__name__)
+
+Flow = Callable[[Exchange], Awaitable[None]]
+"""The order of a whole exchange; what `running(app, flow=...)` takes."""
+
+
+async def by_handler(exchange: Exchange) -> None:
+    """The default: the handler runs, and what it calls picks the flow; a plain response needs none."""
+    await exchange.run_handler(awaited, blocking)
+    if exchange.state is State.SSE_STARTED:
+        await callback(exchange)
+    await exchange.close()
+
+
+async def callback(exchange: Exchange) -> None:
+    """Option 2: the handler has returned; then headers, then the writer, then the callback."""
+    exchange.check_sse_started()
+    stream = exchange.take_callback()
+    connection = exchange.create_connection()
+    await exchange.send_headers(connection)
+    writer = exchange.connection_ready(connection)
+    await exchange.run_callback(stream, writer)
+
+
+async def awaited(exchange: Exchange) -> SSEWriter:
+    """Option 1: the handler is suspended in its `await`; headers, then the writer is handed over to it."""
+    exchange.check_sse_started()
+    connection = exchange.create_connection()
+    await exchange.send_headers(connection)
+    writer = exchange.connection_ready(connection)
+    return exchange.hand_over(writer)
+
+
+async def blocking(exchange: Exchange) -> BlockingSSEWriter:
+    """Option 3: the handler's thread blocks; start, headers, then the writer is handed over to it."""
+    exchange.event.start_sse()
+    exchange.check_sse_started()
+    connection = exchange.create_connection()
+    await exchange.send_headers(connection)
+    writer = exchange.connection_ready(connection)
+    return BlockingSSEWriter(exchange.hand_over(writer))
+
+
+async def broken(exchange: Exchange) -> None:
+    """H3Z's bug: the handler asks for its writer in here, is refused, and leaves; the headers go out too late.
+
+    Nobody is left to take the writer that is ready at last, so the client waits for ever.
+    """
+    await exchange.run_handler()
+    if exchange.state is State.SSE_STARTED:
+        exchange.check_sse_started()
+        log.debug("SSE mode detected, setting up streaming connection")
+        connection = exchange.create_connection()
+        size = await exchange.send_headers(connection, H3Z_HEAD)
+        log.debug("SSE headers sent, %d bytes", size)
+        exchange.connection_ready(connection)
+        await exchange.wait_until_closed()
+    await exchange.close()
+
+
+H3Z_HEAD = StreamHead(
+    headers=[("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"), ("Content-Type", "text/event-stream")],
+    wire=b"HTTP/1.1 200 OK\r\n"
+    b"Cache-Control: no-cache\r\n"
+    b"X-Accel-Buffering: no\r\n"
+    b"Content-Type: text/event-stream\r\n"
+    b"Connection: keep-alive\r\n"
+    b"\r\n",
+)
+"""The 124 bytes that H3Z sends: neither a length nor chunks, so only the connection's end could end them."""
+
+_PARTS = (callback, awaited, blocking)
+
+
+def check_flow(flow: Flow | None) -> Flow:
+    """Return the flow that a whole server shall use; None is the default.
+
+    Raises:
+        ValueError: one of the three that only a handler's call can pick.
+        TypeError: no flow at all.
+    """
+    if flow is None:
+        return by_handler
+    if flow in _PARTS:
+        raise ValueError(f"{flow.__name__} is picked by what the handler calls; leave flow out to have all three")
+    if not callable(flow):
+        raise TypeError(f"flow is None or a flow such as flows.broken, not {flow!r}")
+    return flow

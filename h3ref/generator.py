@@ -1,0 +1,115 @@
+"""Generator routes: a handler made of a generator, whose items are the stream.
+
+The headers wait for the first item, at most `commit_after` seconds, so that an early failure is a real 500
+and a slow first token still opens the stream.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing, closing, suppress
+from typing import Any, Final
+
+import anyio
+import anyio.from_thread
+
+from .errors import H3Error
+from .event import H3Event
+from .lifecycle import State
+from .sse import SSEEvent
+from .writer import BlockingSSEWriter, SSEWriter, encode
+
+DEFAULT_COMMIT_AFTER: Final = 1.0
+
+Item = SSEEvent | str
+
+
+def generator_handler(
+    function: Callable[[H3Event], Any], commit_after: float
+) -> Callable[[H3Event], Coroutine[Any, Any, None]]:
+    """Return the handler that streams what the generator function yields.
+
+    Raises:
+        TypeError: it is no generator function.
+        ValueError: `commit_after` is negative.
+    """
+    if not commit_after >= 0:
+        raise ValueError(f"commit_after is seconds from 0 on, not {commit_after!r}")
+    stream: Callable[[Any, _Commit], Coroutine[Any, Any, None]]
+    if inspect.isasyncgenfunction(function):
+        stream = _stream_async
+    elif inspect.isgeneratorfunction(function):
+        stream = _stream_on_thread
+    else:
+        raise TypeError(f"{getattr(function, '__name__', function)!s} yields nothing; register it with app.on()")
+
+    async def handler(event: H3Event) -> None:
+        commit = _Commit(event)
+        if event.method == "HEAD":
+            await commit.writer()  # the headers are the whole answer: the generator never runs
+        failure: Exception | None = None
+        async with anyio.create_task_group() as timer:  # outermost, so that no scope of the generator's crosses it
+            timer.start_soon(commit.after, commit_after)
+            try:
+                await stream(function(event), commit)
+            except Exception as error:  # carried past the task group, which would wrap it
+                failure = error
+            timer.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    return handler
+
+
+class _Commit:
+    """Opens the stream once: at the first item, or when the time is up, whichever comes first."""
+
+    def __init__(self, event: H3Event) -> None:
+        self.event = event
+        self._once = anyio.Lock()
+        self._writer: SSEWriter | None = None
+
+    async def writer(self) -> SSEWriter:
+        if self._writer is None:
+            async with self._once:
+                if self.event.state is State.REQUESTED:
+                    self.event.start_sse()
+                self._writer = await self.event.await_sse_writer()
+        return self._writer
+
+    async def after(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        if self.event.state is State.REQUESTED:
+            with suppress(H3Error):  # the generator's next item meets the same, and there it is told
+                await self.writer()
+
+
+async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> None:
+    async with aclosing(items):
+        async for item in items:
+            data = encode(item)  # refused before it commits, a bad first item is a real 500
+            writer = await commit.writer()
+            await writer.send_encoded(data)
+    await _finish(commit)
+
+
+async def _stream_on_thread(items: Generator[Item, None, None], commit: _Commit) -> None:
+    await commit.event._host.stream_on_thread(_drive, items, commit)
+    await _finish(commit)
+
+
+def _drive(items: Generator[Item, None, None], commit: _Commit) -> None:
+    writer: BlockingSSEWriter | None = None
+    with closing(items):
+        for item in items:
+            if writer is None:
+                encode(item)
+                writer = BlockingSSEWriter(anyio.from_thread.run(commit.writer))
+            writer.send_event(item)
+
+
+async def _finish(commit: _Commit) -> None:
+    """A generator that ended without an item is an empty stream, unless it has answered otherwise."""
+    if commit.event.state is State.REQUESTED:
+        await commit.writer()

@@ -1,0 +1,74 @@
+"""Names and values of a request, as mappings: the last value wins, `getlist` has them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FRAMING = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade"})
+
+
+class MultiMapping(Mapping[str, str]):
+    """A read-only mapping in which a name may have several values; a look-up gives the last."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(self._key(name), []).append(value)
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name
+
+    def getlist(self, name: str) -> list[str]:
+        """Return all values of a name in the order they came; an empty list if there is none."""
+        return list(self._values.get(self._key(name), ()))
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[self._key(name)][-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)!r})"
+
+
+class Headers(MultiMapping):
+    """Header fields, looked up in any case; values are read as Latin-1 (RFC 9110, section 5.5)."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name.lower()
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse a header that would break the response, or that the server has to set itself.
+
+    Raises:
+        TypeError: the name or the value is no str.
+        ValueError: what the name or the value holds can't be sent, with what to do instead.
+    """
+    if not all(isinstance(part, str) for part in (name, value)):
+        raise TypeError(f"a header is a str and a str, not {type(name).__name__} and {type(value).__name__}")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"header name {name!r} is no token (RFC 9110, section 5.6.2)")
+    if name.lower() in _FRAMING:
+        raise ValueError(f"header {name} is set by the server, which frames the response")
+    if any(char in value for char in "\r\n\0"):
+        raise ValueError(f"header {name} must hold no CR, LF or NUL, or it would split the response: {value!r}")
+    if value != value.strip(" \t"):
+        raise ValueError(f"header {name} must not begin or end with white space: {value!r}")
+    if any(ord(char) < 32 and char != "\t" or ord(char) == 127 or ord(char) > 255 for char in value):
+        raise ValueError(f"header {name} must be Latin-1 text without control characters: {value!r}")

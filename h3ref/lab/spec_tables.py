@@ -1,0 +1,147 @@
+"""The generated parts of `spec/README.md`, written from `spec/lifecycle.json` and `h3ref/trace.py`.
+
+`python -m h3ref.lab.spec_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
+them has drifted. A part stands between `<!-- generated: NAME -->` and `<!-- end -->`, each on its own line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from h3ref.trace import STEPS
+
+SPEC = Path(__file__).resolve().parents[2] / "spec"
+
+Spec = dict[str, Any]
+Cell = dict[str, Any]
+
+_PART = re.compile(r"^<!-- generated: (?P<name>\w+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+
+
+def names(spec: Spec) -> Iterator[str]:
+    """The states, the reasons and the errors, each with its sentence."""
+    for title, key in (("State", "states"), ("Reason", "reasons"), ("Error", "errors")):
+        yield from _table([title, "means"], ([f"`{item['name']}`", item["means"]] for item in spec[key]))
+        yield ""
+
+
+def matrix(spec: Spec) -> Iterator[str]:
+    """The whole machine at a glance: a row for each trigger, a column for each state."""
+    states = [state["name"] for state in spec["states"]]
+    cells = {(cell["state"], cell["trigger"]): cell for cell in spec["cells"]}
+    rows = (
+        [f"`{name}` ({trigger['who']})", *(_short(cells[state, name]) for state in states)]
+        for trigger in spec["triggers"]
+        for name in [trigger["name"]]
+    )
+    yield from _table(["trigger (who)", *states], rows)
+
+
+def rules(spec: Spec) -> Iterator[str]:
+    """Each rule as a sentence, with its reason."""
+    for trigger in spec["triggers"]:
+        yield f"### {trigger['name']}"
+        yield ""
+        yield f"{trigger['means']} {_closing_words(trigger)}"
+        yield ""
+        for cell in spec["cells"]:
+            if cell["trigger"] == trigger["name"]:
+                yield f"- **{cell['id']}** In `{cell['state']}` it {_verdict(cell)}. {cell['why']}"
+        yield ""
+
+
+def steps(_: Spec) -> Iterator[str]:
+    """The names that `step` may have in a line of a trace."""
+    rows = (
+        [f"`{step.name}`", step.who, step.to, f"`{step.trigger}`" if step.trigger else "", step.words]
+        for step in STEPS.values()
+    )
+    yield from _table(["step", "who", "to", "trigger", "in a drawing"], rows)
+
+
+PARTS: dict[str, Callable[[Spec], Iterator[str]]] = {"names": names, "matrix": matrix, "rules": rules, "steps": steps}
+
+
+def render(readme: str, spec: Spec) -> str:
+    """Return the README with its generated parts made new.
+
+    Raises:
+        ValueError: its markers are not those of `PARTS`, each once.
+    """
+    found = [part["name"] for part in _PART.finditer(readme)]
+    if sorted(found) != sorted(PARTS):
+        raise ValueError(f"the generated parts must be {', '.join(PARTS)}, each once; found: {', '.join(found)}")
+    return _PART.sub(lambda part: _part(part["name"], spec), readme)
+
+
+def drifted(readme: str, spec: Spec) -> list[str]:
+    """Return the names of the parts that differ from what they are generated from."""
+    fresh = _PART.finditer(render(readme, spec))
+    return [old["name"] for old, new in zip(_PART.finditer(readme), fresh, strict=True) if old[0] != new[0]]
+
+
+def _part(name: str, spec: Spec) -> str:
+    body = "\n".join(PARTS[name](spec)).strip("\n")
+    return f"<!-- generated: {name} -->\n\n{body}\n\n<!-- end -->"
+
+
+def _table(head: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+def _short(cell: Cell) -> str:
+    if "error" in cell:
+        return f"{cell['error']} ({cell['id']})"
+    answers = "".join(f", {status} for {reason}" for reason, status in cell.get("answer", {}).items())
+    kept = ", reason kept" if cell.get("keeps_reason") else ""
+    return f"`{cell['next']}`{answers}{kept} ({cell['id']})"
+
+
+def _verdict(cell: Cell) -> str:
+    if "error" in cell:
+        return f"is rejected: `{cell['error']}`"
+    if cell.get("keeps_reason"):
+        return "changes nothing, and the first reason stays"
+    answers = "".join(f", and answers {status} for `{reason}`" for reason, status in cell.get("answer", {}).items())
+    return f"{'stays in' if cell['next'] == cell['state'] else 'leads to'} `{cell['next']}`{answers}"
+
+
+def _closing_words(trigger: dict[str, Any]) -> str:
+    pulled = f"Pulled by: {trigger['who']}."
+    if "may_be_told" in trigger:
+        others = ", ".join(f"`{reason}`" for reason in trigger["may_be_told"] if reason != trigger["gives"])
+        return f"{pulled} It closes with the reason `{trigger['gives']}`, unless it is told one of {others}."
+    return f"{pulled} It closes with the reason `{trigger['gives']}`." if trigger["gives"] else pulled
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite or check the README, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m h3ref.lab.spec_tables", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
+    parser.add_argument("--spec", type=Path, default=SPEC, help="the directory with lifecycle.json and README.md")
+    options = parser.parse_args(arguments)
+    path: Path = options.spec / "README.md"
+    try:
+        spec = json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8"))
+        readme = path.read_text(encoding="utf-8")
+        stale = drifted(readme, spec)
+    except (OSError, ValueError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        return 1
+    if not options.check:
+        path.write_text(render(readme, spec), encoding="utf-8")
+    elif stale:
+        print(f"{path}: drifted: {', '.join(stale)}; run python -m h3ref.lab.spec_tables", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""The connection state machine: which step may follow which, for one request with its response.
+
+A connection is `requested`. The handler either answers plainly (`send_response`: closed at once) or asks
+for a stream (`start_sse`). Then, and only then, the headers may go out (`send_headers`); only after them
+may anybody have the writer (`get_writer`), and only with the writer can an event be sent. `close`,
+`disconnect` and `fail` end it from everywhere, and the first of them says why.
+
+The table below is the whole machine. `spec/lifecycle.json` is its normative twin, with a reason for each
+cell; a test holds the two equal, both ways. A cell is the next state, or the exception that rejects the
+trigger. Cells are numbered row by row, which gives each its rule: L-01 is the first cell, L-40 the last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import transitions
+from transitions import Machine, MachineError
+
+from .errors import (
+    ConnectionLost,
+    ConnectionNotReady,
+    LifecycleError,
+    ResponseAlreadySent,
+    SSEAlreadyStarted,
+    SSENotStarted,
+    WriterClosed,
+)
+from .trace import Listener, Record, Step
+
+
+log = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    """Where a connection is in its life."""
+
+    REQUESTED = "requested"
+    SSE_STARTED = "sse_started"
+    HEADERS_SENT = "headers_sent"
+    STREAMING = "streaming"
+    CLOSED = "closed"
+
+
+class Reason(StrEnum):
+    """Why a connection is closed."""
+
+    RESPONDED = "responded"
+    CLIENT_GONE = "client_gone"
+    ERROR = "error"
+    COMPLETE = "complete"
+    SHUTDOWN = "shutdown"
+    SLOW_CONSUMER = "slow_consumer"
+    TIMEOUT = "timeout"
+
+
+Outcome = State | type[LifecycleError]
+
+STARTED, SENT, STREAMING, CLOSED = State.SSE_STARTED, State.HEADERS_SENT, State.STREAMING, State.CLOSED
+
+# fmt: off
+_ROWS: dict[str, tuple[Outcome, ...]] = {
+    # trigger        requested      sse_started         headers_sent         streaming            closed
+    "start_sse":     (STARTED,       SSEAlreadyStarted,  SSEAlreadyStarted,   SSEAlreadyStarted,   ResponseAlreadySent),
+    "send_response": (CLOSED,        SSEAlreadyStarted,  SSEAlreadyStarted,   SSEAlreadyStarted,   ResponseAlreadySent),
+    "send_headers":  (SSENotStarted, SENT,               ResponseAlreadySent, ResponseAlreadySent, ConnectionLost),
+    "get_writer":    (SSENotStarted, ConnectionNotReady, STREAMING,           STREAMING,           ConnectionLost),
+    "send_event":    (SSENotStarted, ConnectionNotReady, ConnectionNotReady,  STREAMING,           WriterClosed),
+    "close":         (CLOSED,        CLOSED,             CLOSED,              CLOSED,              CLOSED),
+    "disconnect":    (CLOSED,        CLOSED,             CLOSED,              CLOSED,              CLOSED),
+    "fail":          (CLOSED,        CLOSED,             CLOSED,              CLOSED,              CLOSED),
+}
+# fmt: on
+
+
+class Cell(NamedTuple):
+    """One cell of the table: the rule's id, and the next state or the exception that rejects."""
+
+    rule: str
+    outcome: Outcome
+
+
+TABLE: dict[tuple[State, str], Cell] = {
+    (state, trigger): Cell(f"L-{row * len(State) + column:02}", outcome)
+    for row, (trigger, outcomes) in enumerate(_ROWS.items())
+    for column, (state, outcome) in enumerate(zip(State, outcomes, strict=True), start=1)
+}
+
+TRIGGERS = tuple(_ROWS)
+
+_REASONS = {"send_response": Reason.RESPONDED, "disconnect": Reason.CLIENT_GONE, "fail": Reason.ERROR}
+"""The reason each closing trigger gives; `close` is told one, or means complete."""
+
+_CLOSE_REASONS = (Reason.COMPLETE, Reason.SHUTDOWN, Reason.SLOW_CONSUMER, Reason.TIMEOUT)
+
+
+class _Place(transitions.State):
+    """A state without side effects: nothing runs on entering or leaving it, and nothing is logged."""
+
+    def enter(self, event_data: Any) -> None: ...
+
+    def exit(self, event_data: Any) -> None: ...
+
+
+class _Machine(Machine):
+    state_cls = _Place
+
+
+def _build_machine() -> Machine:
+    """One machine serves every connection: a trigger costs microseconds, a connection no machine."""
+    legal = [
+        {"trigger": trigger, "source": state, "dest": None if outcome is state else outcome}
+        for (state, trigger), (_, outcome) in TABLE.items()
+        if isinstance(outcome, State)
+    ]
+    return _Machine(
+        model=None, states=State, transitions=legal, initial=None, auto_transitions=False, model_attribute="_state"
+    )
+
+
+_PULL: dict[str, Callable[[Any], bool]] = {name: event.trigger for name, event in _build_machine().events.items()}
+
+
+class Lifecycle:
+    """The state of one connection. Triggers are atomic: any thread may pull one.
+
+    Args:
+        listener: gets a `trace.Record` of each step that is taken through `take`.
+        exchange: the number that those records carry.
+    """
+
+    __slots__ = ("_exchange", "_listener", "_lock", "_reason", "_state")
+
+    def __init__(self, listener: Listener | None = None, exchange: int = 0) -> None:
+        self._state = State.REQUESTED
+        self._reason: Reason | None = None
+        self._lock = threading.Lock()
+        self._listener = listener
+        self._exchange = exchange
+
+    @property
+    def state(self) -> State:
+        """The state now; only a trigger changes it."""
+        return self._state
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it is closed; None while it is not. The first reason stays."""
+        return self._reason
+
+    @property
+    def traced(self) -> bool:
+        """Whether anybody listens, so that it is worth gathering a step's details."""
+        return self._listener is not None
+
+    def trigger(self, name: str, reason: str | None = None) -> State:
+        """Pull a trigger and return the state it leads to.
+
+        Args:
+            name: one of `TRIGGERS`.
+            reason: with `close` only: complete (the default), shutdown, slow_consumer or timeout.
+
+        Raises:
+            LifecycleError: the table rejects it; the subclass says which kind of rejection it is.
+            ValueError: no such trigger, or a reason that this trigger can't give.
+        """
+        why = _reason_of(name, reason)
+        with self._lock:
+            return self._pull(name, why)
+
+    def take(self, step: Step, *, reason: str | None = None, size: int | None = None, detail: str | None = None) -> State:
+        """Take a step of an exchange: pull its trigger, if it has one, then tell the listener.
+
+        Raises as `trigger` does; a rejected step is recorded too.
+        """
+        listener = self._listener
+        if listener is None:
+            return self.trigger(step.trigger, reason) if step.trigger else self._state
+        why = _reason_of(step.trigger, reason) if step.trigger else None
+        with self._lock:  # so that the records stand in the order of the triggers
+            before, error = self._state, None
+            try:
+                return self._pull(step.trigger, why) if step.trigger else before
+            except LifecycleError as rejected:
+                error = rejected
+                raise
+            finally:
+                self._tell(listener, step, before, error, size, detail)
+
+    def _tell(
+        self,
+        listener: Listener,
+        step: Step,
+        before: State,
+        error: LifecycleError | None,
+        size: int | None,
+        detail: str | None,
+    ) -> None:
+        record = Record(
+            time=time.monotonic(),
+            exchange=self._exchange,
+            step=step.name,
+            who=step.who,
+            to=step.to,
+            trigger=step.trigger,
+            before=before,
+            after=self._state,
+            error=type(error).__name__ if error else None,
+            rule=error.rule if error else None,
+            size=size,
+            detail=detail,
+        )
+        try:
+            listener(record)
+        except Exception:
+            log.exception("a trace listener raised; the exchange goes on")
+
+    def _pull(self, name: str, reason: Reason | None) -> State:
+        if self._reason is None and TABLE[self._state, name].outcome is State.CLOSED:
+            self._reason = reason  # before the state, so that nobody sees closed without its reason
+        try:
+            _PULL[name](self)
+        except MachineError:
+            raise self._rejection(name) from None
+        return self._state
+
+    def _rejection(self, name: str) -> LifecycleError:
+        rule, outcome = TABLE[self._state, name]
+        assert not isinstance(outcome, State), f"{rule} is legal, so the machine took it"
+        return outcome(self._state, name, rule, self._reason)
+
+    def __repr__(self) -> str:
+        why = f", reason={self._reason.value}" if self._reason else ""
+        return f"<Lifecycle {self._state.value}{why}>"
+
+
+def _reason_of(name: str, reason: str | None) -> Reason | None:
+    if name not in _ROWS:
+        raise ValueError(f"no trigger {name!r}: it is one of {', '.join(TRIGGERS)}")
+    if name != "close":
+        if reason is not None:
+            raise ValueError(f"{name} gives its own reason; only close can be told one, not {reason!r}")
+        return _REASONS.get(name)
+    if reason is None:
+        return Reason.COMPLETE
+    if reason not in _CLOSE_REASONS:
+        raise ValueError(f"close can't be told {reason!r}: its reasons are {', '.join(_CLOSE_REASONS)}")
+    return Reason(reason)

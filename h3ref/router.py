@@ -1,0 +1,97 @@
+"""`Router`: method and path to handler, with H3Z's patterns: static, ":id" and "/*"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+Handler = Callable[..., Any]
+
+
+class Match(NamedTuple):
+    """Where a request leads: the handler and what its pattern matched, or the methods that the path has."""
+
+    handler: Handler | None
+    params: dict[str, str]
+    allowed: tuple[str, ...]
+
+
+class _Node:
+    __slots__ = ("handlers", "param", "static", "wildcard")
+
+    def __init__(self) -> None:
+        self.static: dict[str, _Node] = {}
+        self.param: _Node | None = None
+        self.wildcard: _Node | None = None
+        self.handlers: dict[str, tuple[Handler, tuple[str, ...]]] = {}
+
+
+class Router:
+    """A tree of path segments. A static segment is preferred to ":id", and ":id" to "/*"."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, method: str, pattern: str, handler: Handler) -> None:
+        """Register a handler; for the same method and pattern the last one wins.
+
+        Raises:
+            ValueError: a pattern that matches nothing that could be meant.
+        """
+        if not pattern.startswith("/"):
+            raise ValueError(f"a pattern begins with '/', not {pattern!r}")
+        node, names = self._root, list[str]()
+        segments = pattern[1:].split("/")
+        for place, segment in enumerate(segments):
+            if segment == "*":
+                if place != len(segments) - 1:
+                    raise ValueError(f"'*' takes all that follows, so it must come last: {pattern!r}")
+                node.wildcard = node.wildcard or _Node()
+                node, name = node.wildcard, "*"
+            elif segment.startswith(":"):
+                name = segment[1:]
+                if not name:
+                    raise ValueError(f"':' needs a name behind it: {pattern!r}")
+                node.param = node.param or _Node()
+                node = node.param
+            else:
+                node = node.static.setdefault(segment, _Node())
+                continue
+            if name in names:
+                raise ValueError(f"two segments are named {name!r}: {pattern!r}")
+            names.append(name)
+        node.handlers[method] = (handler, tuple(names))
+
+    def match(self, method: str, path: str) -> Match:
+        """Find the handler for a method and a path as it came, still percent-encoded.
+
+        A HEAD is led to the GET handler where there is no other. Without a handler, `allowed` has the
+        methods that the path answers to, empty if there is no such path.
+        """
+        methods = ("HEAD", "GET") if method == "HEAD" else (method,)
+        allowed: set[str] = set()
+        for node, values in _walk(self._root, path[1:].split("/"), ()):
+            for name in methods:
+                if name in node.handlers:
+                    handler, names = node.handlers[name]
+                    return Match(handler, dict(zip(names, values, strict=True)), ())
+            allowed |= node.handlers.keys()
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        return Match(None, {}, tuple(sorted(allowed)))
+
+
+def _walk(node: _Node, segments: list[str], values: tuple[str, ...]) -> Any:
+    """Yield every node that the segments lead to, the preferred ones first."""
+    if not segments:
+        if node.handlers:
+            yield node, values
+        return
+    segment, rest = unquote(segments[0]), segments[1:]
+    if segment in node.static:
+        yield from _walk(node.static[segment], rest, values)
+    if node.param and segment:
+        yield from _walk(node.param, rest, (*values, segment))
+    if node.wildcard:
+        yield node.wildcard, (*values, unquote("/".join(segments)))

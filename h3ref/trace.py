@@ -1,0 +1,127 @@
+"""What a step of an exchange records: names, lanes, one line of NDJSON. A hook, no collector.
+
+The steps are the arrows of the seeds' sequence diagrams, between the same four lanes. Whoever wants
+to see them passes a listener (a callable that takes a `Record`) as `trace` to `running`, `serve` or an
+adapter. When nobody listens, no record is built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
+
+LANES = ("client", "handler", "adapter", "connection")
+
+
+class Step(NamedTuple):
+    """One arrow: who takes it, towards whom, and the trigger of the state machine it pulls, if any."""
+
+    name: str
+    who: str
+    to: str
+    trigger: str | None
+    words: str
+
+
+REQUEST = Step("request", "client", "handler", None, "request")
+START_SSE = Step("start_sse", "handler", "adapter", "start_sse", "start_sse() (sets flags)")
+SET_STREAM_CALLBACK = Step("set_stream_callback", "handler", "adapter", None, "set_stream_callback (registers callback)")
+GET_SSE_WRITER = Step("get_sse_writer", "handler", "adapter", "get_writer", "get_sse_writer()")
+AWAIT_SSE_WRITER = Step("await_sse_writer", "handler", "adapter", None, "await_sse_writer() (suspends)")
+START_SSE_BLOCKING = Step("start_sse_blocking", "handler", "adapter", None, "start_sse_blocking() (blocks)")
+SEND_RESPONSE = Step("send_response", "handler", "adapter", "send_response", "sends a plain response")
+RETURNS = Step("returns", "handler", "adapter", None, "returns")
+FAILS = Step("fails", "handler", "adapter", "fail", "raises")
+GIVES_UP = Step("gives_up", "adapter", "adapter", "fail", "gives up: nobody will write")
+CHECKS_SSE_STARTED = Step("checks_sse_started", "adapter", "adapter", None, "checks sse_started")
+CREATES_CONNECTION = Step("creates_connection", "adapter", "connection", None, "creates connection")
+SENDS_HEADERS = Step("sends_headers", "adapter", "connection", "send_headers", "sends headers")
+HEADERS = Step("headers", "connection", "client", None, "Headers")
+CONNECTION_READY = Step("connection_ready", "adapter", "connection", None, "connection ready")
+SCHEDULES_CALLBACK = Step("schedules_callback", "adapter", "adapter", None, "schedules callback")
+CALLS_CALLBACK = Step("calls_callback", "adapter", "handler", "get_writer", "calls callback with writer")
+HANDS_OVER_WRITER = Step("hands_over_writer", "adapter", "handler", "get_writer", "hands over the writer")
+SEND_EVENT = Step("send_event", "handler", "adapter", "send_event", "send_event()")
+SEND_KEEP_ALIVE = Step("send_keep_alive", "handler", "adapter", "send_event", "send_keep_alive()")
+DATA = Step("data", "adapter", "connection", None, "data")
+EVENT = Step("event", "connection", "client", None, "Event")
+CLOSE = Step("close", "handler", "adapter", "close", "close()")
+CLOSES = Step("closes", "adapter", "adapter", "close", "closes the stream")
+CLOSES_CONNECTION = Step("closes_connection", "adapter", "connection", None, "close")
+CUTS_CONNECTION = Step("cuts_connection", "adapter", "connection", None, "cut, without the proper end")
+CONNECTION_CLOSED = Step("connection_closed", "connection", "client", None, "Connection closed")
+RESPONSE = Step("response", "connection", "client", None, "Response")
+DISCONNECT = Step("disconnect", "client", "connection", "disconnect", "disconnect")
+
+STEPS = {step.name: step for step in list(globals().values()) if isinstance(step, Step)}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step as it happened.
+
+    Attributes:
+        time: seconds on a clock that only goes forward; only differences mean something.
+        exchange: the number of the exchange, counted from 1 by each server.
+        step: a name in `STEPS`.
+        who: the lane that took the step.
+        to: the lane it went to, the same as `who` for a step of its own.
+        trigger: the trigger it pulled, or None.
+        before: the state before it.
+        after: the state after it, the same when the trigger was rejected.
+        error: the name of the exception that rejected it, or None.
+        rule: the id of the cell that rejected it, or None.
+        size: the bytes it moved, or None.
+        detail: what else a reader wants to see, such as the request line, or None.
+    """
+
+    time: float
+    exchange: int
+    step: str
+    who: str
+    to: str
+    trigger: str | None
+    before: str
+    after: str
+    error: str | None = None
+    rule: str | None = None
+    size: int | None = None
+    detail: str | None = None
+
+    def to_json(self) -> str:
+        """Return the record as one line of NDJSON, without its line end; absent values are left out."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """Read a line that `to_json`, or another implementation, wrote.
+
+        Raises:
+            ValueError: the line is not a record; the text says what is wrong with it.
+        """
+        found = json.loads(line)
+        if not isinstance(found, dict):
+            raise ValueError(f"a record is a JSON object, not {type(found).__name__}")
+        found = {key: value for key, value in found.items() if value is not None}
+        known = {field.name: field for field in fields(cls)}
+        unknown = sorted(found.keys() - known.keys())
+        missing = sorted({"time", "exchange", "step", "who", "to", "before", "after"} - found.keys())
+        if unknown or missing:
+            raise ValueError(f"not a record: unknown {unknown}, missing {missing}")
+        for name, value in found.items():
+            kind = _KINDS[name]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"not a record: {name} is {value!r}, which is of the wrong type")
+        return cls(**{"trigger": None, **found})
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys((field.name for field in fields(Record)), str),
+    **dict.fromkeys(("exchange", "size"), int),
+    "time": (int, float),
+}
+
+Listener = Callable[[Record], None]
+"""Takes each record as it happens, on the thread where it happens. It must not pull a trigger itself."""

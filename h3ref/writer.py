@@ -1,0 +1,276 @@
+"""`SSEWriter`, what a stream sends with, and its blocking twin for worker threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import anyio.from_thread
+import anyio.lowlevel
+
+from . import trace
+from .connection import HIGH_WATER, Connection
+from .errors import BackpressureDetected
+from .lifecycle import Lifecycle, Reason, State
+from .sse import SSEEvent
+
+if TYPE_CHECKING:
+    from .event import H3Event
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_STREAMING = State.STREAMING
+
+
+class SSEWriter:
+    """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
+
+    As an `async with` it closes the stream on leaving; left by an exception, it fails the stream
+    instead, so that the client sees a body without its proper end.
+
+    Attributes:
+        event: the `H3Event` whose stream this is.
+        event_count: events taken so far; keep-alives are not counted.
+    """
+
+    __slots__ = ("_connection", "_interrupt", "_lifecycle", "_unyielded", "event", "event_count")
+
+    def __init__(
+        self, event: H3Event, lifecycle: Lifecycle, connection: Connection, interrupt: Callable[[], None]
+    ) -> None:
+        self.event = event
+        self.event_count = 0
+        self._lifecycle = lifecycle
+        self._connection = connection
+        self._interrupt = interrupt
+        self._unyielded = 0  # bytes taken since the sender last gave way to other tasks
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the stream can still be written to."""
+        return self._lifecycle.state is _STREAMING
+
+    async def send_event(self, event: SSEEvent | str) -> None:
+        """Send an event, or a str as an event's data. Waits while 64 KiB or more wait for the reader.
+
+        Raises:
+            WriterClosed: the stream has ended; `reason` says why.
+            WriteError: the adapter can't write, though the client is not known to have left.
+            TypeError, ValueError: what `SSEEvent` refuses.
+        """
+        await self.send_encoded(encode(event))
+
+    def send_nowait(self, event: SSEEvent | str) -> None:
+        """Send an event without waiting.
+
+        Raises:
+            BackpressureDetected: 64 KiB or more wait for the reader; this event was not taken.
+            WriterClosed, TypeError, ValueError: as `send_event`.
+        """
+        data = encode(event)
+        self._check()
+        if self._connection.buffered >= HIGH_WATER:
+            raise BackpressureDetected(self._connection.buffered, HIGH_WATER)
+        self._put(data)
+
+    async def send_encoded(self, data: bytes) -> None:
+        """Send an event that is encoded already, as a channel does for all its subscribers.
+
+        Raises as `send_event` does.
+        """
+        if self._lifecycle._state is not _STREAMING:
+            self._check()
+        if self._unyielded >= HIGH_WATER or self._connection.buffered >= HIGH_WATER:
+            await self._give_way()
+        self._put(data)
+
+    def offer_encoded(self, data: bytes) -> bool:
+        """Take an encoded event without waiting or raising; return whether there is room for the next.
+
+        A stream that has ended takes nothing and always has room.
+        """
+        if self._lifecycle._state is not _STREAMING:
+            return True
+        self._put(data)
+        return self._connection.buffered < HIGH_WATER
+
+    async def drained(self) -> None:
+        """Wait until there is room for the next event, or the stream has ended."""
+        while self.is_active and self._connection.buffered >= HIGH_WATER:
+            await self._connection.drain()
+
+    async def send_keep_alive(self) -> None:
+        """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does."""
+        self._check()
+        if self._connection.buffered >= HIGH_WATER:
+            await self._give_way()
+        self._record(trace.SEND_KEEP_ALIVE, KEEP_ALIVE)
+        self._connection.write_chunk(KEEP_ALIVE)
+
+    async def flush(self) -> None:
+        """Wait until all that was sent has left for the client, or the stream has ended."""
+        await self._connection.flush()
+
+    async def close(self) -> None:
+        """End the stream: what is buffered is sent, then the body's proper end. Again: does nothing.
+
+        Called by another task than the one that streams, it also cancels the stream's callback.
+        """
+        await self.close_for(Reason.COMPLETE)
+
+    async def close_for(self, reason: Reason) -> None:
+        """End the stream as `close` does, for another reason than that it is complete."""
+        if self._lifecycle.state is not State.CLOSED:
+            self._lifecycle.take(trace.CLOSE, reason=reason)
+            self._interrupt()
+        await self.end()
+
+    async def end(self) -> None:
+        """Bring a closed stream's connection to the end that its reason asks for, once."""
+        if self._connection is _ENDED:
+            return
+        connection, self._connection = self._connection, _ENDED
+        reason = self._lifecycle.reason
+        with anyio.CancelScope(shield=True):  # the port bounds the time
+            if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
+                self._lifecycle.take(trace.CUTS_CONNECTION)
+                await connection.cut()
+            else:
+                if reason is not Reason.CLIENT_GONE:
+                    self._lifecycle.take(trace.CLOSES_CONNECTION)
+                await connection.close()
+        if reason is not Reason.CLIENT_GONE:
+            self._lifecycle.take(trace.CONNECTION_CLOSED)
+
+    async def __aenter__(self) -> SSEWriter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._lifecycle.take(trace.FAILS, detail=type(error).__name__)
+            await self.end()
+        else:
+            await self.close()
+
+    def _check(self) -> None:
+        if self._lifecycle.state is not _STREAMING:
+            self._lifecycle.take(trace.SEND_EVENT)  # raises, and records the rejection
+
+    def _put(self, data: bytes) -> None:
+        if self._lifecycle._listener is not None:
+            self._record(trace.SEND_EVENT, data)
+        self._connection.write_chunk(data)
+        self._unyielded += len(data)
+        self.event_count += 1
+
+    def _record(self, step: trace.Step, data: bytes) -> None:
+        if self._lifecycle.traced:
+            text = data.decode()
+            self._lifecycle.take(step, detail=text)
+            self._lifecycle.take(trace.DATA, size=len(data))
+            self._lifecycle.take(trace.EVENT, size=len(data), detail=text)
+
+    async def _give_way(self) -> None:
+        """Let the other tasks run, and the reader catch up; then check that there still is a stream."""
+        self._unyielded = 0
+        await anyio.lowlevel.checkpoint()
+        await self.drained()
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"<SSEWriter {self.event.method} {self.event.path}, {self._lifecycle.state}, {self.event_count} events>"
+
+
+def encode(event: SSEEvent | str) -> bytes:
+    """The bytes of an event, or of a str as an event's data."""
+    return (event if isinstance(event, SSEEvent) else SSEEvent(event)).encode()
+
+
+class _Ended:
+    """Stands for the connection of a stream whose end has begun: it takes nothing and holds nothing."""
+
+    adapter_type = "ended"
+    buffered = 0
+
+    async def send_headers(self, head: object) -> int:
+        return 0
+
+    def write_chunk(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def cut(self) -> None: ...
+
+
+_ENDED = _Ended()
+
+
+class BlockingSSEWriter:
+    """`SSEWriter` for a plain `def` on a worker thread: the same methods, which block that thread only.
+
+    A client that left is noticed at the next send, which raises `WriterClosed`.
+    """
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, writer: SSEWriter) -> None:
+        self._writer = writer
+
+    @property
+    def event(self) -> H3Event:
+        """The `H3Event` whose stream this is."""
+        return self._writer.event
+
+    @property
+    def event_count(self) -> int:
+        """Events taken so far; keep-alives are not counted."""
+        return self._writer.event_count
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the stream can still be written to."""
+        return self._writer.is_active
+
+    def send_event(self, event: SSEEvent | str) -> None:
+        """As `SSEWriter.send_event`."""
+        data = encode(event)
+        self._writer._check()  # also when the loop has ended and the thread has not
+        anyio.from_thread.run(self._writer.send_encoded, data)
+
+    def send_nowait(self, event: SSEEvent | str) -> None:
+        """As `SSEWriter.send_nowait`."""
+        self._writer._check()
+        anyio.from_thread.run_sync(self._writer.send_nowait, event)
+
+    def send_keep_alive(self) -> None:
+        """As `SSEWriter.send_keep_alive`."""
+        self._writer._check()
+        anyio.from_thread.run(self._writer.send_keep_alive)
+
+    def flush(self) -> None:
+        """As `SSEWriter.flush`."""
+        anyio.from_thread.run(self._writer.flush)
+
+    def close(self) -> None:
+        """As `SSEWriter.close`."""
+        if self._writer._connection is not _ENDED:
+            anyio.from_thread.run(self._writer.close)
+
+    def __enter__(self) -> BlockingSSEWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._writer._connection is not _ENDED:
+            anyio.from_thread.run(self._writer.__aexit__, kind, error, where)
+
+    def __repr__(self) -> str:
+        return f"<Blocking{repr(self._writer)[1:]}"

@@ -1,0 +1,166 @@
+"""One client for every adapter, so that one test can run on all of them.
+
+    async with open_client("h11_anyio", app) as client:
+        reply = await client.request("GET", "/events")
+        assert reply.status == 200
+        assert await reply.receive() == b"data: 1\\n\\n"     # b"" at the end
+        assert reply.end is End.PROPER
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import anyio
+import anyio.abc
+import h11
+
+from h3ref import H3App, running
+from h3ref.adapters.h11_anyio import Server
+from h3ref.adapters.memory import End, MemoryServer, open_memory
+
+ADAPTERS = ("memory", "h11_anyio")
+
+
+class ReplyLike(Protocol):
+    """What a test sees of one exchange; `memory.Reply` is one."""
+
+    status: int
+    headers: dict[str, str]
+    end: End | None
+
+    async def receive(self) -> bytes: ...
+
+    async def read(self) -> bytes: ...
+
+    def disconnect(self) -> None: ...
+
+
+class ClientLike(Protocol):
+    """What sends requests; `memory.MemoryServer` is one."""
+
+    async def request(
+        self, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> ReplyLike: ...
+
+
+class SocketReply:
+    """A reply that is read from a socket, by h11."""
+
+    def __init__(self, stream: anyio.abc.SocketStream, parser: h11.Connection) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.end: End | None = None
+        self._stream = stream
+        self._parser = parser
+
+    async def begin(self) -> None:
+        """Read the head."""
+        head = await self._next()
+        assert isinstance(head, h11.Response), f"a response was expected, not {head!r}"
+        self.status = head.status_code
+        self.headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+
+    async def receive(self) -> bytes:
+        """Return the next bytes of the body, b"" at its end."""
+        if self.end is not None:
+            return b""
+        try:
+            event = await self._next()
+        except (h11.RemoteProtocolError, anyio.BrokenResourceError):
+            self.end = End.CUT
+            return b""
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        self.end = End.PROPER
+        return b""
+
+    async def read(self) -> bytes:
+        """Return the rest of the body."""
+        data = b""
+        while chunk := await self.receive():
+            data += chunk
+        return data
+
+    def disconnect(self) -> None:
+        """Leave without a word."""
+        self._stream.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)
+
+    async def _next(self) -> Any:
+        while (event := self._parser.next_event()) is h11.NEED_DATA:
+            try:
+                self._parser.receive_data(await self._stream.receive())
+            except anyio.EndOfStream:
+                self._parser.receive_data(b"")
+        return event
+
+
+class SocketClient:
+    """Sends each request on a socket of its own."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._streams: list[anyio.abc.SocketStream] = []
+
+    async def request(
+        self, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> SocketReply:
+        """Send a request and return its reply as soon as the head is there."""
+        stream = await anyio.connect_tcp("127.0.0.1", self.server.port)
+        self._streams.append(stream)
+        parser = h11.Connection(h11.CLIENT)
+        fields = {"Host": "test", **(headers or {}), **({"Content-Length": str(len(body))} if body else {})}
+        request = h11.Request(method=method, target=target, headers=[(n.encode(), v.encode()) for n, v in fields.items()])
+        data = parser.send(request) or b""
+        if body:
+            data += parser.send(h11.Data(data=body)) or b""
+        await stream.send(data + (parser.send(h11.EndOfMessage()) or b""))
+        reply = SocketReply(stream, parser)
+        try:
+            await reply.begin()
+        except BaseException:
+            reply.disconnect()
+            raise
+        return reply
+
+    async def aclose(self) -> None:
+        """Close every socket."""
+        for stream in self._streams:
+            await anyio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def open_client(adapter: str, app: H3App, **options: Any) -> AsyncIterator[ClientLike]:
+    """Serve an app through the named adapter, and return a client for it."""
+    if adapter == "memory":
+        async with open_memory(app, **options) as memory:
+            yield memory
+        return
+    async with running(app, **options) as server:
+        client = SocketClient(server)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+def server_of(client: ClientLike) -> Any:
+    """What the client talks to; its `service` knows the live exchanges."""
+    return client if isinstance(client, MemoryServer) else getattr(client, "server")  # noqa: B009
+
+
+async def raw(port: int, data: bytes, *, seconds: float = 5.0) -> bytes:
+    """Send bytes to a port of this machine, and return all that comes back until the server closes or time is up."""
+    received = b""
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(data)
+        with anyio.move_on_after(seconds):
+            try:
+                while True:
+                    received += await stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                pass
+    return received
