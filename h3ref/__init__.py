@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from . import flows
 from .app import H3App
@@ -31,4 +32,55 @@ from .server import running, serve
 from .sse import EventStreamParser, EventTooLarge, MessageEvent, SSEEvent
 from .writer import BlockingSSEWriter, SSEWriter
 
+if TYPE_CHECKING:
+    from .client import BlockingEventSource, EventSource, ReadyState
+
+__all__ = [
+    "BackpressureDetected",
+    "BlockingEventSource",
+    "BlockingSSEWriter",
+    "BodyTooLarge",
+    "Channel",
+    "ConnectionLost",
+    "ConnectionNotReady",
+    "EventSource",
+    "EventStreamParser",
+    "EventTooLarge",
+    "H3App",
+    "H3Error",
+    "H3Event",
+    "Lifecycle",
+    "LifecycleError",
+    "Limits",
+    "MessageEvent",
+    "ReadyState",
+    "Reason",
+    "RequestError",
+    "ResponseAlreadySent",
+    "SSEAlreadyStarted",
+    "SSEEvent",
+    "SSENotStarted",
+    "SSEWriter",
+    "ShuttingDown",
+    "State",
+    "TooManyStreams",
+    "Unanswered",
+    "WriteError",
+    "WriterClosed",
+    "flows",
+    "running",
+    "serve",
+]
+
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+_OF_THE_CLIENT = ("BlockingEventSource", "EventSource", "ReadyState")
+
+
+def __getattr__(name: str) -> object:
+    """Import the client when it is first asked for: it needs httpx2, which the server side does not."""
+    if name in _OF_THE_CLIENT:
+        from . import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

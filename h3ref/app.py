@@ -49,8 +49,8 @@ class H3App:
 
         def register(handler: F) -> F:
             _check_takes(handler, 1, "a handler", "the H3Event")
-            if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
-                raise TypeError(f"{handler.__name__} is a generator; register it with app.sse({pattern!r})")
+            if _is_generator(handler):
+                raise TypeError(f"{_name(handler)} is a generator; register it with app.sse({pattern!r})")
             self._router.add(method.upper(), pattern, handler)
             return handler
 
@@ -88,9 +88,7 @@ class H3App:
         """Register a handler for DELETE; see `on`."""
         return self.on("DELETE", pattern, *_given(handler))
 
-    def sse(
-        self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER
-    ) -> Callable[[F], F]:
+    def sse(self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER) -> Callable[[F], F]:
         """Register a generator, async or plain, that yields `SSEEvent`s or strs: the stream is what it yields.
 
         Until its first item nothing is sent, so that it may still answer (`event.send_error(404); return`) and
@@ -136,6 +134,8 @@ def _given(handler: Any) -> tuple[Any, ...]:
 
 def _hook(hooks: list[Handler], hook: F, count: int, what: str) -> F:
     _check_takes(hook, count, "a hook", what)
+    if _is_generator(hook):
+        raise TypeError(f"{_name(hook)} is a generator, whose body would never run: a hook must not yield")
     hooks.append(hook)
     return hook
 
@@ -146,6 +146,15 @@ def _check_takes(function: Any, count: int, role: str, what: str) -> None:
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError as error:
-        raise TypeError(f"{role} must take {what}; {getattr(function, '__name__', function)!s}: {error}") from None
+        raise TypeError(f"{role} must take {what}; {_name(function)}: {error}") from None
     except ValueError:
         return  # a callable without a signature, as some built-in ones are
+
+
+def _is_generator(function: Any) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return any(inspect.isgeneratorfunction(part) or inspect.isasyncgenfunction(part) for part in (function, call))
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", function))

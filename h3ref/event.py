@@ -18,7 +18,11 @@ from .writer import BlockingSSEWriter, SSEWriter
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
 
 REDIRECTS = (301, 302, 303, 307, 308)
-BODILESS = (204, 304)
+BODILESS = (204, 205, 304)
+_OF_THE_CONTENT = frozenset(
+    f"content-{part}" for part in ("disposition", "encoding", "language", "location", "range", "type")
+) | {"cache-control", "etag", "expires", "last-modified"}
+"""Headers that describe one answer's content (RFC 9110, section 8), so they go when another takes its place."""
 
 
 class Host(Protocol):
@@ -32,7 +36,7 @@ class Host(Protocol):
 
     def open_stream_blocking(self) -> BlockingSSEWriter: ...
 
-    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> Any: ...
+    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None: ...
 
     async def read_body(self) -> bytes: ...
 
@@ -117,10 +121,8 @@ class H3Event:
 
         WHATWG HTML, section 9.2.4: the header's value is UTF-8.
         """
-        for name, value in self._request.headers:
-            if name == b"last-event-id":
-                return value.decode("utf-8", "replace")
-        return ""
+        values = [value for name, value in self._request.headers if name == b"last-event-id"]
+        return values[-1].decode("utf-8", "replace") if values else ""
 
     @property
     def state(self) -> State:
@@ -145,8 +147,8 @@ class H3Event:
         """
         body = await self.read_body()
         try:
-            return json.loads(body)
-        except ValueError as error:
+            return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise RequestError(f"the body is not JSON: {error}") from error
 
     # -- a plain answer
@@ -157,7 +159,7 @@ class H3Event:
         Raises:
             ValueError: no final status, or another than 200 for a stream.
         """
-        if type(status) is not int and not isinstance(status, HTTPStatus) or not 200 <= status <= 599:
+        if (type(status) is not int and not isinstance(status, HTTPStatus)) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
         if self.state is not State.REQUESTED and status != self._status:
             self._check_head("set_status")
@@ -206,7 +208,7 @@ class H3Event:
     def send_bytes(self, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Answer with bytes of a media type. Raises as `send_text` does."""
         check_header("Content-Type", content_type)
-        self._answer(content_type, bytes(data))
+        self._answer(content_type, bytes(memoryview(data)))
 
     def redirect(self, location: str, status: int = 302) -> None:
         """Answer with a redirection; characters that a URL can't hold are percent-encoded.
@@ -242,7 +244,8 @@ class H3Event:
         if status is not None:
             self._status = status
         if header is not None:
-            self._response_headers = [*(self._response_headers or []), header]
+            kept = [pair for pair in self._response_headers or [] if pair[0].lower() != header[0].lower()]
+            self._response_headers = [*kept, header]
         self._response = content_type, body
 
     # -- a stream
@@ -327,6 +330,9 @@ class H3Event:
         """Let the plain response say that an error happened, and which if that is for the client to know."""
         status = error.status if isinstance(error, H3Error) else 500
         text = f"{phrase(status)}: {error}" if isinstance(error, H3Error) and error.explains else phrase(status)
+        self._response_headers = [
+            pair for pair in self._response_headers or [] if pair[0].lower() not in _OF_THE_CONTENT
+        ]
         if status == 503:
             self.set_header("Retry-After", "1")
         self._status = status
@@ -360,6 +366,10 @@ def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, 
         return list(defaults)
     named = {name.lower() for name, _ in own}
     return [pair for pair in defaults if pair[0].lower() not in named] + own
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def phrase(status: int) -> str:

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable, iscoroutine, iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -27,9 +27,6 @@ from .router import Handler
 from .trace import Listener
 from .writer import BlockingSSEWriter, SSEWriter
 
-if TYPE_CHECKING:
-    from .flows import Flow
-
 log = logging.getLogger(__name__)
 
 NOBODY_WRITES = (
@@ -38,7 +35,6 @@ NOBODY_WRITES = (
 )
 NEVER_STARTED = "a stream callback was set, but start_sse() was never called: call event.start_sse() in the handler"
 NOTHING_SENT = "the handler returned without an answer: call event.send_text() or another send, or event.start_sse()"
-
 
 
 class Service:
@@ -51,9 +47,7 @@ class Service:
         limits: how much is taken on.
     """
 
-    def __init__(
-        self, app: H3App, *, flow: Flow, trace: Listener | None = None, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, app: H3App, *, flow: Flow, trace: Listener | None = None, limits: Limits | None = None) -> None:
         self.app = app
         self.flow = flow
         self.trace = trace
@@ -76,14 +70,23 @@ class Service:
         finally:
             self.live.discard(exchange)
 
-    def run_here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def run_here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Run a plain def on this worker thread, and be counted among the busy ones meanwhile."""
         thread = threading.current_thread()
         self.busy_threads.add(thread)
         try:
-            return function(*args)
+            result = function(*args)
         finally:
             self.busy_threads.discard(thread)
+        if isawaitable(result):
+            if iscoroutine(result):
+                result.close()
+            name = getattr(function, "__name__", repr(function))
+            raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
+
+
+Flow = Callable[["Exchange"], Awaitable[None]]
+"""The order of a whole exchange; what `running(app, flow=...)` takes. They stand in flows.py."""
 
 
 class Exchange:
@@ -256,9 +259,9 @@ class Exchange:
         writer: BlockingSSEWriter = await self._callers[1](self)
         return writer
 
-    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
         self._count_stream_thread()
-        return await self._call_on_thread(function, *args)
+        await self._call_on_thread(function, *args)
 
     async def read_body(self) -> bytes:
         return await self.transport.read_body()
@@ -332,21 +335,15 @@ class Exchange:
         if self._limiter is None:
             await self.service.handler_threads.acquire_on_behalf_of(self)
             self._limiter = self.service.handler_threads
-        result: Any = None
         try:
             # Shielded: a thread can't be cancelled, it learns of the end at its next send. Only abandon() leaves it.
             with anyio.CancelScope(shield=True) as self._thread:
-                result = await anyio.to_thread.run_sync(
+                await anyio.to_thread.run_sync(
                     self.service.run_here, function, args, abandon_on_cancel=True, limiter=self.service.any_thread
                 )
         finally:
             self._thread = None
             self._count_no_thread()
-        if isawaitable(result):
-            if iscoroutine(result):
-                result.close()
-            name = getattr(function, "__name__", repr(function))
-            raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
 
     def _count_stream_thread(self) -> None:
         """Count this exchange's thread as a stream's, not a handler's: streams last."""

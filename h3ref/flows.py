@@ -10,17 +10,13 @@ The handler's own call picks one of the three fixed flows. `broken` is H3Z's ord
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from .connection import StreamHead
-from .exchange import Exchange
+from .exchange import Exchange, Flow
 from .lifecycle import State
 from .writer import BlockingSSEWriter, SSEWriter
 
 log = logging.getLogger(__name__)
-
-Flow = Callable[[Exchange], Awaitable[None]]
-"""The order of a whole exchange; what `running(app, flow=...)` takes."""
 
 
 async def by_handler(exchange: Exchange) -> None:

@@ -70,5 +70,5 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(f"header {name} must hold no CR, LF or NUL, or it would split the response: {value!r}")
     if value != value.strip(" \t"):
         raise ValueError(f"header {name} must not begin or end with white space: {value!r}")
-    if any(ord(char) < 32 and char != "\t" or ord(char) == 127 or ord(char) > 255 for char in value):
+    if any((ord(char) < 32 and char != "\t") or ord(char) == 127 or ord(char) > 255 for char in value):
         raise ValueError(f"header {name} must be Latin-1 text without control characters: {value!r}")

@@ -33,7 +33,6 @@ from .errors import (
 )
 from .trace import Listener, Record, Step
 
-
 log = logging.getLogger(__name__)
 
 
@@ -173,7 +172,9 @@ class Lifecycle:
         with self._lock:
             return self._pull(name, why)
 
-    def take(self, step: Step, *, reason: str | None = None, size: int | None = None, detail: str | None = None) -> State:
+    def take(
+        self, step: Step, *, reason: str | None = None, size: int | None = None, detail: str | None = None
+    ) -> State:
         """Take a step of an exchange: pull its trigger, if it has one, then tell the listener.
 
         Raises as `trigger` does; a rejected step is recorded too.

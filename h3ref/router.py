@@ -55,6 +55,8 @@ class Router:
                     raise ValueError(f"':' needs a name behind it: {pattern!r}")
                 node.param = node.param or _Node()
                 node = node.param
+            elif any(char in segment for char in "*?#"):
+                raise ValueError(f"'*' stands alone as the last segment, and '?' and '#' are in no path: {pattern!r}")
             else:
                 node = node.static.setdefault(segment, _Node())
                 continue
@@ -71,7 +73,8 @@ class Router:
         """
         methods = ("HEAD", "GET") if method == "HEAD" else (method,)
         allowed: set[str] = set()
-        for node, values in _walk(self._root, path[1:].split("/"), ()):
+        segments = path[1:].split("/")
+        for node, values in _walk(self._root, segments, ()) if path.startswith("/") else ():
             for name in methods:
                 if name in node.handlers:
                     handler, names = node.handlers[name]

@@ -20,7 +20,7 @@ from .limits import Limits
 
 if TYPE_CHECKING:
     from .app import H3App
-    from .flows import Flow
+    from .exchange import Flow
     from .trace import Listener
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,9 @@ class Step(NamedTuple):
 
 REQUEST = Step("request", "client", "handler", None, "request")
 START_SSE = Step("start_sse", "handler", "adapter", "start_sse", "start_sse() (sets flags)")
-SET_STREAM_CALLBACK = Step("set_stream_callback", "handler", "adapter", None, "set_stream_callback (registers callback)")
+SET_STREAM_CALLBACK = Step(
+    "set_stream_callback", "handler", "adapter", None, "set_stream_callback (registers callback)"
+)
 GET_SSE_WRITER = Step("get_sse_writer", "handler", "adapter", "get_writer", "get_sse_writer()")
 AWAIT_SSE_WRITER = Step("await_sse_writer", "handler", "adapter", None, "await_sse_writer() (suspends)")
 START_SSE_BLOCKING = Step("start_sse_blocking", "handler", "adapter", None, "start_sse_blocking() (blocks)")

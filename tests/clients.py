@@ -1,10 +1,10 @@
 """One client for every adapter, so that one test can run on all of them.
 
-    async with open_client("h11_anyio", app) as client:
-        reply = await client.request("GET", "/events")
-        assert reply.status == 200
-        assert await reply.receive() == b"data: 1\\n\\n"     # b"" at the end
-        assert reply.end is End.PROPER
+async with open_client("h11_anyio", app) as client:
+    reply = await client.request("GET", "/events")
+    assert reply.status == 200
+    assert await reply.receive() == b"data: 1\\n\\n"     # b"" at the end
+    assert reply.end is End.PROPER
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class SocketClient:
         self._streams.append(stream)
         parser = h11.Connection(h11.CLIENT)
         fields = {"Host": "test", **(headers or {}), **({"Content-Length": str(len(body))} if body else {})}
-        request = h11.Request(method=method, target=target, headers=[(n.encode(), v.encode()) for n, v in fields.items()])
+        request = h11.Request(
+            method=method, target=target, headers=[(n.encode(), v.encode()) for n, v in fields.items()]
+        )
         data = parser.send(request) or b""
         if body:
             data += parser.send(h11.Data(data=body)) or b""

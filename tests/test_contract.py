@@ -760,7 +760,8 @@ async def test_a_plain_generator_streams_from_a_thread(adapter: str) -> None:
 
 async def test_a_generator_without_items_is_an_empty_stream(adapter: str) -> None:
     async def generator(event: H3Event) -> Any:
-        for item in ():
+        nothing: tuple[str, ...] = ()
+        for item in nothing:
             yield item
 
     async with open_client(adapter, generated(generator)) as client:
@@ -805,10 +806,11 @@ async def test_a_full_buffer_makes_send_event_wait_and_send_nowait_refuse(adapte
     block = "x" * 65536
 
     async def callback(writer: SSEWriter) -> None:
-        with pytest.raises(BackpressureDetected) as full:
-            for _ in range(10_000):
+        try:
+            while True:
                 writer.send_nowait(block)
-        errors.append(full.value)
+        except BackpressureDetected as error:
+            errors.append(error)
         refused.set()
         await writer.send_event("the last")  # waits until the reader has made room
 

@@ -23,7 +23,7 @@ from ..limits import Limits
 
 if TYPE_CHECKING:
     from ..app import H3App
-    from ..flows import Flow
+    from ..exchange import Flow
     from ..trace import Listener
 
 
@@ -160,7 +160,9 @@ class MemoryTransport:
         self._reply._gone = gone
 
     async def send_response(self, response: Response) -> int:
-        framed = [*response.headers, ("Content-Length", str(len(response.body)))]
+        framed = list(response.headers)
+        if response.status not in (204, 304):
+            framed.append(("Content-Length", str(len(response.body))))
         self._reply._begin(response.status, framed)
         if self.request.method != "HEAD":
             self._reply._add(response.body)

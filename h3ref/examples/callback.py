@@ -1,18 +1,24 @@
 """The bug, and the three flows that fix it: the same four events, asked for in four ways.
 
-    python -m h3ref.examples.callback                               # every handler runs in H3Z's order, the broken one
-    curl -N http://127.0.0.1:3000/broken                            # headers, then silence: Ctrl-C ends it
+In H3Z's order of steps, which is `flows.broken` for every handler here:
 
-    python -m h3ref serve h3ref.examples.callback:app               # the default
-    curl -N http://127.0.0.1:3000/broken                            # a 500 at once, which says what to do instead
-    curl -N http://127.0.0.1:3000/callback                          # or /awaited, or /blocking: four events, and the end
+    python -m h3ref serve h3ref.examples.callback:app --flow broken --log-level debug
+    curl -N http://127.0.0.1:3000/broken        # headers, then silence: Ctrl-C ends it
+
+In the default order:
+
+    python -m h3ref serve h3ref.examples.callback:app
+    curl -N http://127.0.0.1:3000/broken        # a 500 at once, which says what to do instead
+    curl -N http://127.0.0.1:3000/callback      # four events, and the proper end
+    curl -N http://127.0.0.1:3000/awaited       # the same
+    curl -N http://127.0.0.1:3000/blocking      # the same
 """
 
 from __future__ import annotations
 
 import logging
 
-from h3ref import ConnectionNotReady, H3App, H3Event, SSEEvent, SSEWriter, flows, serve
+from h3ref import ConnectionNotReady, H3App, H3Event, SSEEvent, SSEWriter
 
 log = logging.getLogger("h3ref.examples.callback")
 
@@ -69,8 +75,3 @@ def blocking(event: H3Event) -> None:
     with event.start_sse_blocking() as writer:
         for message in EVENTS:
             writer.send_event(message)
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.DEBUG, format="%(levelname)s: %(message)s")
-    serve(app, flow=flows.broken)

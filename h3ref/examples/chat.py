@@ -37,9 +37,8 @@ async def take_part(writer: SSEWriter) -> None:
     await say("join", user=user)
     try:
         await room.stream(writer)
-    finally:  # it was cancelled, so only what is shielded still runs; a slow reader must not hold it up for long
-        with anyio.move_on_after(1, shield=True):
-            await say("leave", user=user)
+    finally:
+        await say("leave", user=user)
 
 
 @app.post("/chat/send")
@@ -65,9 +64,14 @@ def problem_with(message: Any) -> str | None:
 
 
 async def say(kind: str, **fields: str) -> str:
-    """Tell everyone in the room, and return the id. As JSON, whatever the fields hold is one line."""
+    """Tell everyone in the room, and return the id. As JSON, whatever the fields hold is one line.
+
+    `publish` sends to all at once, then waits for those who read slowly: here a second, so that one whose machine
+    has fallen asleep doesn't hold up the others. Shielded, since who leaves the room has been cancelled.
+    """
     id = str(next(ids))
-    await room.publish(SSEEvent(json.dumps(fields), event=kind, id=id))
+    with anyio.move_on_after(1, shield=True):
+        await room.publish(SSEEvent(json.dumps(fields), event=kind, id=id))
     return id
 
 

@@ -2,6 +2,8 @@
 
     python -m h3ref serve h3ref.examples.minimal:app
     curl -N http://127.0.0.1:3000/events
+
+`python -m h3ref.examples.minimal` runs it as well: its last two lines are all that a program of yours needs.
 """
 
 from h3ref import H3App, H3Event, serve

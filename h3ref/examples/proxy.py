@@ -32,6 +32,8 @@ DEFAULT_UPSTREAM: Final = "http://127.0.0.1:3000/upstream"
 TIMEOUT: Final = 10.0
 PAUSE = 0.3
 
+SENTENCE = "every word of this will be shouted"
+
 app = H3App()
 
 
@@ -73,11 +75,11 @@ class Upstream:
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
             raise ValueError(f"an upstream is an http URL, not {url!r}")
-        headers = [("Host", parts.netloc), ("Accept", "text/event-stream")]
+        headers = [(b"Host", parts.netloc.encode()), (b"Accept", b"text/event-stream")]
         if last_event_id:
-            headers.append(("Last-Event-ID", last_event_id))
+            headers.append((b"Last-Event-ID", last_event_id.encode()))
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        request = h11.Request(method="GET", target=target, headers=[(name, value.encode()) for name, value in headers])
+        request = h11.Request(method="GET", target=target, headers=headers)
         with anyio.fail_after(TIMEOUT):
             upstream = cls(await anyio.connect_tcp(parts.hostname, parts.port or 80))
             try:
@@ -126,6 +128,6 @@ class Upstream:
 @app.sse("/upstream")
 async def words(event: H3Event) -> AsyncIterator[SSEEvent]:
     """A little upstream, for who has none."""
-    for number, word in enumerate("every word of this will be shouted".split()):
+    for number, word in enumerate(SENTENCE.split()):
         yield SSEEvent(word, event="word", id=str(number))
         await anyio.sleep(PAUSE)

@@ -63,13 +63,17 @@ class Watcher:
         assert fileno is not None, "the platform's selector has no descriptor to wait on"
         while True:
             await anyio.wait_readable(fileno())
-            with self._lock:
-                ready = self._selector.select(0)
-            for key, events in ready:
-                for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
-                    if events & event:
-                        _call(key.data.get(event))
+            self._turn()
             await anyio.lowlevel.checkpoint()
+
+    def _turn(self) -> None:
+        """A function of its own, so that the task that waits keeps no stream alive."""
+        with self._lock:
+            ready = self._selector.select(0)
+        for key, events in ready:
+            for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
+                if events & event:
+                    _call(key.data.get(event))
 
     def close(self) -> None:
         """Release the selector's descriptor."""
@@ -113,10 +117,14 @@ class Flusher:
                 self._sleeping = anyio.Event()
                 await self._sleeping.wait()
             await anyio.sleep(self._gap)
-            due, self._due = self._due, {}
-            for stream in due:
-                _call(stream.flush_now)
-            self._last = time.monotonic()
+            self._round()
+
+    def _round(self) -> None:
+        """A function of its own, so that the task that sleeps keeps no stream alive."""
+        due, self._due = self._due, {}
+        for stream in due:
+            _call(stream.flush_now)
+        self._last = time.monotonic()
 
 
 def _call(function: Callable[[], None] | None) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import h11
@@ -29,6 +30,12 @@ BACKLOG = 4096
 LINGER = 1.0
 """Seconds that a client gets to stop sending, so that it can read the answer that refused its body."""
 
+_TWO_LENGTHS = {b"content-length", b"transfer-encoding"}
+"""RFC 9112, section 6.1: a request with both may be an attempt to smuggle another one in."""
+
+_UNREAD = (h11.SEND_BODY, h11.ERROR)
+"""The parser's states in which a request's body was not read to its end, so that no other request can follow."""
+
 
 class Server:
     """An app on a port of this machine, HTTP/1.1 in the clear.
@@ -39,11 +46,11 @@ class Server:
     """
 
     def __init__(self, service: Service, host: str, port: int, flush_gap: float) -> None:
+        self._listeners = _listen(host, port)
         self.service = service
         self.host = host
         self.flusher = Flusher(flush_gap)
         self.watcher = Watcher()
-        self._listeners = _listen(host, port)
         self.port: int = self._listeners[0].getsockname()[1]
         self._clients: set[ClientConnection] = set()
         self._changed = anyio.Event()
@@ -58,6 +65,11 @@ class Server:
     def is_accepting(self) -> bool:
         """Whether it takes new connections, and further requests on those it has."""
         return bool(self._listeners)
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
 
     @asynccontextmanager
     async def serving(self, grace: float) -> AsyncIterator[None]:
@@ -159,7 +171,7 @@ class ClientConnection:
 
     async def serve(self) -> None:
         """Answer requests until there are no more."""
-        while request := await self._next_request():
+        while self.server.is_accepting and (request := await self._next_request()):
             transport = H11Transport(self, request, self._parser)
             await self.server.service.answer(transport)
             if self._stream is not None or not await self._is_reusable():
@@ -171,7 +183,10 @@ class ClientConnection:
             with anyio.move_on_after(self.server.service.limits.keep_alive) as self._waiting:
                 while (event := self._parser.next_event()) is h11.NEED_DATA:
                     self._parser.receive_data(await self.receive())
-                return event if isinstance(event, h11.Request) else None
+                if not isinstance(event, h11.Request):
+                    return None
+                self._check(event)
+                return event
         except h11.RemoteProtocolError as error:
             log.info("a request was refused: %s", error)
             await self._refuse(error.error_status_hint)
@@ -181,11 +196,19 @@ class ClientConnection:
             self._waiting = None
         return None
 
+    def _check(self, request: h11.Request) -> None:
+        """Refuse what h11 lets through: a head too large that came in one go, and a body with two lengths."""
+        size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
+        if size > self.server.service.limits.head_size:
+            raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+        if {name for name, _ in request.headers} >= _TWO_LENGTHS:
+            raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+
     async def _is_reusable(self) -> bool:
         """Whether another request may follow; if the last one was not read to its end, let the client notice."""
         if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
             return self.server.is_accepting
-        if self._parser.their_state is h11.SEND_BODY:
+        if self._parser.their_state in _UNREAD:
             await self._linger()
         return False
 
@@ -260,59 +283,67 @@ class ClientConnection:
         if self._stream is not None:
             self._stream.abort()
         else:
-            self._sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the client has left already
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket, with FIN where the client has sent nothing unread."""
+        """Close the socket: with FIN, since what the client has sent so far is read first."""
         self.server.watcher.forget(self._sock)
-        try:
-            while self._stream is not None and self._sock.recv(READ_SIZE):
+        with suppress(OSError):
+            while self._sock.recv(READ_SIZE):
                 pass  # unread bytes would make it RST, which can cost the client what it has not read
-        except OSError:
-            pass
         self._sock.close()
 
 
 class H11Transport:
     """One request on a client's connection."""
 
-    __slots__ = ("_client", "_ended", "_gone", "_parser", "_parts", "request")
+    __slots__ = ("_broken", "_client", "_gone", "_parser", "_parts", "_size", "request")
 
     def __init__(self, client: ClientConnection, request: h11.Request, parser: h11.Connection) -> None:
         self._client = client
         self._parser = parser
         self._gone: Callable[[], None] | None = None
         self._parts: list[bytes] = []  # of the body, as far as it has come
-        self.request = Request(
-            request.method.decode(), request.target.decode("latin-1"), request.headers, request.http_version.decode()
-        )
+        self._size = 0  # of the parts
+        self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
+        target = origin_form(request.target.decode("latin-1"))
+        self.request = Request(request.method.decode(), target, request.headers, request.http_version.decode())
         self._take_arrived()
 
-    def _take_arrived(self) -> bool:
-        """Take what the parser has of the body; return whether that was its end."""
-        while isinstance(event := self._parser.next_event(), h11.Data):
-            self._parts.append(bytes(event.data))
-        return isinstance(event, h11.EndOfMessage) or event is h11.PAUSED
+    def _take_arrived(self) -> None:
+        """Take what the parser has of the body."""
+        try:
+            while isinstance(event := self._parser.next_event(), h11.Data):
+                self._parts.append(bytes(event.data))
+                self._size += len(event.data)
+        except h11.RemoteProtocolError as error:
+            self._broken = error
 
     async def read_body(self) -> bytes:
         limit = self._client.server.service.limits.body_size
+        declared = dict(self.request.headers).get(b"content-length", b"0")
+        if int(declared) > limit:
+            raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
         try:
-            while self._parser.their_state is h11.SEND_BODY:
+            while self._parser.their_state is h11.SEND_BODY and self._size <= limit:
                 if self._parser.they_are_waiting_for_100_continue:
-                    go_on = self._parser.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+                    go_on = self._parser.send(
+                        h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                    )
                     await self._client.send(go_on or b"")
                 data = await self._client.receive()
                 if not data and self._gone is not None:
                     self._gone()
                 self._parser.receive_data(data)
                 self._take_arrived()
-                if sum(map(len, self._parts)) > limit:
-                    break
-        except (h11.RemoteProtocolError, OSError) as error:
+        except OSError as error:
             raise RequestError(f"the body broke off: {error}") from error
-        body = b"".join(self._parts)
-        if len(body) > limit:
+        if self._broken is not None:
+            raise RequestError(f"the body is malformed or broke off: {self._broken}") from self._broken
+        if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
+        body = b"".join(self._parts)
         if self._gone is not None:
             self._client.watch(self._gone)
         return body
@@ -323,7 +354,7 @@ class H11Transport:
             self._client.watch(gone)
 
     async def send_response(self, response: Response) -> int:
-        unread = self._parser.their_state is h11.SEND_BODY
+        unread = self._parser.their_state in _UNREAD
         watched = self._gone is not None  # since then what the client sent was thrown away, requests too
         close = unread or watched or not self._client.server.is_accepting
         data = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
@@ -332,13 +363,24 @@ class H11Transport:
 
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
-        if self._parser.their_state is h11.SEND_BODY:
+        if self._parser.their_state in _UNREAD:
             self._client.watch(self._gone)  # nobody reads the rest of the body any more
         return self._client.open_stream(
             self._gone,
             chunked=self.request.http_version != "1.0",
             bodiless=self.request.method == "HEAD",
         )
+
+
+def origin_form(target: str) -> str:
+    """Return path and query of a target in absolute form, which every server accepts (RFC 9112, section 3.2.2)."""
+    scheme, found, rest = target.partition("://")
+    if not found or not scheme.isalnum():
+        return target
+    authority = re.match("[^/?]*", rest)
+    assert authority is not None, "the pattern matches even nothing"
+    path = rest[authority.end() :]
+    return path if path.startswith("/") else f"/{path}"
 
 
 def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> bytes:
@@ -364,16 +406,27 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 
     Raises:
         OSError: it can't; the text says which address, why, and what to do.
+        ValueError: there is no such port.
     """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is from 0 to 65535, not {port!r}")
     listeners: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        for family, _, _, _, address in socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            bound = (address[0], listeners[0].getsockname()[1] if listeners else port)
-            listener = socket.create_server(bound, family=family, backlog=BACKLOG)
-            listener.setblocking(False)
-            listeners.append(listener)
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((family, address[0]) for family, _, _, _, address in found):
+            bound = (address, listeners[0].getsockname()[1] if listeners else port)
+            try:
+                listener = socket.create_server(bound, family=family, backlog=BACKLOG)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error  # as ::1 for "localhost" where IPv6 is switched off
+            else:
+                listener.setblocking(False)
+                listeners.append(listener)
+        if not listeners and missing is not None:
+            raise missing
     except OSError as error:
         for listener in listeners:
             listener.close()

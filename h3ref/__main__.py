@@ -1,0 +1,8 @@
+"""`python -m h3ref`: see `h3ref.cli`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""What a client's user catches: all are httpx2's errors too, as those of the network are."""
+
+from __future__ import annotations
+
+import httpx2
+
+from ..errors import H3Error
+
+
+class EventSourceError(H3Error, httpx2.HTTPError):
+    """The server answered, but with no event stream: the connection failed for good.
+
+    Attributes:
+        response: the answer; the start of its body has been read, so that `response.text` works.
+        request: what was asked for, after redirects.
+    """
+
+    def __init__(self, message: str, response: httpx2.Response) -> None:
+        httpx2.HTTPError.__init__(self, message)
+        self.response = response
+        self.request = response.request
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.response)
+
+
+class RefusedStatus(EventSourceError, httpx2.HTTPStatusError):
+    """The answer's status is not 200. Also an `httpx2.HTTPStatusError`."""
+
+
+class WrongContentType(EventSourceError):
+    """The answer's status is 200, but its content type is not text/event-stream."""

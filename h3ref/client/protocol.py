@@ -1,0 +1,291 @@
+"""What a source does next: on an answer, on bytes, at an end. No I/O, so that the twins can't differ.
+
+The standard is WHATWG HTML, 9.2.2 "The EventSource interface", 9.2.3 "Processing model" and 9.2.4 "The
+Last-Event-ID header". Where it leaves room, or where a program is not a browser, the choice is said here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import IntEnum
+from typing import Any, Final, Literal
+
+import httpx2
+
+from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, MessageEvent
+from .errors import EventSourceError, RefusedStatus, WrongContentType
+
+CONTENT_TYPE: Final = "text/event-stream"
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "TRACE"})
+"""The methods that change nothing at the server (RFC 9110, section 9.2.1), so that a request may be sent again."""
+
+LONGEST_WAIT: Final = 24 * 60 * 60.0
+"""The most seconds that a server's `retry` can make a client wait."""
+
+LONGEST_RETRY_AFTER: Final = 300.0
+"""The most seconds that a server's `Retry-After` can make a client wait."""
+
+LEAST_BACKOFF: Final = 0.5
+"""What is doubled, in seconds, when the reconnection time is shorter: `retry: 0` must not become a busy loop."""
+
+JITTER: Final = 0.25
+"""How much longer a wait may be, as a part of it, so that a server's clients don't all come back at once."""
+
+STEADY: Final = 60.0
+"""Seconds after which a connection counts as a good one, even if it brought no message."""
+
+BUSY_STATUSES: Final = (429, 503)
+"""The statuses that mean "later" when a Retry-After comes with them (RFC 6585, section 4; RFC 9110, 15.6.4)."""
+
+TRANSIENT: Final = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError, httpx2.ProxyError)
+"""9.2.3's "network error": what may be gone at the next attempt."""
+
+Reconnect = bool | Literal["after_error"]
+
+
+class ReadyState(IntEnum):
+    """9.2.2, readyState."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSED = 2
+
+
+class Protocol:
+    """One source's state; `EventSource` says what the arguments mean."""
+
+    def __init__(
+        self,
+        url: str | httpx2.URL,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        last_event_id: str = "",
+        reconnect: Reconnect | None = None,
+        patient: bool = False,
+        max_reconnects: int | None = None,
+        reconnection_time: float = 3.0,
+        max_reconnection_time: float = 60.0,
+        retry_statuses: Collection[int] = (),
+        heartbeat: float | None = None,
+        connect_timeout: float | None = 10.0,
+        max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+    ) -> None:
+        self.url = httpx2.URL(url)
+        self.method = method.upper()
+        if json is not None and self.method == "GET":
+            raise ValueError('a GET carries no body: pass method="POST" with json')
+        self.json = json
+        if reconnect not in (None, True, False, "after_error"):
+            raise ValueError(f'reconnect is True, False or "after_error", not {reconnect!r}')
+        self.reconnect = self.method in SAFE_METHODS if reconnect is None else reconnect
+        self.patient = patient
+        if max_reconnects is not None and max_reconnects < 0:
+            raise ValueError(f"max_reconnects is a number from 0 on, or None, not {max_reconnects}")
+        self.max_reconnects = max_reconnects
+        for name, seconds in (
+            ("reconnection_time", reconnection_time),
+            ("max_reconnection_time", max_reconnection_time),
+        ):
+            if not seconds >= 0:
+                raise ValueError(f"{name} is seconds from 0 on, not {seconds!r}")
+        for name, limit in (("heartbeat", heartbeat), ("connect_timeout", connect_timeout)):
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} is more than 0 seconds, or None, not {limit!r}")
+        self._reconnection_time = reconnection_time
+        self.max_reconnection_time = max_reconnection_time
+        self.retry_statuses = retry_statuses
+        # httpx2's own 5 s between two reads would cut every quiet stream.
+        self.timeout = httpx2.Timeout(
+            connect=connect_timeout, read=heartbeat, write=connect_timeout, pool=connect_timeout
+        )
+        self._headers = httpx2.Headers(headers)
+        last_event_id = last_event_id or self._headers.pop("last-event-id", "")
+        if any(char in last_event_id for char in "\r\n\0"):
+            raise ValueError(f"last_event_id is one line without NUL, not {last_event_id!r}")
+        self._parser = EventStreamParser(max_event_size)
+        self._parser.feed(f"id: {last_event_id}\n\n".encode())
+        self._parser.close()
+        self._delivered_id = last_event_id
+        self._messages: deque[MessageEvent] = deque()
+        self.ready_state = ReadyState.CONNECTING
+        self._ever_open = False
+        self._opened_at: float | None = None
+        self._attempts = 0  # reconnections in a row that brought no message
+
+    @property
+    def last_event_id(self) -> str:
+        # What is parsed but not handed over must come again, if the user goes on elsewhere from this id.
+        return self._delivered_id if self._messages else self._parser.last_event_id
+
+    @property
+    def reconnection_time(self) -> float:
+        retry = self._parser.retry
+        return self._reconnection_time if retry is None else min(retry / 1000, LONGEST_WAIT)
+
+    # -- the request
+
+    def request_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the next request; the user's own stand in place of ours."""
+        ours = [
+            (b"Accept", CONTENT_TYPE.encode()),  # 9.2.2, constructor: set `Accept`
+            (b"Cache-Control", b"no-store"),  # 9.2.2, constructor: the cache mode is "no-store"
+            (b"Accept-Encoding", b"identity"),  # a compressor that is not flushed holds events back
+        ]
+        headers = [(name, value) for name, value in ours if name.decode() not in self._headers]
+        headers += self._headers.raw
+        # 9.2.3, "reestablish the connection", and 9.2.4: UTF-8, when it is not the empty string. HTTP can't
+        # carry blanks around a value.
+        if last_event_id := self._parser.last_event_id.strip(" \t"):
+            headers.append((b"Last-Event-ID", last_event_id.encode()))
+        return headers
+
+    # -- what came back
+
+    def announce(self, response: httpx2.Response, now: float) -> bool:
+        """Take the head of an answer and return whether a stream follows it."""
+        if response.status_code != 200 or _essence(response) != CONTENT_TYPE:
+            return False
+        # 9.2.3, "announce the connection"
+        self.ready_state = ReadyState.OPEN
+        self._ever_open = True
+        self._opened_at = now
+        return True
+
+    def refuse(self, response: httpx2.Response, body: bytes) -> None:
+        """Take an answer that is no stream, with what could be read of its body.
+
+        204 is WHATWG's way for a server to stop a client from coming back. To a request that resumes a
+        stream it is the stream's proper end; one that asks anew wanted a stream and gets an error.
+
+        Raises:
+            EventSourceError: it is an error.
+        """
+        if response.status_code == 204 and (self._ever_open or self._parser.last_event_id):
+            self.close()
+            return
+        where = f"{response.request.method} {response.request.url}"
+        answer = _with_body(response, body)
+        if response.status_code != 200:
+            status = f"{response.status_code} {response.reason_phrase}".rstrip()
+            raise RefusedStatus(f"{where} was answered with {status}, not with an event stream", answer)
+        found = response.headers.get("content-type")
+        content_type = f"content type {found!r}" if found else "no content type"
+        raise WrongContentType(f"{where} was answered with {content_type}, not {CONTENT_TYPE}", answer)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take bytes of the stream, once all messages have been handed over."""
+        self._delivered_id = self._parser.last_event_id
+        if messages := self._parser.feed(chunk):
+            self._messages.extend(messages)
+            self._attempts = 0
+
+    def next_message(self) -> MessageEvent | None:
+        """Hand over a message that has been received."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._delivered_id = message.last_event_id
+        return message
+
+    # -- ends
+
+    def lost(self, error: httpx2.HTTPError | None, now: float) -> float | None:
+        """Take the end of a connection, or the failure to make one; `error` is None for a body's proper end.
+
+        Returns:
+            The seconds to wait before the next attempt, or None: that was the end.
+
+        Raises:
+            httpx2.HTTPError: the error, which was the last.
+        """
+        self._parser.close()  # 9.2.6: an unfinished block is dropped
+        if self.ready_state is ReadyState.CLOSED:
+            return None
+        if self._opened_at is not None and now - self._opened_at >= STEADY:
+            self._attempts = 0
+        self._opened_at = None
+        if not self._tries_again(error):
+            self.close()  # 9.2.3, "fail the connection"
+            if error is not None:
+                raise error
+            return None
+        # 9.2.3, "reestablish the connection": readyState, then "wait a delay"
+        self.ready_state = ReadyState.CONNECTING
+        delay = self._delay(error)
+        self._attempts += 1
+        return delay
+
+    def interrupted(self) -> bool:
+        """Take that the user gave up a wait, and with it the connection; return whether that closed the source."""
+        self._parser.close()
+        self._opened_at = None
+        if self.ready_state is ReadyState.CLOSED:
+            return False
+        self.ready_state = ReadyState.CONNECTING if self.reconnect else ReadyState.CLOSED
+        return self.ready_state is ReadyState.CLOSED
+
+    def close(self) -> None:
+        """9.2.2, close()."""
+        self.ready_state = ReadyState.CLOSED
+
+    def _tries_again(self, error: httpx2.HTTPError | None) -> bool:
+        if not self.reconnect or (self.max_reconnects is not None and self._attempts >= self.max_reconnects):
+            return False
+        if error is None:
+            # 9.2.3: "processResponseEndOfBody": reestablish the connection
+            return self.reconnect is True
+        if not self._ever_open and not self.patient:
+            return False
+        if isinstance(error, EventSourceError):
+            status = error.response.status_code
+            return status in self.retry_statuses or (status in BUSY_STATUSES and _retry_after(error) is not None)
+        return isinstance(error, TRANSIENT)
+
+    def _delay(self, error: httpx2.HTTPError | None) -> float:
+        """9.2.3: the reconnection time, and "optionally, wait some more": double it, spread it, heed Retry-After."""
+        delay = self.reconnection_time
+        if self._attempts:
+            doubled = max(delay, LEAST_BACKOFF) * 2.0 ** min(self._attempts, 64)
+            delay = max(delay, min(doubled, self.max_reconnection_time))
+        delay *= 1 + JITTER * random.random()
+        return max(delay, min(_retry_after(error) or 0.0, LONGEST_RETRY_AFTER))
+
+
+def _essence(response: httpx2.Response) -> str:
+    """The content type without its parameters; a charset says nothing, since an event stream is UTF-8."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _retry_after(error: httpx2.HTTPError | None) -> float | None:
+    """The seconds of the answer's Retry-After (RFC 9110, section 10.2.3), or None when there is none."""
+    if not isinstance(error, EventSourceError):
+        return None
+    value = error.response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:15])
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _with_body(response: httpx2.Response, body: bytes) -> httpx2.Response:
+    """The response with its body read; the body is decoded already."""
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_TRANSFER]
+    answer = httpx2.Response(response.status_code, headers=headers, content=body, request=response.request)
+    answer.history = response.history
+    return answer
+
+
+_OF_THE_TRANSFER: Final = (b"content-encoding", b"content-length", b"transfer-encoding")

@@ -1,0 +1,102 @@
+"""The demo's app: the example's four handlers, and beside them the page that opens their streams in a browser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from h3ref import H3App, H3Event, Lifecycle, flows
+from h3ref.adapters.h11_anyio import Server
+from h3ref.examples import callback as example
+
+from ..sequence import draw
+from .recorder import Recorder
+from .report import FIXED, PATHS, place
+
+_HERE = Path(__file__).parent
+_KEEP = 100
+_NAMES = sorted({message.event or "message" for message in example.EVENTS})
+
+
+class Page:
+    """Makes the one app that both servers serve, and knows of each stream what its server knows.
+
+    A panel gives each stream it opens an id of its own, as in `/callback?stream=ID`, and asks for its state
+    at `/state?target=...`: a plain request, which the broken flow answers too.
+    """
+
+    def __init__(self) -> None:
+        self.app = H3App()
+        self.steps = {"fixed": Recorder(PATHS, _KEEP), "broken": Recorder(PATHS, _KEEP)}
+        self._servers: dict[str, Server] = {}
+        self._lifecycles: dict[str, Lifecycle] = {}
+        for path in PATHS:
+            handler = example.app.match("GET", path).handler
+            assert handler is not None, f"the example has {path}"
+            self.app.get(path, handler)
+        self.app.on_request(self._remember)
+        self.app.get("/", self._page)
+        self.app.get("/panel/:name", self._panel)
+        self.app.get("/state", self._state)
+
+    def serves(self, *, fixed: Server, broken: Server) -> None:
+        """Tell it which servers serve its app."""
+        self._servers = {"fixed": fixed, "broken": broken}
+
+    async def _remember(self, event: H3Event) -> None:
+        if event.path in PATHS and "stream" in event.query:
+            for server in self._servers.values():
+                for exchange in server.service.live:
+                    if exchange.event is event:
+                        self._lifecycles[event.target] = exchange.lifecycle
+            if len(self._lifecycles) > _KEEP:
+                del self._lifecycles[next(iter(self._lifecycles))]
+
+    async def _page(self, event: H3Event) -> None:
+        fixed, broken = self._servers["fixed"].url, self._servers["broken"].url
+        policy = f"frame-src {fixed} {broken}"
+        config = {
+            "panels": {"broken": f"{broken}/panel/broken", "fixed": f"{fixed}/panel/fixed"},
+            "places": {"broken": place(flows.broken), "fixed": place(flows.callback)},
+        }
+        _send(event, "page.html", config, policy)
+
+    async def _panel(self, event: H3Event) -> None:
+        name = event.params["name"]
+        if name not in self._servers:
+            event.send_error(404)
+            return
+        choices = ["/broken"] if name == "broken" else [f"/{flow}" for flow in FIXED]
+        config = {"name": name, "origin": self._servers[name].url, "choices": choices, "events": _NAMES}
+        _send(event, "panel.html", config, "connect-src 'self'")
+
+    async def _state(self, event: H3Event) -> None:
+        target = event.query.get("target", "")
+        lifecycle = self._lifecycles.get(target)
+        records = self.steps["broken"].of(target) or self.steps["fixed"].of(target)
+        event.set_header("Cache-Control", "no-store")
+        event.send_json(
+            {
+                "state": lifecycle.state if lifecycle else None,
+                "reason": lifecycle.reason if lifecycle else None,
+                "passed": list(dict.fromkeys(record.before for record in records)),
+                "rejected": [
+                    {"step": record.step, "error": record.error, "rule": record.rule}
+                    for record in records
+                    if record.error
+                ],
+                "diagram": draw(records, times=True),
+            }
+        )
+
+
+def _send(event: H3Event, file: str, config: dict[str, Any], policy: str) -> None:
+    """Send one of the pages; its policy lets it contact nothing but the demo's two servers."""
+    data = json.dumps(config).replace("<", "\\u003c")
+    event.set_header("Cache-Control", "no-store")
+    event.set_header(
+        "Content-Security-Policy",
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; {policy}",
+    )
+    event.send_html((_HERE / file).read_text(encoding="utf-8").replace("{{config}}", data))

@@ -1,0 +1,159 @@
+"""The printed part of the demo: each flow on the wire, in the log, and step by step."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+import h3ref
+from h3ref import flows
+from h3ref.adapters.h11_anyio import Server
+
+from ..log_lines import LogLines
+from ..sequence import beside, draw
+from .recorder import Recorder
+from .wire import Arrival, receive
+
+FIXED = ("callback", "awaited", "blocking")
+PATHS = ("/broken", *(f"/{name}" for name in FIXED))
+PATIENCE = 1.0
+
+_SUMMARY = {
+    "broken": "the handler asks for its writer before there is one",
+    "callback": "the handler returns, headers go out, then its callback gets the writer",
+    "awaited": "the handler is suspended while the headers go out, then gets the writer",
+    "blocking": "the handler's thread blocks while the headers go out, then gets the writer",
+}
+_LINE = re.compile(r".*?(?:\r\n|\n\n)|.+", re.DOTALL)
+"""A line of HTTP, or a whole event."""
+
+_STYLES = {"bold": "1", "dim": "2", "bad": "1;31", "good": "1;32"}
+
+
+class Report:
+    """Prints; in colour on a terminal, unless NO_COLOR is set."""
+
+    def __init__(self) -> None:
+        self.coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.columns = shutil.get_terminal_size((100, 24)).columns
+
+    def paint(self, style: str, text: str) -> str:
+        """Return the text in a style, where there are colours."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.coloured and text else text
+
+    def say(self, text: str = "") -> None:
+        """Print at once: the reader shall see things as they happen."""
+        print(text, flush=True)
+
+    async def run(self, fixed: Server, broken: Server, fixed_steps: Recorder, broken_steps: Recorder) -> None:
+        """Run every flow, and print what happened."""
+        self.say(self.paint("bold", "One handler's stream in four orders of the same steps: H3Z's, then the three that work."))
+        await self._flow("broken", broken)
+        for name in FIXED:
+            await self._flow(name, fixed)
+        await _until_idle(fixed, broken)
+        self._steps(broken_steps, fixed_steps)
+        self._places()
+
+    async def _flow(self, name: str, server: Server) -> None:
+        sign, style = ("X", "bad") if name == "broken" else ("+", "good")
+        self.say()
+        self.say(self.paint(style, f"{sign} {name}") + f"  {_SUMMARY[name]}")
+        self.say(self.paint("dim", f"  GET {server.url}/{name}, as its client receives it"))
+        with captured_log() as lines:
+            async for arrival in receive(server.port, f"/{name}", patience=PATIENCE):
+                self._arrival(arrival)
+        if lines:
+            self.say(self.paint("dim", "  The server's log meanwhile"))
+            for line in lines:
+                self.say("            " + (self.paint("bad", line) if line.startswith("error:") else line))
+
+    def _arrival(self, arrival: Arrival) -> None:
+        if arrival.data is None:
+            text = f"... nothing for {PATIENCE:.1f} s, connection still open"
+            self.say(f"{'':12}{self.paint('bad', text)}")
+        elif not arrival.data:
+            self.say(f"{arrival.ms:7.1f} ms  {self.paint('good', 'end of the connection')}")
+        else:
+            self.say(f"{arrival.ms:7.1f} ms  {len(arrival.data)} bytes")
+            for line in _LINE.findall(arrival.data.decode("utf-8", "replace")):
+                self.say(f"{'':12}{self._visible(line)}")
+
+    def _visible(self, line: str) -> str:
+        """Show CR and LF, faintly."""
+        named = {"\r": "\\r", "\n": "\\n"}
+        return re.sub("[\r\n]+", lambda found: self.paint("dim", "".join(named[end] for end in found[0])), line)
+
+    def _steps(self, broken: Recorder, fixed: Recorder) -> None:
+        diagrams = [
+            draw((broken if name == "broken" else fixed).of(f"/{name}"), title=name, times=True)
+            for name in ("broken", *FIXED)
+        ]
+        self.say()
+        self.say(self.paint("bold", "The steps, as they were recorded"))
+        for left, right in (diagrams[:2], diagrams[2:]):
+            self.say()
+            self.say(self._painted(beside(left, right, columns=self.columns)))
+
+    def _painted(self, diagram: str) -> str:
+        if not self.coloured:
+            return diagram
+        bad = r"(?<=─)X|ConnectionNotReady|\(rule L-\d+\)(, \d+ times)?|\(too late!\)|\[No events sent.*?\]"
+        bad += r"|\(handler(?= )|already(?= )|exited!\)"
+        diagram = re.sub(bad, lambda found: self.paint("bad", found[0]), diagram)
+        diagram = re.sub(r"\bEvent \d+(?=,)", lambda found: self.paint("good", found[0]), diagram)
+        diagram = re.sub(r"^broken\b", lambda found: self.paint("bad", found[0]), diagram, flags=re.MULTILINE)
+        names = rf"(?:^|(?<=  ))(?:{'|'.join(FIXED)})$|^awaited\b"
+        return re.sub(names, lambda found: self.paint("good", found[0]), diagram, flags=re.MULTILINE)
+
+    def _places(self) -> None:
+        self.say()
+        self.say(f"Where the bug lives:  {self.paint('bad', place(flows.broken))}  broken")
+        self.say(f"Where the fix lives:  {self.paint('good', place(flows.callback))}  callback")
+
+
+def place(function: Callable[..., object]) -> str:
+    """The file and the line of a function, the file as seen from beside the package."""
+    path = Path(inspect.getsourcefile(function) or "")
+    return f"{path.relative_to(Path(h3ref.__file__).parents[1]).as_posix()}:{inspect.getsourcelines(function)[1]}"
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """Collect what the package logs, as lines "level: message"."""
+    lines: list[str] = []
+    logger = logging.getLogger("h3ref")
+    handler, level = _Collector(lines), logger.level
+    handler.setFormatter(LogLines())
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Collector(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+
+
+async def _until_idle(*servers: Server) -> None:
+    """Wait until every exchange has ended, so that its last step is recorded."""
+    with anyio.move_on_after(2):
+        while any(server.service.live for server in servers):
+            await anyio.sleep(0.005)

@@ -1,0 +1,214 @@
+"""`h3ref tail URL`: the events of a stream, one a line, for as long as it lasts.
+
+from h3ref.tail import add_tail
+add_tail(parser.add_subparsers())     # the command's function is then `options.run`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from .sse import MessageEvent
+
+if TYPE_CHECKING:
+    import httpx2
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+EPILOG: Final = """\
+output:
+  type, id and data of an event, separated by tabs; the id is - when there is none. Data that would not
+  fit into a line, or would do something to the terminal, is shown as a JSON string.
+
+examples:
+  h3ref tail http://127.0.0.1:3000/events
+  h3ref tail http://127.0.0.1:3000/events --ndjson --max 3 | jq .data
+  h3ref tail http://127.0.0.1:3000/chat -d '{"prompt": "hi"}' -H 'Authorization: Bearer abc'
+
+exit status:
+  0    the stream ended properly: by the server's 204, by --max, or by its end when it is not reconnected
+  1    the server refused (status, content type), or the connection failed
+  2    wrong usage
+  130  interrupted by Ctrl-C
+"""
+
+
+def add_tail(commands: Any) -> None:
+    """Add `tail URL` to what `ArgumentParser.add_subparsers` returned."""
+    parser = commands.add_parser(
+        "tail",
+        help="print the events of a stream",
+        description="Print the events of a stream as they come, and reconnect when it breaks off.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url", metavar="URL", help="where the stream is")
+    parser.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        type=_header,
+        default=[],
+        metavar="'NAME: VALUE'",
+        dest="headers",
+        help="a request header; may be given several times",
+    )
+    parser.add_argument("-d", "--data", type=_json, metavar="JSON", help="the request's body; makes it a POST")
+    parser.add_argument("-X", "--request", metavar="METHOD", dest="method", help="the request's method (GET)")
+    parser.add_argument("--last-event-id", default="", metavar="ID", help="resume after this event")
+    parser.add_argument("--max", type=_count, metavar="N", help="end after N events")
+    parser.add_argument("--ndjson", action="store_true", help="print a JSON object a line: type, data, lastEventId")
+    reconnect = parser.add_mutually_exclusive_group()
+    reconnect.add_argument(
+        "--no-reconnect",
+        action="store_const",
+        const=False,
+        dest="reconnect",
+        help="end when the stream ends (what is not a GET does so anyway)",
+    )
+    reconnect.add_argument(
+        "--reconnect", action="store_const", const=True, dest="reconnect", help="reconnect whatever the method is"
+    )
+    parser.add_argument(
+        "--heartbeat", type=_seconds, metavar="SECONDS", help="reconnect when not a byte came for so long"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about the connection on stderr")
+    parser.set_defaults(run=run_tail)
+
+
+def run_tail(options: argparse.Namespace) -> None:
+    """Print events until the stream ends.
+
+    Raises:
+        SystemExit: it ended otherwise than properly; the status is as `--help` says.
+    """
+    try:
+        status = _tail(options)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = DONE
+    if status:
+        raise SystemExit(status)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    try:
+        from .client import BlockingEventSource, httpx2
+    except ImportError as error:
+        return _fail(str(error), FAILED)
+    from .errors import H3Error
+
+    def opened(response: httpx2.Response) -> None:
+        if not options.quiet:
+            _say(f"connected to {response.url}")
+
+    def reconnecting(delay: float, error: Exception | None) -> None:
+        if not options.quiet:
+            _say(f"{_why(error) if error else 'the stream ended'}; reconnecting in {delay:.1f} s")
+
+    try:
+        source = BlockingEventSource(
+            options.url,
+            method=options.method or ("GET" if options.data is None else "POST"),
+            headers=options.headers,
+            json=options.data,
+            last_event_id=options.last_event_id,
+            reconnect=options.reconnect,
+            heartbeat=options.heartbeat,
+            on_open=opened,
+            on_reconnect=reconnecting,
+        )
+    except (ValueError, httpx2.InvalidURL) as error:
+        return _fail(str(error), USAGE)
+    show = ndjson if options.ndjson else line
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    left = options.max
+    try:
+        with source:
+            for message in source:
+                print(show(message), flush=True)
+                if left is not None:
+                    left -= 1
+                    if left == 0:
+                        return DONE
+    except (httpx2.HTTPError, H3Error) as error:
+        return _fail(_why(error), FAILED)
+    if not options.quiet:
+        _say("the stream ended")
+    return DONE
+
+
+def line(message: MessageEvent) -> str:
+    """Return an event as tail prints it."""
+    return "\t".join([_shown(message.type), _shown(message.last_event_id) or "-", _shown(message.data)])
+
+
+def ndjson(message: MessageEvent) -> str:
+    """Return an event as a JSON object, with the names of WHATWG's MessageEvent."""
+    fields = {"type": message.type, "data": message.data, "lastEventId": message.last_event_id}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _shown(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else json.dumps(char)[1:-1] for char in json.dumps(text, ensure_ascii=False)
+    )
+
+
+def _why(error: Exception) -> str:
+    text = str(error) or "no answer in time"
+    return text if _explains(error) else f"{type(error).__name__}: {text}"
+
+
+def _explains(error: Exception) -> bool:
+    from .errors import H3Error
+
+    return isinstance(error, H3Error)
+
+
+def _fail(text: str, status: int) -> int:
+    _say(text)
+    return status
+
+
+def _say(text: str) -> None:
+    print(f"h3ref: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
+    return name.strip(), value.strip()
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the body is not JSON: {error}") from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"a number of events is from 1 on, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are more than 0, not {text!r}")
+    return seconds

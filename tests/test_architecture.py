@@ -1,0 +1,102 @@
+"""The house stays as it was drawn: imports point one way, and what speaks to a network stays outside the core."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import h3ref
+
+HOUSE = Path(h3ref.__file__).parent
+
+FLOORS: list[set[str]] = [
+    {"errors", "trace", "headers", "limits"},
+    {"sse", "lifecycle", "connection"},
+    {"writer", "router"},
+    {"event", "channel"},
+    {"generator"},
+    {"app"},
+    {"exchange"},
+    {"flows"},
+    {"adapters"},
+    {"server"},
+    {"client", "testing"},
+    {"examples"},
+    {"lab"},
+    {"cli", "tail", "__main__"},
+]
+"""From the ground up: a module imports only from floors below its own, and from its own floor."""
+
+MAY_SPEAK = {"adapters", "client", "lab", "cli", "tail", "examples"}
+SPEAKS = {"socket", "h11", "ssl", "select", "selectors", "httpx", "httpx2"}
+MAY_DRAW = {"lab"}
+
+
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in HOUSE.rglob("*.py") if path != HOUSE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(HOUSE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each module that a file imports, absolute, and whether that is for types only."""
+    package = ("h3ref", *path.relative_to(HOUSE).parts[:-1])
+    tree = ast.parse(path.read_text())
+    for_types = {
+        node
+        for guard in ast.walk(tree)
+        if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.unparse(guard.test)
+        for node in ast.walk(guard)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node in for_types
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "h3ref":
+                for alias in node.names:
+                    yield f"h3ref.{alias.name}", node in for_types
+            else:
+                yield module, node in for_types
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_imports_point_down(path: Path) -> None:
+    here = floor_of(room_of(path))
+    for module, for_types in imports_of(path):
+        if module.startswith("h3ref.") and not for_types:
+            room = module.split(".")[1]
+            if room.startswith("__") or (not (HOUSE / room).exists() and not (HOUSE / f"{room}.py").exists()):
+                continue  # a name of the public surface, which only the top floors may use
+            assert floor_of(room) <= here, f"{path.name} imports {module}, which stands above it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_only_adapters_and_clients_speak_to_a_network(path: Path) -> None:
+    spoken = {module.split(".")[0] for module, _ in imports_of(path)} & SPEAKS
+    assert not spoken or room_of(path) in MAY_SPEAK, f"{path.name} imports {spoken}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_only_the_lab_draws(path: Path) -> None:
+    drawn = {module.split(".")[0] for module, _ in imports_of(path)} & {"matplotlib", "IPython", "rich"}
+    assert not drawn or room_of(path) in MAY_DRAW, f"{path.name} imports {drawn}"
+
+
+def test_no_adapter_pulls_a_trigger_or_takes_a_step() -> None:
+    for path in sorted((HOUSE / "adapters").rglob("*.py")):
+        text = path.read_text()
+        assert ".trigger(" not in text, f"{path.name} pulls a trigger"
+        assert "lifecycle.take(" not in text, f"{path.name} takes a step"
