@@ -19,7 +19,7 @@ class Channel:
     """A named fan-out of events to many streams: each event is encoded once, and sent to every subscriber.
 
     Its policy for slow consumers is "wait": `publish` waits for the slowest subscriber whose 64 KiB buffer
-    is full, so that nobody loses an event.
+    is full, so that nobody loses an event. Cancelled while it waits, it has published nothing.
 
     Args:
         history: how many past events are kept for those who reconnect.
@@ -60,15 +60,17 @@ class Channel:
             raise ValueError(f"{self!r}: nothing can be published any more")
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
-        self._history.append((event.id, data))
-        # Everyone gets it before anyone is waited for, so that all see the events in the same order.
-        full = [writer for writer in self._writers if not writer.offer_encoded(data)]
         self._unyielded += len(data)
         if self._unyielded >= HIGH_WATER:
             self._unyielded = 0
             await anyio.lowlevel.checkpoint()
-        for writer in full:
-            await writer.drained()
+        while full := [writer for writer in self._writers if not writer.has_room]:
+            for writer in full:
+                await writer.drained()
+        # No await from here on: all subscribers, and the history, see the events in the same order.
+        self._history.append((event.id, data))
+        for writer in self._writers:
+            writer.offer_encoded(data)
 
     async def stream(self, writer: SSEWriter) -> None:
         """The stream callback: subscribe, replay what the client missed, and stay until one of both closes.

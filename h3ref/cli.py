@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT
+from .tail import add_tail
 
 if TYPE_CHECKING:
     from .app import H3App
@@ -102,7 +103,9 @@ def add_serve(commands: Any) -> None:
         metavar="broken",
         help="answer every request in H3Z's broken order; without it, what a handler calls picks its flow",
     )
-    parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (%(default)s)")
+    parser.add_argument(
+        "--backend", choices=("asyncio", "trio"), default="asyncio", help="the event loop (%(default)s)"
+    )
     parser.add_argument(
         "--flush-gap",
         type=_seconds,
@@ -158,7 +161,9 @@ def load_app(name: str) -> H3App:
     if not colon or not module_name or not app_name:
         raise CommandError(f"MODULE:APP is wanted, such as h3ref.examples.counter:app, not {name!r}", USAGE)
     if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
-        raise CommandError(f"{module_name} is no module's name: write it as in an import, without .py or slashes", USAGE)
+        raise CommandError(
+            f"{module_name} is no module's name: write it as in an import, without .py or slashes", USAGE
+        )
     sys.path.insert(0, str(Path.cwd()))
     module = _import(module_name)
     found: Any = module
@@ -217,10 +222,12 @@ def log_to_stderr(level: str) -> None:
 
 
 def _trace_into(name: str, files: ExitStack) -> Listener:
-    try:
-        stream = sys.stdout if name == "-" else files.enter_context(Path(name).open("a", encoding="utf-8"))
-    except OSError as error:
-        raise CommandError(f"can't write the trace to {name}: {error.strerror}", FAILED) from error
+    stream = sys.stdout
+    if name != "-":
+        try:
+            stream = files.enter_context(Path(name).open("a", encoding="utf-8"))  # noqa: SIM115  # the stack closes it
+        except OSError as error:
+            raise CommandError(f"can't write the trace to {name}: {error.strerror}", FAILED) from error
     lock = threading.Lock()  # records come from the event loop and from worker threads
     log = logging.getLogger(__name__)
     failed = False
@@ -251,7 +258,7 @@ def add_demo(commands: Any) -> None:
         run_demo,
         "see the bug and its fixes",
         "Run the broken flow and the three fixed ones on real sockets, and show what the client received, what was "
-        "logged, and the steps as they were recorded. Then serve a page that shows the same in a browser, until Ctrl-C.",
+        "logged, and the steps as they were recorded. Then serve a page with the same in a browser, until Ctrl-C.",
         "No other host is contacted. Colours: on a terminal, unless NO_COLOR is set.",
     )
     parser.add_argument("--once", action="store_true", help="end after the printed part, without the page")
@@ -270,7 +277,7 @@ def run_demo(options: argparse.Namespace) -> None:
         raise CommandError(error.strerror or str(error), FAILED) from error
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_serve)
+COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_serve, add_tail)
 
 # -- arguments
 

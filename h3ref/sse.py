@@ -20,6 +20,7 @@ DEFAULT_MAX_EVENT_SIZE: Final = 16 * 1024 * 1024
 
 
 _BOM: Final = b"\xef\xbb\xbf"
+_CR: Final = 13  # as a number: `in` finds it ten times as fast as b"\r"
 
 
 class SSEEvent:
@@ -56,8 +57,10 @@ class SSEEvent:
             event = _checked_line("event", event)
         if id is not None and (type(id) is not str or not id.isprintable()):
             id = _checked_line("id", id)
-        if type(data) is not str:
-            data = _checked_text("data", data) if data is not None else _checked_absence(event, id, retry, comment)
+        if data is None:
+            _check_without_data(event, id, retry, comment)
+        elif type(data) is not str:
+            data = _checked_text("data", data)
         self._data = data
         self._event = event
         self._id = id
@@ -169,8 +172,7 @@ def _checked_retry(value: object) -> int:
     return value
 
 
-def _checked_absence(event: object, id: object, retry: object, comment: object) -> None:
-    """Check that an event may do without data."""
+def _check_without_data(event: object, id: object, retry: object, comment: object) -> None:
     if event is not None:
         raise ValueError(f'event {event!r} without data is never dispatched by a client; pass data=""')
     if id is None and retry is None and comment is None:
@@ -250,7 +252,7 @@ class EventStreamParser:
 
     def _reset(self) -> None:
         self._start = _BOM  # dropped if the next bytes are it: the BOM, or the LF that belongs to a CR before
-        self._line = bytearray()  # the line that has not ended
+        self._line: bytes | bytearray = b""  # the line that has not ended
         self._size = 0  # of the lines of the block that has not ended, as max_event_size counts
         self._failed = self._untold = False
         # 9.2.6: "a data buffer, an event type buffer, and a last event ID buffer must be associated with" a
@@ -276,7 +278,7 @@ class EventStreamParser:
             self._raise_too_large()
         if self._start:
             chunk = self._without_start(chunk)
-        if b"\r" in chunk:
+        if _CR in chunk:
             # 9.2.5: a line ends with CRLF, with LF "not preceded by" CR, or with CR "not followed by" LF.
             if chunk.endswith(b"\r"):
                 self._start = b"\n"
@@ -286,12 +288,13 @@ class EventStreamParser:
         messages: list[MessageEvent] = []
         end = chunk.rfind(b"\n") + 1
         if end:
-            lines = bytes(self._line) + chunk[:end] if self._line else chunk[:end]
-            if end < len(chunk) or self._line:
-                self._line[:] = chunk[end:]
+            lines = self._line + chunk[:end]
+            self._line = chunk[end:]
             messages = self._take_lines(lines[:-1].decode("utf-8", "replace").split("\n"))
             self._count(lines)
         else:
+            if not isinstance(self._line, bytearray):
+                self._line = bytearray(self._line)  # grows in place, however many pieces there are
             self._line += chunk
         if self._failed and not messages:
             self._raise_too_large()
@@ -314,10 +317,9 @@ class EventStreamParser:
 
     def _without_start(self, chunk: bytes) -> bytes:
         """Drop what 9.2.5 lets go before a line: one leading BOM, whose bytes may come one by one, or a CR's LF."""
-        chunk = bytes(self._line) + chunk
-        self._line.clear()
+        chunk, self._line = bytes(self._line + chunk), b""
         if len(chunk) < len(self._start) and self._start.startswith(chunk):
-            self._line += chunk
+            self._line = chunk
             return b""
         start, self._start = self._start, b""
         return chunk.removeprefix(start)
@@ -374,7 +376,7 @@ class EventStreamParser:
         # "Otherwise: the field is ignored." So is the empty name, which is a comment: "if the line starts with a
         # U+003A COLON character (:), ignore the line".
 
-    def _count(self, lines: bytes) -> None:
+    def _count(self, lines: bytes | bytearray) -> None:
         """Bring the size of the block that has not ended up to date with lines that were taken."""
         if lines.endswith(b"\n\n") or lines == b"\n":
             self._size = 0
@@ -388,7 +390,7 @@ class EventStreamParser:
 
     def _within_limit(self, chunk: bytes) -> bytes:
         """Return the part of the chunk before the line that makes an event too large, or all if none does."""
-        size, taken, held = self._size, 0, bytes(self._line)
+        size, taken, held = self._size, 0, self._line
         for line in chunk.split(b"\n"):
             whole = held + line
             if size + len(whole) > self._limit:
@@ -403,7 +405,7 @@ class EventStreamParser:
         return chunk
 
     def _raise_too_large(self) -> NoReturn:
-        self._data, self._line = [], bytearray()
+        self._data, self._line = [], b""
         self._untold = False
         raise EventTooLarge(self._limit)
 

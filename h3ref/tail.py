@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from .errors import H3Error
 from .sse import MessageEvent
 
 if TYPE_CHECKING:
@@ -102,7 +104,6 @@ def _tail(options: argparse.Namespace) -> int:
         from .client import BlockingEventSource, httpx2
     except ImportError as error:
         return _fail(str(error), FAILED)
-    from .errors import H3Error
 
     def opened(response: httpx2.Response) -> None:
         if not options.quiet:
@@ -165,14 +166,8 @@ def _shown(text: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    text = str(error) or "no answer in time"
-    return text if _explains(error) else f"{type(error).__name__}: {text}"
-
-
-def _explains(error: Exception) -> bool:
-    from .errors import H3Error
-
-    return isinstance(error, H3Error)
+    text = str(error) or "no byte came in time"
+    return text if isinstance(error, H3Error) else f"{type(error).__name__}: {text}"
 
 
 def _fail(text: str, status: int) -> int:
@@ -186,9 +181,9 @@ def _say(text: str) -> None:
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip():
+    if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
         raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
-    return name.strip(), value.strip()
+    return name, value.strip()
 
 
 def _json(text: str) -> Any:

@@ -85,19 +85,19 @@ class SSEWriter:
             await self._give_way()
         self._put(data)
 
-    def offer_encoded(self, data: bytes) -> bool:
-        """Take an encoded event without waiting or raising; return whether there is room for the next.
+    @property
+    def has_room(self) -> bool:
+        """Whether the next event would be taken without waiting; always, once the stream has ended."""
+        return self._connection.buffered < HIGH_WATER or not self.is_active
 
-        A stream that has ended takes nothing and always has room.
-        """
-        if self._lifecycle._state is not _STREAMING:
-            return True
-        self._put(data)
-        return self._connection.buffered < HIGH_WATER
+    def offer_encoded(self, data: bytes) -> None:
+        """Take an encoded event without waiting or raising; a stream that has ended takes nothing."""
+        if self._lifecycle._state is _STREAMING:
+            self._put(data)
 
     async def drained(self) -> None:
         """Wait until there is room for the next event, or the stream has ended."""
-        while self.is_active and self._connection.buffered >= HIGH_WATER:
+        while not self.has_room:
             await self._connection.drain()
 
     async def send_keep_alive(self) -> None:

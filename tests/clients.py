@@ -130,8 +130,9 @@ class SocketClient:
 
     async def aclose(self) -> None:
         """Close every socket."""
-        for stream in self._streams:
-            await anyio.aclose_forcefully(stream)
+        with anyio.CancelScope(shield=True):
+            for stream in self._streams:
+                await anyio.aclose_forcefully(stream)
 
 
 @asynccontextmanager

@@ -161,6 +161,21 @@ async def test_a_channel_ends_streams_though_a_subscribers_own_task_closes_it() 
             assert await reply.read() == b"data: 1\n\n"
 
 
+async def test_a_publish_that_gave_up_waiting_published_nothing() -> None:
+    channel = Channel(history=100, newcomers="history")
+    async with open_memory(app_of(channel)) as server:
+        reply = await subscribe(server, channel)
+        await channel.publish("x" * 65536)
+        for _ in range(3):
+            with anyio.move_on_after(0.01) as gave_up:
+                await channel.publish("too many")
+            assert gave_up.cancelled_caught
+        assert len(await reply.receive()) == 65536 + len("data: \n\n")
+        await channel.publish("at last")
+        await channel.close()
+        assert await reply.read() == b"data: at last\n\n"
+
+
 @pytest.mark.parametrize("wrong", [{"history": -1}, {"newcomers": "all"}])
 async def test_what_a_channel_cant_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"history is|newcomers get"):

@@ -1,4 +1,4 @@
-"""The native adapter, byte by byte: what HTTP/1.1 asks of a server (RFC 9110, RFC 9112), and its life from port to port."""
+"""The native adapter, byte by byte: what RFC 9110 and 9112 ask of a server, and its life from port to port."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import re
 import socket
 import struct
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -385,15 +384,34 @@ async def test_an_answer_can_be_read_though_the_body_was_not(
     assert says_close(data)
 
 
-async def test_a_client_that_sends_on_after_its_last_request_can_read_the_answer(
+async def test_a_client_that_still_sends_its_unread_body_meets_no_reset(
     server: Server, quiet: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(5):
-        async with talk(server) as peer:
-            await peer.say(LAST)
-            with suppress(anyio.BrokenResourceError):
-                await peer.say(b"x" * 300_000)
-            assert (await peer.answer()).body == b"hello"
+    async with talk(server) as peer:
+        await peer.say(b"POST /unread HTTP/1.1\r\nHost: test\r\nContent-Length: 4000000\r\n\r\n")
+        assert (await peer.answer()).body == b"not read"
+        for _ in range(20):
+            await peer.say(b"x" * 1000)
+            await anyio.lowlevel.checkpoint()
+        assert await peer.is_hung_up()
+
+
+async def test_what_comes_after_the_last_request_does_not_turn_the_end_into_a_reset() -> None:
+    app, started, may_go_on = H3App(), anyio.Event(), anyio.Event()
+
+    @app.get("/hello")
+    async def slow(event: H3Event) -> None:
+        started.set()
+        await may_go_on.wait()
+        event.send_text("slow")
+
+    async with running(app) as server, talk(server) as peer:
+        await peer.say(LAST)
+        await started.wait()
+        await peer.say(b"x" * 1000)
+        may_go_on.set()
+        assert (await peer.answer()).body == b"slow"
+        assert await peer.is_hung_up()
 
 
 async def test_a_body_that_breaks_off_is_a_400_and_close(server: Server) -> None:
@@ -770,17 +788,21 @@ async def test_after_the_end_nobody_listens() -> None:
     async with running(make_app()) as server:
         pass
     assert not server.is_accepting
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError):  # noqa: PT011 - the text is the event loop's own
         await anyio.connect_tcp("127.0.0.1", server.port)
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, ExceptionGroup])
 async def test_an_exception_of_the_body_comes_out_as_it_is(kind: type[Exception]) -> None:
     error = ExceptionGroup("several", [ValueError()]) if kind is ExceptionGroup else kind("x")
-    with pytest.raises(kind) as caught:
+
+    async def serve_and_fail() -> None:
         async with running(make_app()) as server:
             assert answers(await raw(server.port, LAST)) == [(200, b"hello")]
             raise error
+
+    with pytest.raises(kind) as caught:
+        await serve_and_fail()
     assert caught.value is error
     assert caught.value.__cause__ is None
 
@@ -809,14 +831,27 @@ async def test_idle_connections_do_not_delay_the_end(said: bytes, quiet: pytest.
         await peer.aclose()
 
 
-@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("turns", range(8))
 async def test_a_connection_that_comes_in_the_last_moment_does_not_delay_the_end(
     turns: int, quiet: pytest.LogCaptureFixture
 ) -> None:
+    app, started = H3App(), anyio.Event()
+
+    @app.get("/")
+    async def slow(event: H3Event) -> None:
+        started.set()
+        while ending.is_accepting:
+            await anyio.lowlevel.checkpoint()
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        event.send_text("slow")
+
     before = time.monotonic()
     with socket.socket() as sock:
-        async with running(make_app()) as server:
-            sock.connect(("127.0.0.1", server.port))
+        async with running(app) as ending, talk(ending) as peer:
+            await peer.say(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+            await started.wait()
+            sock.connect(("127.0.0.1", ending.port))
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
     assert time.monotonic() - before < 2
@@ -828,12 +863,12 @@ async def test_a_handler_that_runs_at_the_end_may_finish_and_its_answer_says_clo
     @app.get("/")
     async def slow(event: H3Event) -> None:
         started.set()
-        while server.is_accepting:
+        while ending.is_accepting:
             await anyio.lowlevel.checkpoint()
         event.send_text("slow")
 
-    async with running(app) as server:
-        stream = await anyio.connect_tcp("127.0.0.1", server.port)
+    async with running(app) as ending:
+        stream = await anyio.connect_tcp("127.0.0.1", ending.port)
         await stream.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await started.wait()
     async with stream:
@@ -864,6 +899,23 @@ async def test_a_handler_that_outlasts_the_grace_period_is_cut_and_answered_with
         async with stream:
             answer = await peer.answer()
             assert (answer.status, answer.headers["connection"], answer.headers["retry-after"]) == (503, "close", "1")
+
+
+async def test_a_handler_that_cannot_be_cancelled_for_a_client_that_left_does_not_break_the_end() -> None:
+    app, started = H3App(), anyio.Event()
+
+    @app.get("/")
+    async def stubborn(event: H3Event) -> None:
+        with anyio.CancelScope(shield=True):
+            started.set()
+            await anyio.sleep(0.2)
+        event.send_text("late")
+
+    async with running(app, grace=0.1) as server, talk(server) as peer:
+        await peer.say(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await started.wait()
+        peer.reset()
+    assert not server.is_accepting
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
@@ -899,7 +951,7 @@ async def test_a_flow_that_only_a_handler_can_pick_is_refused(flow: Any) -> None
 
 @pytest.mark.parametrize("flow", ["broken", 1])
 async def test_what_is_no_flow_is_refused(flow: Any) -> None:
-    with pytest.raises(TypeError, match="flow is None or a flow such as flows.broken"):
+    with pytest.raises(TypeError, match=r"flow is None or a flow such as flows\.broken"):
         async with running(make_app(), flow=flow):
             pass
 

@@ -9,6 +9,10 @@ from typing import Any
 import trio.testing
 
 
+A_DAY = 24 * 3600
+"""What asyncio waits at most at a time, so that it stands for ever."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Polls; where a loop would sleep, it tells how long that would have been."""
 
@@ -18,8 +22,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(0)
         if ready:
             return ready
-        if timeout is None:
-            return super().select(None)  # no deadline: only I/O, or a thread, can go on
+        if timeout is None or timeout >= A_DAY:
+            return super().select(None)  # no deadline, or that of a sleep for ever: only I/O, or a thread, can go on
         self.slept += timeout
         return []
 

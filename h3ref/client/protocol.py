@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import IntEnum
@@ -45,6 +45,7 @@ BUSY_STATUSES: Final = (429, 503)
 TRANSIENT: Final = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError, httpx2.ProxyError)
 """9.2.3's "network error": what may be gone at the next attempt."""
 
+HeaderFields = Mapping[str, str] | Sequence[tuple[str, str]]
 Reconnect = bool | Literal["after_error"]
 
 
@@ -64,7 +65,7 @@ class Protocol:
         url: str | httpx2.URL,
         *,
         method: str = "GET",
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderFields | None = None,
         json: Any = None,
         last_event_id: str = "",
         reconnect: Reconnect | None = None,

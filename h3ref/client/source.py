@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -16,7 +16,7 @@ import httpx2
 
 from ..errors import H3Error
 from ..sse import DEFAULT_MAX_EVENT_SIZE, MessageEvent
-from .protocol import Protocol, ReadyState, Reconnect
+from .protocol import HeaderFields, Protocol, ReadyState, Reconnect
 
 log = logging.getLogger("h3ref.client")
 
@@ -40,7 +40,7 @@ class _Source(Generic[Client]):
         url: str | httpx2.URL,
         *,
         method: str = "GET",
-        headers: Mapping[str, str] | None = None,
+        headers: HeaderFields | None = None,
         json: Any = None,
         last_event_id: str = "",
         client: Client | None = None,

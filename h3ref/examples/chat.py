@@ -26,7 +26,7 @@ ids = itertools.count(1)
 
 
 @app.get("/chat/events")
-def events(event: H3Event) -> None:
+async def events(event: H3Event) -> None:
     event.start_sse()
     event.set_stream_callback(take_part)
 
@@ -49,7 +49,11 @@ async def send(event: H3Event) -> None:
     if problem:
         event.send_error(422, problem)
         return
-    event.send_json({"id": await say("message", user=message["user"].strip(), text=message["text"])})
+    id = await say("message", user=message["user"].strip(), text=message["text"])
+    if id is None:
+        event.send_error(503, "somebody in the room has stopped reading; try again")
+        return
+    event.send_json({"id": id})
 
 
 def problem_with(message: Any) -> str | None:
@@ -63,16 +67,17 @@ def problem_with(message: Any) -> str | None:
     return None
 
 
-async def say(kind: str, **fields: str) -> str:
-    """Tell everyone in the room, and return the id. As JSON, whatever the fields hold is one line.
+async def say(kind: str, **fields: str) -> str | None:
+    """Tell everyone in the room, and return the id; None if it was not said. As JSON, whatever it holds is one line.
 
-    `publish` sends to all at once, then waits for those who read slowly: here a second, so that one whose machine
-    has fallen asleep doesn't hold up the others. Shielded, since who leaves the room has been cancelled.
+    `publish` waits for those who read slowly: here a second at most. Shielded, since who leaves the room has been
+    cancelled.
     """
     id = str(next(ids))
     with anyio.move_on_after(1, shield=True):
         await room.publish(SSEEvent(json.dumps(fields), event=kind, id=id))
-    return id
+        return id
+    return None
 
 
 @app.get("/")

@@ -137,14 +137,12 @@ class _Diagram:
         on_arrow, *below = textwrap.wrap(words, room - (5 if rejected else 4)) or [""]
         notes = [" ".join(below), f"({note}" if note else ""]
         if rejected:
-            notes = [f"{record.error} (rule {record.rule})" + (f", {times} times" if times > 1 else "")]
-        elif times > 1:
-            notes.append(f"{times} times")
+            notes += [str(record.error), f"(rule {record.rule})" + (f", {times} times" if times > 1 else "")]
         row = rows[0]
         if start == end:
             _put(row, low, f"├─ {on_arrow}")
         elif rejected:
-            _put(row, low, f"├─ {on_arrow} ─X" if rightward else f"X─ {on_arrow} ─┤".rjust(room + 2))
+            _put(row, *((low, f"├─ {on_arrow} ─X") if rightward else (high - len(on_arrow) - 5, f"X─ {on_arrow} ─┤")))
         elif rightward:
             _put(row, low, f"├─ {on_arrow} {'─' * (room - len(on_arrow) - 4)}>")
         else:
@@ -190,7 +188,8 @@ def _words(record: Record, events: int) -> str:
     step = STEPS.get(record.step)
     words = step.words if step else record.step
     if record.step == trace.REQUEST.name and record.detail:
-        return textwrap.shorten(record.detail.partition("?")[0], LANE_GAPS[0] - 5, placeholder="…")
+        line, longest = record.detail.partition("?")[0], LANE_GAPS[0] - 5
+        return line if len(line) <= longest else f"{line[: longest - 1]}…"
     if record.step == trace.EVENT.name and _is_comment(record):
         words = "Comment"
     elif record.step == trace.EVENT.name:

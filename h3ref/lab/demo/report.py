@@ -56,7 +56,11 @@ class Report:
 
     async def run(self, fixed: Server, broken: Server, fixed_steps: Recorder, broken_steps: Recorder) -> None:
         """Run every flow, and print what happened."""
-        self.say(self.paint("bold", "One handler's stream in four orders of the same steps: H3Z's, then the three that work."))
+        self.say(
+            self.paint(
+                "bold", "One handler's stream in four orders of the same steps: H3Z's, then the three that work."
+            )
+        )
         await self._flow("broken", broken)
         for name in FIXED:
             await self._flow(name, fixed)
@@ -155,5 +159,5 @@ class _Collector(logging.Handler):
 async def _until_idle(*servers: Server) -> None:
     """Wait until every exchange has ended, so that its last step is recorded."""
     with anyio.move_on_after(2):
-        while any(server.service.live for server in servers):
+        while any(server.service.live for server in servers):  # noqa: ASYNC110  # a server tells nobody of it
             await anyio.sleep(0.005)

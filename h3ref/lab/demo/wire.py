@@ -29,7 +29,9 @@ async def receive(port: int, path: str, *, patience: float) -> AsyncIterator[Arr
     """
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
         begin = time.monotonic()
-        await stream.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n".encode())
+        await stream.send(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n".encode()
+        )
         while True:
             data: bytes | None = None
             with anyio.move_on_after(patience):

@@ -1,0 +1,257 @@
+"""The command line: exit statuses, one line for what went wrong, and a server that ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import h3ref
+from h3ref import cli
+from h3ref.trace import Record
+
+APP = """
+from h3ref import H3App
+
+app = H3App()
+other = H3App()
+number = 3
+nothing = None
+
+
+@app.get("/")
+def hello(event):
+    event.send_text("hello")
+
+
+@app.get("/events")
+def events(event):
+    event.start_sse()
+    event.set_stream_callback(forever)
+
+
+async def forever(writer):
+    import anyio
+
+    await writer.send_event("1")
+    await anyio.sleep_forever()
+
+
+@app.get("/raises")
+def raises(event):
+    raise RuntimeError("on purpose")
+"""
+
+MODULES = {
+    "good.py": APP,
+    "needs.py": "import redis_that_is_not_there\n",
+    "names.py": "\nfrom json import nothing_like_it\n",
+    "raises.py": "x = 1\n\n1 / 0\n",
+    "syntax.py": "x = (\n",
+    "deep.py": "import json\njson.loads('{')\n",
+    "leaves.py": "import sys\nsys.exit(3)\n",
+    "lines.py": "raise ValueError('one\\ntwo')\n",
+    "silent.py": "raise NotImplementedError\n",
+    "without.py": "x = 1\n",
+    "package/__init__.py": "import sibling_that_is_not_there\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in MODULES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def environment() -> dict[str, str]:
+    path = [str(Path(h3ref.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "h3ref", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server that has said where it serves, and its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "h3ref", "serve", *arguments, "--port", "0"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("h3ref serves on http://127.0.0.1:"), line
+        yield process, int(line.split(":")[2].split()[0])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(port: int, path: str, *, until: bytes) -> socket.socket:
+    """Send a request, and return its socket once the answer holds some bytes."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    received = b""
+    while until not in received:
+        data = sock.recv(4096)
+        assert data, received
+        received += data
+    return sock
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "the following arguments are required: COMMAND (h3ref --help says more)"),
+        ("sing", "argument COMMAND: invalid choice: 'sing'"),
+        ("serve", "the following arguments are required: MODULE:APP (h3ref serve --help says more)"),
+        ("serve good", "MODULE:APP is wanted, such as h3ref.examples.counter:app, not 'good'"),
+        ("serve good:", "MODULE:APP is wanted"),
+        ("serve :app", "MODULE:APP is wanted"),
+        ("serve good.py:app", "good.py is no module's name: write it as in an import"),
+        ("serve ./good:app", "./good is no module's name"),
+        ("serve nowhere:app", "there is no module nowhere, here in "),
+        ("serve good.part:app", "there is no module good.part, here in "),
+        ("serve needs:app", "importing needs failed: No module named 'redis_that_is_not_there' (needs.py:1)"),
+        (
+            "serve package.part:app",
+            "importing package.part failed: No module named 'sibling_that_is_not_there' (package",
+        ),
+        ("serve names:app", "importing names failed: cannot import name 'nothing_like_it' from 'json'"),
+        ("serve raises:app", "importing raises raised ZeroDivisionError: division by zero (raises.py:3)"),
+        ("serve syntax:app", "importing syntax raised SyntaxError: '(' was never closed (syntax.py:1)"),
+        ("serve deep:app", "importing deep raised JSONDecodeError: "),
+        ("serve leaves:app", "importing leaves raised SystemExit: 3 (leaves.py:2)"),
+        ("serve lines:app", "importing lines raised ValueError: one two (lines.py:1)"),
+        ("serve silent:app", "importing silent raised NotImplementedError (silent.py:1)"),
+        ("serve good:nobody", "module good has no nobody; its apps are: app, other"),
+        ("serve without:app", "module without has no app; it has no H3App"),
+        ("serve good:number", "good:number is no H3App, but of type int; its apps are: app, other"),
+        ("serve good:nothing", "good:nothing is no H3App, but of type NoneType"),
+        ("serve good:app.deeper", "module good has no app.deeper"),
+        ("serve good:app --port 70000", "argument --port: a port is a number from 0 to 65535, not '70000'"),
+        ("serve good:app --port -1", "argument --port: "),
+        ("serve good:app --backend curio", "argument --backend: invalid choice: 'curio'"),
+        ("serve good:app --flow callback", "argument --flow: only broken can be chosen for a whole server"),
+        ("serve good:app --flush-gap nan", "argument --flush-gap: seconds are a number from 0 on, not 'nan'"),
+        ("serve good:app --grace soon", "argument --grace: seconds are a number from 0 on, not 'soon'"),
+        ("demo --port 65536", "argument --port: a port is a number from 0 to 65535, not '65536'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(folder: Path, arguments: str, said: str) -> None:
+    result = run(folder, *arguments.split())
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"h3ref: {said}")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_taken_port_is_status_1(folder: Path, backend: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(folder, "serve", "good:app", "--port", str(port), "--backend", backend)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"h3ref: port {port} on 127.0.0.1 is taken; choose another, or 0 for a free one\n"
+
+
+@pytest.mark.parametrize("arguments", ["--host nowhere.invalid", "--trace nowhere/steps.ndjson"])
+def test_what_fails_while_running_is_status_1(folder: Path, arguments: str) -> None:
+    result = run(folder, "serve", "good:app", *arguments.split())
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("h3ref: can't ")
+
+
+def test_a_missing_trio_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["serve", "good:app", "--backend", "trio"]) == cli.USAGE
+    assert capsys.readouterr().err == "h3ref: the backend trio is not installed: pip install trio\n"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "serve --help", "demo --help"])
+def test_help_tells_the_exit_statuses(folder: Path, arguments: str) -> None:
+    result = run(folder, *arguments.split())
+    assert (result.returncode, result.stderr) == (0, "")
+    assert cli.EXIT_STATUSES in result.stdout
+
+
+def test_version(folder: Path) -> None:
+    result = run(folder, "--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("h3ref ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_serve_answers_and_ends_with_status_0(folder: Path, number: signal.Signals, backend: str) -> None:
+    with started(folder, "good:app", "--backend", backend) as (process, port):
+        ask(port, "/", until=b"\r\n\r\nhello").close()
+        with ask(port, "/events", until=b"data: 1\n\n") as stream:
+            begin = time.monotonic()
+            process.send_signal(number)
+            out, errors = process.communicate(timeout=10)
+            assert stream.recv(100).endswith(b"0\r\n\r\n")
+    assert process.returncode == 0
+    assert time.monotonic() - begin < 2
+    assert (out, errors) == ("", f"info: {number.name}: shutting down\n")
+
+
+def test_serve_logs_to_stderr(folder: Path) -> None:
+    with started(folder, "good:app", "--log-level", "error") as (process, port):
+        ask(port, "/raises", until=b"Internal Server Error").close()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    first, *_, last = errors.splitlines()
+    assert first.startswith("error: ")
+    assert last == "RuntimeError: on purpose"
+
+
+def test_serve_in_the_broken_order_logs_the_evidence(folder: Path) -> None:
+    with started(folder, "h3ref.examples.callback:app", "--flow", "broken", "--log-level", "debug") as (process, port):
+        ask(port, "/broken", until=b"Connection: keep-alive\r\n\r\n").close()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert errors.splitlines()[:3] == [
+        "error: Failed to get SSE writer after 10 attempts",
+        "debug: SSE mode detected, setting up streaming connection",
+        "debug: SSE headers sent, 124 bytes",
+    ]
+
+
+@pytest.mark.parametrize("name", ["steps.ndjson", "-"])
+def test_serve_traces_into_a_file(folder: Path, name: str) -> None:
+    with started(folder, "good:app", "--trace", name) as (process, port):
+        ask(port, "/", until=b"hello").close()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=10)
+    text = out if name == "-" else (folder / name).read_text()
+    records = [Record.from_json(line) for line in text.splitlines()]
+    assert [record.step for record in records] == ["request", "send_response", "returns", "response"]
+    assert json.loads(text.splitlines()[0])["detail"] == "GET /"

@@ -1,0 +1,256 @@
+"""The demo: what it prints is what happened, and its page answers until it is told to end."""
+
+from __future__ import annotations
+
+import http.client
+import inspect
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import h3ref
+from h3ref import flows
+from h3ref.examples.callback import EVENTS
+
+EVIDENCE = """\
+            error: Failed to get SSE writer after 10 attempts
+            debug: SSE mode detected, setting up streaming connection
+            debug: SSE headers sent, 124 bytes
+"""
+
+HEAD = """\
+ ms  124 bytes
+            HTTP/1.1 200 OK\\r\\n
+            Cache-Control: no-cache\\r\\n
+            X-Accel-Buffering: no\\r\\n
+            Content-Type: text/event-stream\\r\\n
+            Connection: keep-alive\\r\\n
+            \\r\\n
+            ... nothing for 1.0 s, connection still open
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    path = [str(Path(h3ref.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "COLUMNS": "100", **more}
+
+
+def run_once(*arguments: str, columns: int = 100) -> str:
+    begin = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "h3ref", "demo", "--once", *arguments],
+        env=environment(COLUMNS=str(columns)),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=30,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert time.monotonic() - begin < 5
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def printed() -> str:
+    return run_once("--port", "0")
+
+
+def section(printed: str, name: str) -> str:
+    """What is printed of one flow's client and log."""
+    (found,) = re.findall(rf"^[X+] {name}  .*?\n\n", printed, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def diagram(printed: str, name: str) -> str:
+    (found,) = re.findall(rf"^{name}\n    ms  Client.*?\n\n", printed, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def test_the_broken_flow_shows_the_evidence(printed: str) -> None:
+    broken = section(printed, "broken")
+    assert HEAD in broken
+    assert broken.endswith(EVIDENCE + "\n")
+
+
+@pytest.mark.parametrize("name", ["callback", "awaited", "blocking"])
+def test_each_fixed_flow_shows_its_events_and_the_end(printed: str, name: str) -> None:
+    fixed = section(printed, name)
+    places = [fixed.index(message.encode().decode().replace("\n", "\\n")) for message in EVENTS]
+    assert places == sorted(places)
+    assert fixed.endswith(" ms  end of the connection\n\n")
+    assert "log" not in fixed
+
+
+def test_the_steps_are_drawn(printed: str) -> None:
+    broken = diagram(printed, "broken")
+    assert "get_sse_writer() ─X" in broken
+    assert "(rule L-17), 10 times" in broken
+    assert "(too late!)" in broken
+    assert "[No events sent - connection hangs]" in broken
+    assert "Headers, 124 bytes" in broken
+    assert broken.rstrip().split("\n")[-1].lstrip(" 0123456789.").startswith("├─ disconnect ")
+    for name in ("callback", "awaited", "blocking"):
+        fixed = diagram(printed, name)
+        assert f"Event {len(EVENTS)}, {len(EVENTS[-1].encode())} bytes" in fixed
+        assert "Connection closed" in fixed
+        assert "late" not in fixed
+
+
+def test_wide_terminals_get_two_diagrams_side_by_side() -> None:
+    printed = run_once("--port", "0", columns=160)
+    assert re.search(r"^broken {70,}callback$", printed, re.MULTILINE)
+    assert re.search(r"^awaited {70,}blocking$", printed, re.MULTILINE)
+    assert max(map(len, printed.split("\n"))) <= 160
+
+
+def test_narrow_terminals_get_one_below_the_other(printed: str) -> None:
+    assert max(map(len, printed.split("\n"))) <= 100
+    assert "\x1b" not in printed
+
+
+def test_it_says_where_the_bug_and_the_fix_live(printed: str) -> None:
+    bug, fix = (inspect.getsourcelines(flow)[1] for flow in (flows.broken, flows.callback))
+    assert f"Where the bug lives:  h3ref/flows.py:{bug}  broken\n" in printed
+    assert f"Where the fix lives:  h3ref/flows.py:{fix}  callback\n" in printed
+
+
+def test_a_taken_port_moves_it_to_the_next_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        printed = run_once("--port", str(port))
+    found = re.search(r"GET http://127.0.0.1:(\d+)/callback", printed)
+    assert found is not None
+    assert int(found[1]) != port
+
+
+def test_a_terminal_without_box_characters_is_no_failure() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "h3ref", "demo", "--once", "--port", "0"],
+        env=environment(PYTHONIOENCODING="ascii"),
+        capture_output=True,
+        timeout=30,
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+class Demo:
+    """A demo that serves its page."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "h3ref", "demo", "--port", "0"],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        assert self.process.stdout is not None
+        self.ports = {}
+        for line in self.process.stdout:
+            if found := re.search(r"GET http://127.0.0.1:(\d+)/(\w+)", line):
+                self.ports[found[2]] = int(found[1])
+            if found := re.search(r"See it in a browser:  (http://127.0.0.1:\d+/)  ", line):
+                self.url = found[1]
+                break
+
+    def get(self, port: int, path: str) -> tuple[int, http.client.HTTPMessage, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        found = response.status, response.headers, response.read().decode()
+        connection.close()
+        return found
+
+    def state(self, port: int, target: str, wanted: str) -> dict[str, object]:
+        """Ask for a stream's state until it is the wanted one."""
+        for _ in range(100):
+            status, _, text = self.get(port, f"/state?target={target}")
+            assert status == 200
+            found: dict[str, object] = json.loads(text)
+            if found["state"] == wanted:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"{target} is {found['state']}, not {wanted}")
+
+
+@pytest.fixture
+def demo() -> Iterator[Demo]:
+    demo = Demo()
+    yield demo
+    demo.process.kill()
+    demo.process.communicate()
+
+
+def test_the_page_and_its_panels_answer(demo: Demo) -> None:
+    fixed, broken = demo.ports["callback"], demo.ports["broken"]
+    assert demo.url == f"http://127.0.0.1:{fixed}/"
+    for port, path, holds in (
+        (fixed, "/", f'"broken": "http://127.0.0.1:{broken}/panel/broken"'),
+        (fixed, "/panel/fixed", '"choices": ["/callback", "/awaited", "/blocking"]'),
+        (broken, "/panel/broken", '"choices": ["/broken"]'),
+    ):
+        status, headers, text = demo.get(port, path)
+        assert status == 200
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+        assert holds in text
+        assert "{{" not in text
+        assert set(re.findall(r"https?://([^/:\"]*)", text)) == {"127.0.0.1"}
+    assert demo.get(fixed, "/panel/other")[0] == 404
+
+
+def test_the_state_of_a_stream_is_told_by_its_own_server(demo: Demo) -> None:
+    fixed, broken = demo.ports["callback"], demo.ports["broken"]
+    assert json.loads(demo.get(fixed, "/state?target=/callback%3Fstream%3Dnone")[2])["state"] is None
+    assert "event: done" in demo.get(fixed, "/callback?stream=a")[2]
+    done = demo.state(fixed, "/callback%3Fstream%3Da", "closed")
+    assert (done["reason"], done["rejected"]) == ("complete", [])
+    assert done["passed"] == ["requested", "sse_started", "headers_sent", "streaming", "closed"]
+
+    with socket.create_connection(("127.0.0.1", broken), timeout=5) as hanging:
+        hanging.sendall(b"GET /broken?stream=b HTTP/1.1\r\nHost: test\r\n\r\n")
+        silent = demo.state(broken, "/broken%3Fstream%3Db", "headers_sent")
+        assert silent["rejected"] == [{"step": "get_sse_writer", "error": "ConnectionNotReady", "rule": "L-17"}] * 10
+        assert "(too late!)" in str(silent["diagram"])
+        assert len(hanging.recv(1000)) == 124
+    assert demo.state(broken, "/broken%3Fstream%3Db", "closed")["reason"] == "client_gone"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_tidily(demo: Demo, number: signal.Signals) -> None:
+    with socket.create_connection(("127.0.0.1", demo.ports["broken"]), timeout=5) as hanging:
+        hanging.sendall(b"GET /broken HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert len(hanging.recv(1000)) == 124
+        demo.process.send_signal(number)
+        out, errors = demo.process.communicate(timeout=10)
+    assert demo.process.returncode == 0
+    assert out.strip() == ""
+    assert errors == EVIDENCE.replace(" " * 12, "")
+
+
+def test_an_interrupted_report_is_no_success() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "h3ref", "demo", "--port", "0"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "GET " in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (130, "h3ref: interrupted\n")
