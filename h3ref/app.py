@@ -11,6 +11,8 @@ from .router import Handler, Match, Router
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LATER: Any = object()  # no handler was given: it comes by decoration (None would be one given by mistake)
+
 
 class H3App:
     """Routes and hooks; served by `serve`, `running` or an ASGI server.
@@ -33,7 +35,7 @@ class H3App:
     def on(self, method: str, pattern: str) -> Callable[[F], F]: ...
     @overload
     def on(self, method: str, pattern: str, handler: F) -> F: ...
-    def on(self, method: str, pattern: str, handler: Any = None) -> Any:
+    def on(self, method: str, pattern: str, handler: Any = _LATER) -> Any:
         """Register a handler for a method and a pattern, called directly or as a decorator.
 
         Args:
@@ -54,39 +56,39 @@ class H3App:
             self._router.add(method.upper(), pattern, handler)
             return handler
 
-        return register if handler is None else register(handler)
+        return register if handler is _LATER else register(handler)
 
     @overload
     def get(self, pattern: str) -> Callable[[F], F]: ...
     @overload
     def get(self, pattern: str, handler: F) -> F: ...
-    def get(self, pattern: str, handler: Any = None) -> Any:
+    def get(self, pattern: str, handler: Any = _LATER) -> Any:
         """Register a handler for GET, and for HEAD; see `on`."""
-        return self.on("GET", pattern, *_given(handler))
+        return self.on("GET", pattern, handler)
 
     @overload
     def post(self, pattern: str) -> Callable[[F], F]: ...
     @overload
     def post(self, pattern: str, handler: F) -> F: ...
-    def post(self, pattern: str, handler: Any = None) -> Any:
+    def post(self, pattern: str, handler: Any = _LATER) -> Any:
         """Register a handler for POST; see `on`."""
-        return self.on("POST", pattern, *_given(handler))
+        return self.on("POST", pattern, handler)
 
     @overload
     def put(self, pattern: str) -> Callable[[F], F]: ...
     @overload
     def put(self, pattern: str, handler: F) -> F: ...
-    def put(self, pattern: str, handler: Any = None) -> Any:
+    def put(self, pattern: str, handler: Any = _LATER) -> Any:
         """Register a handler for PUT; see `on`."""
-        return self.on("PUT", pattern, *_given(handler))
+        return self.on("PUT", pattern, handler)
 
     @overload
     def delete(self, pattern: str) -> Callable[[F], F]: ...
     @overload
     def delete(self, pattern: str, handler: F) -> F: ...
-    def delete(self, pattern: str, handler: Any = None) -> Any:
+    def delete(self, pattern: str, handler: Any = _LATER) -> Any:
         """Register a handler for DELETE; see `on`."""
-        return self.on("DELETE", pattern, *_given(handler))
+        return self.on("DELETE", pattern, handler)
 
     def sse(self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER) -> Callable[[F], F]:
         """Register a generator, async or plain, that yields `SSEEvent`s or strs: the stream is what it yields.
@@ -126,10 +128,6 @@ class H3App:
     def match(self, method: str, path: str) -> Match:
         """Find the handler for a request; see `Router.match`."""
         return self._router.match(method, path)
-
-
-def _given(handler: Any) -> tuple[Any, ...]:
-    return () if handler is None else (handler,)
 
 
 def _hook(hooks: list[Handler], hook: F, count: int, what: str) -> F:

@@ -57,9 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"h3ref: {error}", file=sys.stderr)
         return error.status
-    except BrokenPipeError:  # whoever read the output has left, as `| head` does
+    except BrokenPipeError:  # whoever read the output has enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except KeyboardInterrupt:
         print("h3ref: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any
 
@@ -92,13 +92,25 @@ Flow = Callable[["Exchange"], Awaitable[None]]
 class Exchange:
     """One request with its response. The methods in the first part are the steps of flows."""
 
-    __slots__ = ("_callers", "_limiter", "_scope", "_task", "_thread", "event", "lifecycle", "service", "transport")
+    __slots__ = (
+        "_callers",
+        "_limiter",
+        "_response_hooks",
+        "_scope",
+        "_task",
+        "_thread",
+        "event",
+        "lifecycle",
+        "service",
+        "transport",
+    )
 
     def __init__(self, service: Service, transport: Transport, number: int) -> None:
         self.service = service
         self.transport = transport
         self.lifecycle = Lifecycle(service.trace, number)
         self.event = H3Event(self, transport.request)
+        self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
         self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
         self._thread: anyio.CancelScope | None = None  # what only abandon() cancels
@@ -166,7 +178,7 @@ class Exchange:
     async def send_headers(self, connection: Connection, head: StreamHead | None = None) -> int:
         """Send the head and return its size in bytes; for a HEAD request that is all there is to send."""
         if head is None:
-            for hook in self.service.app.response_hooks:
+            for hook in self._response_hooks:
                 await self._call(hook, self.event)
             head = StreamHead(self.event.stream_headers())
         self.lifecycle.take(trace.SENDS_HEADERS)
@@ -310,7 +322,7 @@ class Exchange:
     async def _respond(self) -> None:
         """Send the plain response, if there is one that has not been sent."""
         if self.event.answered and self.lifecycle.reason is not Reason.CLIENT_GONE:
-            await self._call_quietly(self.service.app.response_hooks, self.event)
+            await self._call_quietly(self._response_hooks, self.event)
             size = await self.transport.send_response(self.event.take_response())
             self.lifecycle.take(trace.RESPONSE, size=size)
 
@@ -322,7 +334,7 @@ class Exchange:
         else:
             await self._call_on_thread(function, *args)
 
-    async def _call_quietly(self, hooks: list[Handler], *args: Any) -> None:
+    async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
         """Call hooks whose failure must not change an answer that is decided."""
         with anyio.move_on_after(self.service.limits.close_timeout, shield=True):
             for hook in hooks:

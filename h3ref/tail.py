@@ -153,16 +153,17 @@ def line(message: MessageEvent) -> str:
 
 def ndjson(message: MessageEvent) -> str:
     """Return an event as a JSON object, with the names of WHATWG's MessageEvent."""
-    fields = {"type": message.type, "data": message.data, "lastEventId": message.last_event_id}
-    return json.dumps(fields, ensure_ascii=False)
+    return _json_text({"type": message.type, "data": message.data, "lastEventId": message.last_event_id})
 
 
 def _shown(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else json.dumps(char)[1:-1] for char in json.dumps(text, ensure_ascii=False)
-    )
+    return text if text.isprintable() else _json_text(text)
+
+
+def _json_text(value: object) -> str:
+    """JSON for people: only what would break the line or do something to the terminal is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def _why(error: Exception) -> str:

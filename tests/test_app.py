@@ -609,3 +609,29 @@ async def test_hooks_run_under_the_broken_flow_as_well(adapter: str, caplog: pyt
             assert await told(client, "/plain") == (200, "hello")
             assert (await told(client, "/500"))[0] == 500
     assert order == ["request", "response", "request", "error", "response"]
+
+
+def test_a_handler_that_is_none_by_mistake_is_refused() -> None:
+    with pytest.raises(TypeError, match="a handler is a callable that takes the H3Event, not None"):
+        H3App().get("/", None)  # type: ignore[call-overload]
+
+
+async def test_a_response_hook_runs_once_though_another_failed(adapter: str) -> None:
+    app, calls = H3App(), list[str]()
+
+    @app.on_response
+    async def first(event: H3Event) -> None:
+        calls.append("first")
+
+    @app.on_response
+    async def second(event: H3Event) -> None:
+        calls.append("second")
+        raise RuntimeError("no headers today")
+
+    @app.sse("/stream")
+    async def stream(event: H3Event) -> Any:
+        yield "1"
+
+    async with open_client(adapter, app) as client:
+        assert (await client.request("GET", "/stream")).status == 500
+    assert calls == ["first", "second"]

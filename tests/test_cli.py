@@ -159,6 +159,7 @@ def ask(port: int, path: str, *, until: bytes) -> socket.socket:
         ("serve good:app --flow callback", "argument --flow: only broken can be chosen for a whole server"),
         ("serve good:app --flush-gap nan", "argument --flush-gap: seconds are a number from 0 on, not 'nan'"),
         ("serve good:app --grace soon", "argument --grace: seconds are a number from 0 on, not 'soon'"),
+        ("tail", "the following arguments are required: URL (h3ref tail --help says more)"),
         ("demo --port 65536", "argument --port: a port is a number from 0 to 65535, not '65536'"),
     ],
 )
@@ -200,6 +201,24 @@ def test_help_tells_the_exit_statuses(folder: Path, arguments: str) -> None:
     result = run(folder, *arguments.split())
     assert (result.returncode, result.stderr) == (0, "")
     assert cli.EXIT_STATUSES in result.stdout
+
+
+def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "h3ref", "demo", "--once", "--port", "0"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(10), process.stderr.read()) == (0, "")
+    process.stderr.close()
 
 
 def test_version(folder: Path) -> None:

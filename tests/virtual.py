@@ -8,7 +8,6 @@ from typing import Any
 
 import trio.testing
 
-
 A_DAY = 24 * 3600
 """What asyncio waits at most at a time, so that it stands for ever."""
 

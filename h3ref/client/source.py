@@ -107,8 +107,8 @@ class _Source(Generic[Client]):
             connect_timeout=connect_timeout,
             max_event_size=max_event_size,
         )
-        if client is None and not (self._core.url.scheme in ("http", "https") and self._core.url.host):
-            raise ValueError(f"url is an http or https URL, such as http://127.0.0.1:3000/events, not {str(url)!r}")
+        if client is None:
+            _check_url(self._core.url)
         self._given: Client | None = client
         self._client: Client | None = None
         self._on_open = on_open
@@ -192,6 +192,13 @@ class _Source(Generic[Client]):
             self._core.close()  # the same would happen again, such as EventTooLarge
         else:
             self._interrupted = self._core.interrupted()
+
+
+def _check_url(url: httpx2.URL) -> None:
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"url is an http or https URL, such as http://127.0.0.1:3000/events, not {str(url)!r}")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ValueError(f"a URL's port is from 1 to 65535, not {url.port}")
 
 
 class EventSource(_Source[httpx2.AsyncClient]):

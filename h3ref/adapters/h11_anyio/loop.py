@@ -1,4 +1,4 @@
-"""Two tasks that serve all streams of a server: `Watcher` and `Flusher`."""
+"""`Loop`: two tasks that serve all streams of a server, `Watcher` and `Flusher`."""
 
 from __future__ import annotations
 
@@ -125,6 +125,16 @@ class Flusher:
         for stream in due:
             _call(stream.flush_now)
         self._last = time.monotonic()
+
+
+class Loop:
+    """What all connections of a server share: the two tasks, and whether further requests are taken."""
+
+    def __init__(self, flush_gap: float, close_timeout: float) -> None:
+        self.watcher = Watcher()
+        self.flusher = Flusher(flush_gap)
+        self.close_timeout = close_timeout
+        self.accepting = True
 
 
 def _call(function: Callable[[], None] | None) -> None:

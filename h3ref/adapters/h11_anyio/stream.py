@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from ...connection import HIGH_WATER, StreamHead
+from .loop import Loop
 from .wire import LAST_CHUNK, chunk, stream_head
-
-if TYPE_CHECKING:
-    from .server import Server
 
 
 class StreamConnection:
@@ -21,13 +18,13 @@ class StreamConnection:
 
     adapter_type = "h11_anyio"
 
-    __slots__ = ("_bodiless", "_chunked", "_gone", "_pending", "_progress", "_server", "_size", "_sock", "_unsent")
+    __slots__ = ("_bodiless", "_chunked", "_gone", "_loop", "_pending", "_progress", "_size", "_sock", "_unsent")
 
     def __init__(
-        self, sock: socket.socket, server: Server, gone: Callable[[], None], *, chunked: bool, bodiless: bool
+        self, sock: socket.socket, loop: Loop, gone: Callable[[], None], *, chunked: bool, bodiless: bool
     ) -> None:
         self._sock: socket.socket | None = sock  # None once the peer has left, or the body has ended
-        self._server = server
+        self._loop = loop
         self._gone = gone
         self._chunked = chunked
         self._bodiless = bodiless
@@ -55,7 +52,7 @@ class StreamConnection:
         if self._size >= HIGH_WATER:
             self.flush_now()
         elif len(self._pending) == 1:
-            self._server.flusher.put(self)
+            self._loop.flusher.put(self)
 
     def flush_now(self) -> None:
         """Send all that is pending as one chunk; what the socket refuses goes when it takes bytes again."""
@@ -81,12 +78,12 @@ class StreamConnection:
             return
         self._unsent = memoryview(data)[sent:]
         if self._unsent:
-            self._server.watcher.await_write(self._sock, self._resume)
+            self._loop.watcher.await_write(self._sock, self._resume)
         self._tell_waiters()
 
     def _resume(self) -> None:
         if self._sock is not None:
-            self._server.watcher.forget_write(self._sock)
+            self._loop.watcher.forget_write(self._sock)
             self._send(self._unsent)
             self.flush_now()
 
@@ -125,7 +122,7 @@ class StreamConnection:
             self._unsent = memoryview(bytes(self._unsent) + data)
         elif data:
             self._send(data)
-        with anyio.move_on_after(self._server.service.limits.close_timeout):
+        with anyio.move_on_after(self._loop.close_timeout):
             await self._until_below(1)
         self.abort()
 
