@@ -209,7 +209,7 @@ class MessageEvent(NamedTuple):
 
 
 class EventTooLarge(H3Error):
-    """A received event is larger than the parser's limit; the parser has dropped what it held.
+    """A received event is larger than the parser's limit; nothing more of its connection is read.
 
     Attributes:
         limit: the largest event in bytes.
@@ -278,6 +278,8 @@ class EventStreamParser:
             self._raise_too_large()
         if self._start:
             chunk = self._without_start(chunk)
+            if not chunk:
+                return []
         if _CR in chunk:
             # 9.2.5: a line ends with CRLF, with LF "not preceded by" CR, or with CR "not followed by" LF.
             if chunk.endswith(b"\r"):
@@ -344,8 +346,8 @@ class EventStreamParser:
                     # "If value starts with a U+0020 SPACE character, remove it from value."
                     self._take_field(name, value.removeprefix(" "))
                 continue
-            # "If the line is empty (a blank line): dispatch the event." Step 1, before data is looked at: "Set
-            # the last event ID string of the event source to the value of the last event ID buffer."
+            # "If the line is empty (a blank line): Dispatch the event". Step 1, before data is looked at: "Set the
+            # last event ID string of the event source to the value of the last event ID buffer."
             self._last_event_id = self._id
             # Step 2: "If the data buffer is an empty string, set the data buffer and the event type buffer to the
             # empty string and return." A data field, even an empty one, has left a LF there; here, an item.
@@ -373,8 +375,8 @@ class EventStreamParser:
             # never converted: int() refuses thousands of digits.
             digits = value.lstrip("0")
             self.retry = min(int(digits or "0"), MAX_RETRY) if len(digits) <= len(str(MAX_RETRY)) else MAX_RETRY
-        # "Otherwise: the field is ignored." So is the empty name, which is a comment: "if the line starts with a
-        # U+003A COLON character (:), ignore the line".
+        # "Otherwise: the field is ignored." So is the empty name, which is a comment: "If the line starts with a
+        # U+003A COLON character (:): Ignore the line."
 
     def _count(self, lines: bytes | bytearray) -> None:
         """Bring the size of the block that has not ended up to date with lines that were taken."""
@@ -410,4 +412,4 @@ class EventStreamParser:
         raise EventTooLarge(self._limit)
 
 
-_new_tuple = tuple.__new__  # MessageEvent(...) takes the way through a Python function, and twice the time
+_new_tuple: Final = tuple.__new__  # MessageEvent(...) takes the way through a Python function, and twice the time

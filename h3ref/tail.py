@@ -102,12 +102,13 @@ def run_tail(options: argparse.Namespace) -> None:
 def _tail(options: argparse.Namespace) -> int:
     try:
         from .client import BlockingEventSource, httpx2
+        from .client.protocol import shown
     except ImportError as error:
         return _fail(str(error), FAILED)
 
     def opened(response: httpx2.Response) -> None:
         if not options.quiet:
-            _say(f"connected to {response.url}")
+            _say(f"connected to {shown(response.url)}")
 
     def reconnecting(delay: float, error: Exception | None) -> None:
         if not options.quiet:

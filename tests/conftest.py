@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,8 +28,21 @@ def require_program(name: str, package: str) -> str:
     """Return the path of a program that a test needs, or skip; where CI installs it, fail instead."""
     path = shutil.which(name)
     if path is None:
-        message = f"{name} is not on this machine: apt-get install {package}"
-        if os.environ.get("H3REF_CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        _missing(f"{name} is not on this machine: apt-get install {package}")
     return path
+
+
+def require_module(name: str, package: str) -> Any:
+    """Return a module that a test needs, or skip; where CI installs it, fail instead."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and what it needs itself is not
+        _missing(f"{name} is not on this machine: pip install {package}")
+
+
+def _missing(message: str) -> NoReturn:
+    if os.environ.get("H3REF_CI"):
+        pytest.fail(message)
+    pytest.skip(message)

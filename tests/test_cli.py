@@ -204,7 +204,7 @@ def test_help_tells_the_exit_statuses(folder: Path, arguments: str) -> None:
 
 
 def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "h3ref", "demo", "--once", "--port", "0"],
         cwd=folder,
         env=environment(),
@@ -212,13 +212,12 @@ def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert (process.wait(10), process.stderr.read()) == (0, "")
-    process.stderr.close()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(30), process.stderr.read()) == (0, "")
 
 
 def test_version(folder: Path) -> None:

@@ -430,7 +430,55 @@ async def test_another_thread_may_close_a_source_that_waits() -> None:
             assert len(await anyio.to_thread.run_sync(block)) == 1
 
 
-def test_a_source_is_entered_first(recwarn: pytest.WarningsRecorder) -> None:
+@TWINS
+async def test_a_closed_source_hands_over_nothing_and_knows_where_to_go_on(twin: Any) -> None:
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        return streaming(b"id: 1\ndata: 1\n\nid: 2\ndata: 2\n\nid: 3\ndata: 3\n\n")
+
+    transport = httpx2.MockTransport(handle)
+    if twin is EventSource:
+        async with httpx2.AsyncClient(transport=transport) as client, EventSource(URL, client=client) as source:
+            assert (await anext(source)).data == "1"
+            await source.aclose()
+            assert [message async for message in source] == []
+        assert source.last_event_id == "1"
+    else:
+        with httpx2.Client(transport=transport) as plain, BlockingEventSource(URL, client=plain) as blocking:
+            assert next(blocking).data == "1"
+            blocking.close()
+            assert list(blocking) == []
+        assert blocking.last_event_id == "1"
+
+
+def test_a_password_in_the_url_stays_out_of_logs_and_errors() -> None:
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        assert request.headers["authorization"].startswith("Basic ")
+        return httpx2.Response(403)
+
+    with httpx2.Client(transport=httpx2.MockTransport(handle)) as client:
+        source = BlockingEventSource("http://me:secret@test/events", client=client)
+        with pytest.raises(RefusedStatus) as caught, source:
+            pass
+    assert "secret" not in f"{source!r} {caught.value}"
+
+
+async def test_what_a_handler_lets_out_tells_its_client_nothing_about_the_other_server() -> None:
+    app = H3App()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncIterator[str]:
+        async with EventSource(inner.url + "/secret") as source:
+            async for message in source:
+                yield message.data
+
+    async with running(H3App()) as inner, running(app) as outer:
+        with pytest.raises(RefusedStatus) as caught:
+            await collect(EventSource, outer.url + "/events")
+    assert caught.value.response.status_code == 502
+    assert "secret" not in caught.value.response.text
+
+
+def test_a_source_is_entered_first() -> None:
     with pytest.raises(RuntimeError, match="not connected"):
         next(BlockingEventSource(URL))
 
@@ -561,6 +609,29 @@ async def test_an_event_that_is_too_large_ends_it(twin: Any) -> None:
 
 
 @TWINS
+@pytest.mark.parametrize("end", [[PROPER_END], [], [0.05, chunk(b"x"), Scripted.HOLD]])
+async def test_what_came_before_an_event_that_is_too_large_is_handed_over(twin: Any, end: list[Any]) -> None:
+    body = b"id: 1\ndata: 1\n\ndata: " + b"x" * 200
+    async with scripted([HEAD, chunk(body), *end], [NO_CONTENT]) as server:
+        received: list[str] = []
+
+        def block() -> None:
+            with BlockingEventSource(server.url, max_event_size=100) as source:
+                for message in source:
+                    received.append(message.data)
+
+        async def receive() -> None:
+            async with EventSource(server.url, max_event_size=100) as source:
+                async for message in source:
+                    received.append(message.data)
+
+        with pytest.raises(EventTooLarge):
+            await (receive() if twin is EventSource else anyio.to_thread.run_sync(block))
+        assert received == ["1"]
+        assert len(server.requests) == 1
+
+
+@TWINS
 async def test_a_silent_connection_is_given_up_after_the_heartbeat(twin: Any) -> None:
     errors: list[Any] = []
     async with scripted(
@@ -651,6 +722,7 @@ def test_the_last_event_id_is_that_of_the_last_message_handed_over() -> None:
         ({"url": "http://test:0"}, "port"),
         ({"json": {}}, "POST"),
         ({"last_event_id": "1\r\nX: 2"}, "one line"),
+        ({"last_event_id": "\ud800"}, "surrogate"),
         ({"reconnect": "never"}, "after_error"),
         ({"max_reconnects": -1}, "max_reconnects"),
         ({"reconnection_time": -1}, "reconnection_time"),

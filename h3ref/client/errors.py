@@ -15,6 +15,9 @@ class EventSourceError(H3Error, httpx2.HTTPError):
         request: what was asked for, after redirects.
     """
 
+    status = 502  # when a handler that reads another server's stream lets it out
+    explains = False
+
     def __init__(self, message: str, response: httpx2.Response) -> None:
         httpx2.HTTPError.__init__(self, message)
         self.response = response

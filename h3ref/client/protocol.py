@@ -6,6 +6,7 @@ Last-Event-ID header". Where it leaves room, or where a program is not a browser
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal
 
 import httpx2
 
-from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, MessageEvent
+from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge, MessageEvent
 from .errors import EventSourceError, RefusedStatus, WrongContentType
 
 CONTENT_TYPE: Final = "text/event-stream"
@@ -110,9 +111,8 @@ class Protocol:
         last_event_id = last_event_id or self._headers.pop("last-event-id", "")
         if any(char in last_event_id for char in "\r\n\0"):
             raise ValueError(f"last_event_id is one line without NUL, not {last_event_id!r}")
-        self._parser = EventStreamParser(max_event_size)
-        self._parser.feed(f"id: {last_event_id}\n\n".encode())
-        self._parser.close()
+        last_event_id.encode()  # a lone surrogate is refused now, not at the first request
+        self._parser = EventStreamParser(max_event_size, last_event_id=last_event_id)
         self._delivered_id = last_event_id
         self._messages: deque[MessageEvent] = deque()
         self.ready_state = ReadyState.CONNECTING
@@ -171,7 +171,7 @@ class Protocol:
         if response.status_code == 204 and (self._ever_open or self._parser.last_event_id):
             self.close()
             return
-        where = f"{response.request.method} {response.request.url}"
+        where = f"{response.request.method} {shown(response.request.url)}"
         answer = _with_body(response, body)
         if response.status_code != 200:
             status = f"{response.status_code} {response.reason_phrase}".rstrip()
@@ -188,8 +188,8 @@ class Protocol:
             self._attempts = 0
 
     def next_message(self) -> MessageEvent | None:
-        """Hand over a message that has been received."""
-        if not self._messages:
+        """Hand over a message that has been received; none once the source is closed (9.2.2, close())."""
+        if not self._messages or self.ready_state is ReadyState.CLOSED:
             return None
         message = self._messages.popleft()
         self._delivered_id = message.last_event_id
@@ -205,10 +205,15 @@ class Protocol:
 
         Raises:
             httpx2.HTTPError: the error, which was the last.
+            EventTooLarge: the stream ended before the parser could tell; the same would come again.
         """
-        self._parser.close()  # 9.2.6: an unfinished block is dropped
         if self.ready_state is ReadyState.CLOSED:
             return None
+        try:
+            self._parser.close()  # 9.2.6: an unfinished block is dropped
+        except EventTooLarge:
+            self.close()
+            raise
         if self._opened_at is not None and now - self._opened_at >= STEADY:
             self._attempts = 0
         self._opened_at = None
@@ -225,7 +230,8 @@ class Protocol:
 
     def interrupted(self) -> bool:
         """Take that the user gave up a wait, and with it the connection; return whether that closed the source."""
-        self._parser.close()
+        with contextlib.suppress(EventTooLarge):  # it comes again with the next connection
+            self._parser.close()
         self._opened_at = None
         if self.ready_state is ReadyState.CLOSED:
             return False
@@ -257,6 +263,11 @@ class Protocol:
             delay = max(delay, min(doubled, self.max_reconnection_time))
         delay *= 1 + JITTER * random.random()
         return max(delay, min(_retry_after(error) or 0.0, LONGEST_RETRY_AFTER))
+
+
+def shown(url: httpx2.URL) -> str:
+    """The URL for logs and errors: without the password that it may hold."""
+    return str(url.copy_with(userinfo=b"") if url.userinfo else url)
 
 
 def _essence(response: httpx2.Response) -> str:

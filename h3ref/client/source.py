@@ -16,7 +16,7 @@ import httpx2
 
 from ..errors import H3Error
 from ..sse import DEFAULT_MAX_EVENT_SIZE, MessageEvent
-from .protocol import HeaderFields, Protocol, ReadyState, Reconnect
+from .protocol import HeaderFields, Protocol, ReadyState, Reconnect, shown
 
 log = logging.getLogger("h3ref.client")
 
@@ -115,6 +115,10 @@ class _Source(Generic[Client]):
         self._on_reconnect = on_reconnect
         self._response: httpx2.Response | None = None
         self._interrupted = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Create what a twin needs besides."""
 
     @property
     def url(self) -> str:
@@ -142,7 +146,7 @@ class _Source(Generic[Client]):
         return self._response
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._core.method} {self.url} {self.ready_state.name}>"
+        return f"<{type(self).__name__} {self._core.method} {shown(self._core.url)} {self.ready_state.name}>"
 
     def _enter(self, create: Callable[[], Client]) -> Client:
         if self._client is not None or self.ready_state is ReadyState.CLOSED:
@@ -196,7 +200,7 @@ class _Source(Generic[Client]):
 
 def _check_url(url: httpx2.URL) -> None:
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"url is an http or https URL, such as http://127.0.0.1:3000/events, not {str(url)!r}")
+        raise ValueError(f"url is an http or https URL, such as http://127.0.0.1:3000/events, not {shown(url)!r}")
     if url.port is not None and not 0 < url.port < 65536:
         raise ValueError(f"a URL's port is from 1 to 65535, not {url.port}")
 
@@ -298,6 +302,9 @@ class EventSource(_Source[httpx2.AsyncClient]):
         assert self._client is not None
         response = await self._client.send(self._request(self._client), stream=True, follow_redirects=True)
         chunks = response.aiter_bytes()
+        if self.ready_state is ReadyState.CLOSED:  # by another task, just as the answer came
+            await _close(chunks, response)
+            return
         self._response = response
         if self._core.announce(response, anyio.current_time()):
             self._chunks = chunks
@@ -348,8 +355,7 @@ class BlockingEventSource(_Source[httpx2.Client]):
 
     _chunks: Iterator[bytes] | None = None
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def _prepare(self) -> None:
         self._closing = threading.Event()
         self._working = threading.Lock()
 
@@ -408,6 +414,7 @@ class BlockingEventSource(_Source[httpx2.Client]):
         finally:
             self._working.release()
             if self._closing.is_set():
+                self._core.close()  # the step may have said otherwise since
                 self._release()
 
     def _connect_or_receive(self) -> None:

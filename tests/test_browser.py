@@ -1,0 +1,575 @@
+"""A browser's own EventSource: what it makes of our streams, how it comes back, and the demo's page in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+import h3ref
+from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
+from h3ref.examples import text
+
+from .conftest import require_module, require_program
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FrameLocator, Page
+
+PATIENCE = 15_000
+"""Milliseconds that a condition may take to come true; far from what it takes."""
+
+OPTIONS = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+CONNECTING, OPEN, CLOSED = 0, 1, 2
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>EventSource</title>
+<link rel="icon" href="data:,">
+<script>
+  let source;
+  const seen = [];
+  function listen(path, types) {
+    source = new EventSource(path);
+    for (const type of ["open", "error"]) source.addEventListener(type, () => seen.push([type, source.readyState]));
+    for (const type of ["message", ...types]) {
+      source.addEventListener(type, (event) => seen.push([event.type, event.data, event.lastEventId]));
+    }
+  }
+</script>
+</html>
+"""
+
+Answer = Callable[[H3Event], Awaitable[None]]
+
+
+class Site:
+    """An app with a page that notes all that its EventSource tells, and with a stream that a test scripts.
+
+    Attributes:
+        answers: what the requests for /events get, one each; a 204 when there are no more.
+        requests: the requests for /events so far.
+    """
+
+    def __init__(self, page: Page, backend: str) -> None:
+        self.page = page
+        self.backend = backend
+        self.port = 0
+        self.answers: list[Answer] = []
+        self.requests: list[H3Event] = []
+        self.app = H3App()
+        self.app.get("/", lambda event: event.send_html(PAGE))
+        self.app.get("/events", self._events)
+
+    async def _events(self, event: H3Event) -> None:
+        self.requests.append(event)
+        if len(self.requests) <= len(self.answers):
+            await self.answers[len(self.requests) - 1](event)
+        else:
+            event.set_status(204)
+            event.send_text("")
+
+    @contextmanager
+    def serving(self) -> Iterator[BlockingPortal]:
+        """Serve the app on a thread, again on the same port, and return the way to its event loop."""
+        with (
+            start_blocking_portal(self.backend) as portal,
+            portal.wrap_async_context_manager(running(self.app, port=self.port)) as server,
+        ):
+            self.port = server.port
+            yield portal
+
+    def listen(self, path: str = "/events", *types: str) -> None:
+        """Open the page, and in it an EventSource that notes messages of these types, too."""
+        self.page.goto(f"http://127.0.0.1:{self.port}/")
+        self.page.evaluate("([path, types]) => listen(path, types)", [path, types])
+
+    def seen(self, count: int) -> list[Any]:
+        """Wait until that much was noted, and return all: ["open", readyState], [type, data, lastEventId]."""
+        self.until("count => seen.length >= count", count)
+        found: list[Any] = self.page.evaluate("seen")
+        return found
+
+    def until(self, expression: str, argument: object = None) -> None:
+        """Wait until an expression holds in the page."""
+        try:
+            self.page.wait_for_function(expression, arg=argument)
+        except Exception as error:
+            raise AssertionError(f"{expression}, {argument}; seen: {self.page.evaluate('seen')}") from error
+
+    def closed(self) -> list[Any]:
+        """Wait until the source has given up, and return all that was noted before."""
+        self.until("source.readyState === EventSource.CLOSED && seen.at(-1)[0] === 'error'")
+        *before, last = self.page.evaluate("seen")
+        assert last == ["error", CLOSED]
+        return before
+
+
+def sends(*messages: SSEEvent | str, cut: bool = False) -> Answer:
+    """An answer that streams messages, and then ends the body properly or cuts it."""
+
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            for message in messages:
+                await writer.send_event(message)
+            if cut:
+                raise RuntimeError("on purpose")
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = require_program("chromium", "chromium")
+    playwright = require_module("playwright.sync_api", "playwright")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.new_context() as context:
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
+
+
+@pytest.fixture
+def site(page: Page, anyio_backend: str) -> Iterator[Site]:
+    site = Site(page, anyio_backend)
+    with site.serving():
+        yield site
+
+
+# -- what it receives
+
+
+async def tick(writer: SSEWriter) -> None:
+    await writer.send_event(SSEEvent("1", event="tick", id="a"))
+    await writer.send_event("2")
+
+
+def streams_of_each_flow(app: H3App) -> None:
+    @app.get("/callback")
+    def callback(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(tick)
+
+    @app.get("/awaited")
+    async def awaited(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await tick(writer)
+
+    @app.get("/blocking")
+    def blocking(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            writer.send_event(SSEEvent("1", event="tick", id="a"))
+            writer.send_event("2")
+
+    @app.sse("/generated")
+    async def generated(event: H3Event) -> Any:
+        yield SSEEvent("1", event="tick", id="a")
+        yield "2"
+
+
+@pytest.mark.parametrize("route", ["callback", "awaited", "blocking", "generated"])
+def test_every_flow_is_a_stream(site: Site, route: str) -> None:
+    streams_of_each_flow(site.app)
+    site.listen(f"/{route}", "tick")
+    assert site.seen(4)[:4] == [["open", OPEN], ["tick", "1", "a"], ["message", "2", "a"], ["error", CONNECTING]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        " ",
+        "  two leading spaces, and trailing  ",
+        "one\ntwo",
+        "\n",
+        "\none\n\ntwo\n",
+        "data: not a field",
+        ": not a comment",
+        "Grüße, 日本語, עברית, ☂, 🎉 and e\u0301",
+        "line separators \u2028 and \u2029 and \x85 and \x0b and \x0c and \x1c are none here",
+        "\ufeffa BOM that is data",
+        "\0 and other controls \x01\x1b\x7f",
+        "ends with a half pair? no: 𝄞",
+    ],
+    ids=ascii,
+)
+def test_data_arrives_as_it_was_sent(site: Site, data: str) -> None:
+    site.answers = [sends(SSEEvent(data, event="typed", id="1"))]
+    site.listen("/events", "typed")
+    assert site.seen(2)[:2] == [["open", OPEN], ["typed", data, "1"]]
+
+
+def test_crlf_and_cr_arrive_as_line_feeds(site: Site) -> None:
+    site.answers = [sends("one\r\ntwo\rthree")]
+    site.listen()
+    assert site.seen(2)[1] == ["message", "one\ntwo\nthree", ""]
+
+
+def test_types_and_ids_may_be_any_text_in_one_line(site: Site) -> None:
+    kind, number = "größe: ☂ 日本", "ключ: 🎉 1"
+    site.answers = [sends(SSEEvent("1", event=kind, id=number))]
+    site.listen("/events", kind)
+    assert site.seen(2)[1] == [kind, "1", number]
+
+
+def test_an_event_of_a_megabyte(site: Site) -> None:
+    data = "".join(f"{number:05} ☂ and some more text\n" for number in range(35_000))
+    assert len(data.encode()) > 2**20
+    site.answers = [sends(SSEEvent(data, id="1"), "small")]
+    site.listen()
+    messages = site.seen(3)[1:3]
+    assert messages[0] == ["message", data, "1"]
+    assert messages[1] == ["message", "small", "1"]
+
+
+def test_ten_thousand_events_in_order(site: Site) -> None:
+    count = 10_000
+    site.answers = [sends(*(SSEEvent(str(number), id=str(number)) for number in range(count)))]
+    site.listen()
+    assert site.seen(1 + count)[1 : 1 + count] == [["message", str(number), str(number)] for number in range(count)]
+
+
+def test_what_has_no_data_is_no_message(site: Site) -> None:
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_keep_alive()
+            await writer.send_event(SSEEvent(comment="data: no\nevent: no"))
+            await writer.send_event(SSEEvent(retry=1))
+            await writer.send_event(SSEEvent(id="7"))
+            await writer.send_keep_alive()
+            await writer.send_event(SSEEvent("one", comment="with a comment"))
+            await writer.send_keep_alive()
+
+    site.answers = [answer]
+    site.listen()
+    assert site.closed() == [["open", OPEN], ["message", "one", "7"], ["error", CONNECTING]]
+
+
+def test_events_come_as_they_are_sent(site: Site) -> None:
+    shown = threading.Event()
+
+    @site.app.get("/blocking")
+    def blocking(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            writer.send_event("1")
+            assert shown.wait(PATIENCE / 1000), "the page had the first event before the second was sent"
+            writer.send_event("2")
+
+    site.listen("/blocking")
+    assert site.seen(2) == [["open", OPEN], ["message", "1", ""]]
+    shown.set()
+    assert site.seen(3)[2] == ["message", "2", ""]
+
+
+def test_a_stream_without_events_is_open(site: Site) -> None:
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer():
+            await anyio.sleep_forever()
+
+    site.answers = [answer]
+    site.listen()
+    assert site.seen(1) == [["open", OPEN]]
+
+
+def test_the_answer_to_a_post_streams_to_fetch(site: Site) -> None:
+    shown = threading.Event()
+
+    @site.app.sse("/prompt", method="POST")
+    def prompt(event: H3Event) -> Iterator[str]:
+        for word in anyio.from_thread.run(event.read_body).decode().split():
+            yield word
+            assert shown.wait(PATIENCE / 1000), "the page had the first word before the second was sent"
+
+    site.listen()
+    site.page.evaluate(
+        """async () => {
+            const answer = await fetch("/prompt", {method: "POST", body: "grüne ☂"});
+            const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+            window.received = "";
+            window.ended = (async () => {
+                for (let part; !(part = await reader.read()).done;) window.received += part.value;
+                return answer.headers.get("Content-Type");
+            })();
+        }"""
+    )
+    site.until('window.received === "data: grüne\\n\\n"')
+    shown.set()
+    assert site.page.evaluate("ended") == "text/event-stream"
+    assert site.page.evaluate("received") == "data: grüne\n\ndata: ☂\n\n"
+
+
+# -- how it ends, and comes back
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["a proper end", "a cut"])
+@pytest.mark.parametrize("number", ["1", "a b", "ünï ☂ 日本 🎉", "0"])
+def test_it_comes_back_with_the_last_event_id_until_a_204(site: Site, cut: bool, number: str) -> None:
+    site.answers = [sends(SSEEvent("one", id=number, retry=1), "two", cut=cut), sends("three", cut=cut)]
+    site.listen()
+    assert site.closed() == [
+        ["open", OPEN],
+        ["message", "one", number],
+        ["message", "two", number],
+        ["error", CONNECTING],
+        ["open", OPEN],
+        ["message", "three", number],
+        ["error", CONNECTING],
+    ]
+    assert [request.last_event_id for request in site.requests] == ["", number, number]
+    assert [request.headers.get("Accept") for request in site.requests] == ["text/event-stream"] * 3
+
+
+def test_an_empty_id_is_forgotten(site: Site) -> None:
+    site.answers = [sends(SSEEvent("one", id="1", retry=1)), sends(SSEEvent("two", id=""))]
+    site.listen()
+    assert [what for what in site.closed() if what[0] == "message"] == [["message", "one", "1"], ["message", "two", ""]]
+    assert ["last-event-id" in request.headers for request in site.requests] == [False, True, False]
+
+
+def test_an_event_cut_in_the_middle_is_not_dispatched_and_its_id_not_kept(site: Site) -> None:
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event(SSEEvent("one", id="1", retry=1))
+            await writer.send_encoded(b"id: 2\ndata: half an ev")
+            raise RuntimeError("on purpose")
+
+    site.answers = [answer, sends(SSEEvent("two", id="2"))]
+    site.listen()
+    assert [what for what in site.closed() if what[0] == "message"] == [
+        ["message", "one", "1"],
+        ["message", "two", "2"],
+    ]
+    assert [request.last_event_id for request in site.requests] == ["", "1", "2"]
+
+
+def test_it_waits_as_long_as_retry_says(site: Site) -> None:
+    times = []
+
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event(SSEEvent(retry=400))
+        times.append(time.monotonic())
+
+    async def back(event: H3Event) -> None:
+        times.append(time.monotonic())
+        event.send_error(404)
+
+    site.answers = [answer, back]
+    site.listen()
+    assert site.closed() == [["open", OPEN], ["error", CONNECTING]]
+    assert 0.35 < times[1] - times[0] < 2.5, "without retry it is 3 s in Chromium"
+
+
+def test_a_server_that_ends_and_comes_back_costs_no_event(page: Page, anyio_backend: str) -> None:
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            number = int(event.last_event_id or 0) + 1
+            await writer.send_event(SSEEvent(str(number), id=str(number), retry=50))
+            await anyio.sleep_forever()
+
+    site = Site(page, anyio_backend)
+    site.answers = [answer, answer]
+    with site.serving():
+        site.listen()
+        assert site.seen(2) == [["open", OPEN], ["message", "1", "1"]]
+    site.seen(3)
+    with site.serving():
+        site.until("seen.at(-1)[0] === 'message'")
+    messages = [what for what in site.page.evaluate("seen") if what[0] == "message"]
+    assert messages == [["message", "1", "1"], ["message", "2", "2"]]
+
+
+async def raising(event: H3Event) -> None:
+    raise RuntimeError("on purpose")
+
+
+async def raising_after_the_start(event: H3Event) -> None:
+    event.start_sse()
+    raise RuntimeError("on purpose")
+
+
+async def nobody_writes(event: H3Event) -> None:
+    event.start_sse()
+
+
+async def not_found(event: H3Event) -> None:
+    event.send_error(404)
+
+
+async def no_stream(event: H3Event) -> None:
+    event.send_text("data: no event stream\n\n")
+
+
+async def nothing_new(event: H3Event) -> None:
+    event.set_status(204)
+    event.send_text("")
+
+
+@pytest.mark.parametrize(
+    "answer", [raising, raising_after_the_start, nobody_writes, not_found, no_stream, nothing_new]
+)
+def test_what_is_no_stream_is_an_error_and_ends_it(site: Site, answer: Answer) -> None:
+    site.answers = [answer]
+    site.listen()
+    assert site.closed() == []
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("how", ["source.close()", "location = 'about:blank'", "the tab is closed"])
+def test_a_page_that_leaves_is_noticed(site: Site, how: str) -> None:
+    left = threading.Event()
+
+    async def answer(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            try:
+                await writer.send_event("1")
+                await anyio.sleep_forever()
+            finally:
+                left.set()
+
+    site.answers = [answer]
+    site.listen()
+    site.seen(2)
+    assert not left.is_set()
+    if how == "the tab is closed":
+        site.page.close()
+    else:
+        site.page.evaluate(how)
+    assert left.wait(PATIENCE / 1000)
+    assert len(site.requests) == 1
+
+
+# -- pages of ours
+
+
+@contextmanager
+def watched(page: Page) -> Iterator[None]:
+    """Fail if the page logs an error or a warning, or lets an exception out."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    yield
+    assert faults == []
+
+
+class Demo:
+    """`h3ref demo` as a process of its own, on a free port."""
+
+    def __init__(self) -> None:
+        path = [str(Path(h3ref.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "h3ref", "demo", "--port", "0"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        assert self.process.stdout is not None
+        printed = ""
+        for line in self.process.stdout:
+            printed += line
+            if found := re.search(r"(http://127\.0\.0\.1:\d+/)  \(Ctrl-C", line):
+                self.url = found[1]
+                return
+        raise AssertionError(f"the demo has ended: {printed}")
+
+    def end(self) -> None:
+        """Let it end as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    demo = Demo()
+    yield demo
+    demo.process.kill()
+    demo.process.communicate()
+
+
+def rows(panel: FrameLocator) -> list[list[str]]:
+    """The type, lastEventId and data of the events that a panel shows."""
+    return [row.locator("td").all_inner_texts()[1:] for row in panel.locator("#events tr").all()]
+
+
+SHOWN = [
+    ["greeting", "1", "hello world"],
+    ["message", "1", "tick"],
+    ["message", "1", "first line\nnext line"],
+    ["done", "1", ""],
+]
+
+
+def test_the_demo_shows_the_broken_flow_open_and_silent_and_the_fixed_ones_with_their_events(
+    page: Page, demo: Demo
+) -> None:
+    from playwright.sync_api import expect
+
+    with watched(page):
+        page.goto(demo.url)
+        broken, fixed = page.frame_locator("#broken"), page.frame_locator("#fixed")
+
+        expect(fixed.locator("#verdict")).to_contain_text("4 events, the last one done")
+        assert rows(fixed) == SHOWN
+        expect(fixed.locator("#ready")).to_have_text("2 CLOSED")
+        expect(fixed.locator("#states .now")).to_have_text("closed(complete)")
+        expect(fixed.locator("#rejected")).to_have_text("")
+
+        expect(broken.locator("#clock")).to_have_text(re.compile(r"silent for (?!0\.0)"))
+        expect(broken.locator("#verdict")).to_contain_text("nothing since")
+        expect(broken.locator("#ready")).to_have_text("1 OPEN")
+        expect(broken.locator("#states .now")).to_have_text("headers_sent")
+        expect(broken.locator("#rejected")).to_contain_text("rejected 10 times: ConnectionNotReady, rule L-17")
+        expect(broken.locator("#none")).to_be_visible()
+        assert rows(broken) == []
+
+        for choice in ("/awaited", "/blocking", "/callback"):
+            fixed.get_by_label(choice).check()
+            expect(fixed.locator("#verdict")).to_contain_text("4 events, the last one done")
+            expect(fixed.locator("#states .now")).to_have_text("closed(complete)")
+            fixed.locator("summary").click()
+            expect(fixed.locator("#diagram")).to_contain_text(f"GET {choice}")
+            assert rows(fixed) == SHOWN
+
+        expect(broken.locator("#ready")).to_have_text("1 OPEN")
+        broken.get_by_role("button", name="Leave").click()
+        expect(broken.locator("#verdict")).to_contain_text("You left")
+        expect(broken.locator("#ready")).to_have_text("2 CLOSED")
+        expect(broken.locator("#states .now")).to_have_text("closed(client_gone)")
+        broken.get_by_role("button", name="Open a new stream").click()
+        expect(broken.locator("#verdict")).to_contain_text("nothing since")
