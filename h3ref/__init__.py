@@ -72,6 +72,8 @@ __all__ = [
     "serve",
 ]
 
+__version__ = "0.1.0"
+
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _OF_THE_CLIENT = ("BlockingEventSource", "EventSource", "ReadyState")

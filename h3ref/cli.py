@@ -17,10 +17,10 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import __version__
 from .server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT
 from .tail import add_tail
 
@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"{EXIT_STATUSES}\nh3ref COMMAND --help says more about a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"h3ref {_version()}", help="print the version")
+    parser.add_argument("--version", action="version", version=f"h3ref {__version__}", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)
@@ -337,10 +337,3 @@ def _flow(text: str) -> str:
             f"only broken can be chosen for a whole server, not {text!r}: what a handler calls picks the others"
         )
     return text
-
-
-def _version() -> str:
-    try:
-        return metadata.version("h3ref")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

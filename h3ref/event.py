@@ -12,7 +12,7 @@ from . import trace
 from .connection import Request, Response
 from .errors import H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header
-from .lifecycle import Lifecycle, State
+from .lifecycle import Lifecycle, Reason, State
 from .writer import BlockingSSEWriter, SSEWriter
 
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
@@ -128,6 +128,11 @@ class H3Event:
     def state(self) -> State:
         """Where the connection is in its life."""
         return self._host.lifecycle.state
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the connection is closed; None while it is not."""
+        return self._host.lifecycle.reason
 
     async def read_body(self) -> bytes:
         """Return the request's body; again: the same. In a plain def: `anyio.from_thread.run(event.read_body)`.

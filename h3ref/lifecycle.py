@@ -35,6 +35,10 @@ from .trace import Listener, Record, Step
 
 log = logging.getLogger(__name__)
 
+_engine = logging.getLogger("transitions.core")
+if _engine.level == logging.NOTSET:
+    _engine.setLevel(logging.INFO)  # at DEBUG it tells five inner steps of every trigger; ours are told by `take`
+
 
 class State(StrEnum):
     """Where a connection is in its life."""
@@ -213,6 +217,7 @@ class Lifecycle:
             after=self._state,
             error=type(error).__name__ if error else None,
             rule=error.rule if error else None,
+            reason=self._reason,
             size=size,
             detail=detail,
         )

@@ -49,6 +49,7 @@ SEND_EVENT = Step("send_event", "handler", "adapter", "send_event", "send_event(
 SEND_KEEP_ALIVE = Step("send_keep_alive", "handler", "adapter", "send_event", "send_keep_alive()")
 DATA = Step("data", "adapter", "connection", None, "data")
 EVENT = Step("event", "connection", "client", None, "Event")
+COMMENT = Step("comment", "connection", "client", None, "Comment")
 CLOSE = Step("close", "handler", "adapter", "close", "close()")
 CLOSES = Step("closes", "adapter", "adapter", "close", "closes the stream")
 CLOSES_CONNECTION = Step("closes_connection", "adapter", "connection", None, "close")
@@ -75,6 +76,7 @@ class Record:
         after: the state after it, the same when the trigger was rejected.
         error: the name of the exception that rejected it, or None.
         rule: the id of the cell that rejected it, or None.
+        reason: why the connection is closed, once it is, or None.
         size: the bytes it moved, or None.
         detail: what else a reader wants to see, such as the request line, or None.
     """
@@ -89,6 +91,7 @@ class Record:
     after: str
     error: str | None = None
     rule: str | None = None
+    reason: str | None = None
     size: int | None = None
     detail: str | None = None
 

@@ -105,7 +105,8 @@ class SSEWriter:
         self._check()
         if self._connection.buffered >= HIGH_WATER:
             await self._give_way()
-        self._record(trace.SEND_KEEP_ALIVE, KEEP_ALIVE)
+        if self._lifecycle.traced:
+            self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
         self._connection.write_chunk(KEEP_ALIVE)
 
     async def flush(self) -> None:
@@ -161,17 +162,16 @@ class SSEWriter:
 
     def _put(self, data: bytes) -> None:
         if self._lifecycle._listener is not None:
-            self._record(trace.SEND_EVENT, data)
+            self._record(trace.SEND_EVENT, trace.EVENT, data)
         self._connection.write_chunk(data)
         self._unyielded += len(data)
         self.event_count += 1
 
-    def _record(self, step: trace.Step, data: bytes) -> None:
-        if self._lifecycle.traced:
-            text = data.decode()
-            self._lifecycle.take(step, detail=text)
-            self._lifecycle.take(trace.DATA, size=len(data))
-            self._lifecycle.take(trace.EVENT, size=len(data), detail=text)
+    def _record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
+        text = data.decode()
+        self._lifecycle.take(sends, detail=text)
+        self._lifecycle.take(trace.DATA, size=len(data))
+        self._lifecycle.take(arrives, size=len(data), detail=text)
 
     async def _give_way(self) -> None:
         """Let the other tasks run, and the reader catch up; then check that there still is a stream."""

@@ -953,6 +953,34 @@ async def test_closing_ends_a_wait_for_a_reconnection() -> None:
         assert anyio.current_time() - start < 11
 
 
+async def test_a_close_just_as_the_answer_comes_stays_a_close() -> None:
+    asked, answered = anyio.Event(), anyio.Event()
+
+    async def handle(request: httpx2.Request) -> httpx2.Response:
+        if not asked.is_set():
+            asked.set()
+            return streaming(b"retry: 0\ndata: 1\n\n")
+        await answered.wait()
+        return streaming(b"data: 2\n\n")
+
+    messages: list[MessageEvent] = []
+
+    async def iterate(source: EventSource) -> None:
+        messages.extend([message async for message in source])
+
+    async with (
+        httpx2.AsyncClient(transport=httpx2.MockTransport(handle)) as client,
+        EventSource(URL, client=client) as source,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(iterate, source)
+        await anyio.sleep(0.05)
+        answered.set()
+        await source.aclose()
+        assert source.ready_state is ReadyState.CLOSED
+    assert data_of(messages) == ["1"]
+
+
 async def closed_later(source: EventSource) -> None:
     await anyio.sleep(10)
     await source.aclose()

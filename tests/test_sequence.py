@@ -61,7 +61,7 @@ CALLBACK = [
     record(trace.EVENT, "streaming", detail="data: 1\n\n"),
     record(trace.SEND_KEEP_ALIVE, "streaming"),
     record(trace.DATA, "streaming"),
-    record(trace.EVENT, "streaming", detail=": keep-alive\n\n"),
+    record(trace.COMMENT, "streaming", detail=": keep-alive\n\n"),
     record(trace.SEND_EVENT, "streaming"),
     record(trace.DATA, "streaming"),
     record(trace.EVENT, "streaming", detail="data: 2\n\n", size=9),

@@ -82,7 +82,7 @@ class _Diagram:
         for same in _groups(records):
             first = same[0]
             registered = registered or first.step == trace.SET_STREAM_CALLBACK.name
-            events += first.step == trace.EVENT.name and not _is_comment(first)
+            events += first.step == trace.EVENT.name
             if first.step == trace.CALLS_CALLBACK.name:
                 self._absent = False
                 yield self._note(_HANDLER, "Callback")
@@ -190,19 +190,13 @@ def _words(record: Record, events: int) -> str:
     if record.step == trace.REQUEST.name and record.detail:
         line, longest = record.detail.partition("?")[0], LANE_GAPS[0] - 5
         return line if len(line) <= longest else f"{line[: longest - 1]}…"
-    if record.step == trace.EVENT.name and _is_comment(record):
-        words = "Comment"
-    elif record.step == trace.EVENT.name:
+    if record.step == trace.EVENT.name:
         words = f"{words} {events}"
     elif record.trigger == "fail" and record.detail:
         words = f"{words} {record.detail}"
     if record.who == "connection" and record.size is not None:
         words = f"{words}, {record.size} bytes"
     return words
-
-
-def _is_comment(record: Record) -> bool:
-    return (record.detail or "").startswith(":")
 
 
 def _put(row: list[str], column: int, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -170,5 +171,10 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             listener.close()
         if error.errno == errno.EADDRINUSE:
             raise OSError(error.errno, f"port {port} on {host} is taken; choose another, or 0 for a free one") from None
-        raise OSError(error.errno, f"can't listen on {host}:{port}: {error.strerror or error}") from None
+        raise OSError(error.errno, f"can't listen on {host}:{port}: {_plain(error)}") from None
     return listeners
+
+
+def _plain(error: OSError) -> str:
+    """What the system says, without the address that `create_server` adds."""
+    return os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else str(error)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from h3ref import H3App, H3Event, Lifecycle, flows
+from h3ref import H3App, H3Event, flows
 from h3ref.adapters.h11_anyio import Server
 from h3ref.examples import callback as example
 
@@ -30,7 +30,7 @@ class Page:
         self.app = H3App()
         self.steps = {"fixed": Recorder(PATHS, _KEEP), "broken": Recorder(PATHS, _KEEP)}
         self._servers: dict[str, Server] = {}
-        self._lifecycles: dict[str, Lifecycle] = {}
+        self._events: dict[str, H3Event] = {}
         for path in PATHS:
             handler = example.app.match("GET", path).handler
             assert handler is not None, f"the example has {path}"
@@ -46,12 +46,9 @@ class Page:
 
     async def _remember(self, event: H3Event) -> None:
         if event.path in PATHS and "stream" in event.query:
-            for server in self._servers.values():
-                for exchange in server.service.live:
-                    if exchange.event is event:
-                        self._lifecycles[event.target] = exchange.lifecycle
-            if len(self._lifecycles) > _KEEP:
-                del self._lifecycles[next(iter(self._lifecycles))]
+            self._events[event.target] = event
+            if len(self._events) > _KEEP:
+                del self._events[next(iter(self._events))]
 
     async def _page(self, event: H3Event) -> None:
         fixed, broken = self._servers["fixed"].url, self._servers["broken"].url
@@ -73,13 +70,13 @@ class Page:
 
     async def _state(self, event: H3Event) -> None:
         target = event.query.get("target", "")
-        lifecycle = self._lifecycles.get(target)
+        shown = self._events.get(target)
         records = self.steps["broken"].of(target) or self.steps["fixed"].of(target)
         event.set_header("Cache-Control", "no-store")
         event.send_json(
             {
-                "state": lifecycle.state if lifecycle else None,
-                "reason": lifecycle.reason if lifecycle else None,
+                "state": shown.state if shown else None,
+                "reason": shown.reason if shown else None,
                 "passed": list(dict.fromkeys(record.before for record in records)),
                 "rejected": [
                     {"step": record.step, "error": record.error, "rule": record.rule}
