@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -68,6 +70,7 @@ class Site:
     Attributes:
         answers: what the requests for /events get, one each; a 204 when there are no more.
         requests: the requests for /events so far.
+        may_cut: released once for each cut.
     """
 
     def __init__(self, page: Page, backend: str) -> None:
@@ -76,6 +79,7 @@ class Site:
         self.port = 0
         self.answers: list[Answer] = []
         self.requests: list[H3Event] = []
+        self.may_cut = threading.Semaphore(0)
         self.app = H3App()
         self.app.get("/", lambda event: event.send_html(PAGE))
         self.app.get("/events", self._events)
@@ -97,6 +101,24 @@ class Site:
         ):
             self.port = server.port
             yield portal
+
+    def sends(self, *messages: SSEEvent | str, cut: bool = False) -> Answer:
+        """An answer that streams messages, and then ends the body properly, or cuts it when it may.
+
+        What comes right before a cut, Chromium may throw away unread, whoever sent it: so a test waits until
+        all is shown, and then releases `may_cut`.
+        """
+
+        async def answer(event: H3Event) -> None:
+            event.start_sse()
+            async with await event.await_sse_writer() as writer:
+                for message in messages:
+                    await writer.send_event(message)
+                if cut:
+                    await anyio.to_thread.run_sync(self.may_cut.acquire, abandon_on_cancel=True)
+                    raise RuntimeError("on purpose")
+
+        return answer
 
     def listen(self, path: str = "/events", *types: str) -> None:
         """Open the page, and in it an EventSource that notes messages of these types, too."""
@@ -122,20 +144,6 @@ class Site:
         *before, last = self.page.evaluate("seen")
         assert last == ["error", CLOSED]
         return before
-
-
-def sends(*messages: SSEEvent | str, cut: bool = False) -> Answer:
-    """An answer that streams messages, and then ends the body properly or cuts it."""
-
-    async def answer(event: H3Event) -> None:
-        event.start_sse()
-        async with await event.await_sse_writer() as writer:
-            for message in messages:
-                await writer.send_event(message)
-            if cut:
-                raise RuntimeError("on purpose")
-
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -219,20 +227,20 @@ DATA = (
 
 
 def test_data_arrives_as_it_was_sent(site: Site) -> None:
-    site.answers = [sends(*(SSEEvent(data, event="typed", id=str(at)) for at, data in enumerate(DATA)))]
+    site.answers = [site.sends(*(SSEEvent(data, event="typed", id=str(at)) for at, data in enumerate(DATA)))]
     site.listen("/events", "typed")
     assert site.seen(1 + len(DATA))[1 : 1 + len(DATA)] == [["typed", data, str(at)] for at, data in enumerate(DATA)]
 
 
 def test_each_kind_of_line_end_arrives_as_a_line_feed(site: Site) -> None:
-    site.answers = [sends("one\r\ntwo\rthree\nfour")]
+    site.answers = [site.sends("one\r\ntwo\rthree\nfour")]
     site.listen()
     assert site.seen(2)[1] == ["message", "one\ntwo\nthree\nfour", ""]
 
 
 def test_types_and_ids_may_be_any_text_in_one_line(site: Site) -> None:
     kind, number = "größe: ☂ 日本", "ключ: 🎉 1"
-    site.answers = [sends(SSEEvent("1", event=kind, id=number))]
+    site.answers = [site.sends(SSEEvent("1", event=kind, id=number))]
     site.listen("/events", kind)
     assert site.seen(2)[1] == [kind, "1", number]
 
@@ -240,7 +248,7 @@ def test_types_and_ids_may_be_any_text_in_one_line(site: Site) -> None:
 def test_an_event_of_a_megabyte(site: Site) -> None:
     data = "".join(f"{number:05} ☂ and some more text\n" for number in range(40_000))
     assert len(data.encode()) > 2**20
-    site.answers = [sends(SSEEvent(data, id="1"), "small")]
+    site.answers = [site.sends(SSEEvent(data, id="1"), "small")]
     site.listen()
     messages = site.seen(3)[1:3]
     assert messages[0] == ["message", data, "1"]
@@ -249,7 +257,7 @@ def test_an_event_of_a_megabyte(site: Site) -> None:
 
 def test_ten_thousand_events_in_order(site: Site) -> None:
     count = 10_000
-    site.answers = [sends(*(SSEEvent(str(number), id=str(number)) for number in range(count)))]
+    site.answers = [site.sends(*(SSEEvent(str(number), id=str(number)) for number in range(count)))]
     site.listen()
     assert site.seen(1 + count)[1 : 1 + count] == [["message", str(number), str(number)] for number in range(count)]
 
@@ -331,8 +339,11 @@ def test_the_answer_to_a_post_streams_to_fetch(site: Site) -> None:
 @pytest.mark.parametrize("cut", [False, True], ids=["a proper end", "a cut"])
 @pytest.mark.parametrize("number", ["1", "a b", "ünï ☂ 日本 🎉", "0"])
 def test_it_comes_back_with_the_last_event_id_until_a_204(site: Site, cut: bool, number: str) -> None:
-    site.answers = [sends(SSEEvent("one", id=number, retry=1), "two", cut=cut), sends("three", cut=cut)]
+    site.answers = [site.sends(SSEEvent("one", id=number, retry=1), "two", cut=cut), site.sends("three", cut=cut)]
     site.listen()
+    for count in (3, 6) if cut else ():
+        site.seen(count)
+        site.may_cut.release()
     assert site.closed() == [
         ["open", OPEN],
         ["message", "one", number],
@@ -347,7 +358,7 @@ def test_it_comes_back_with_the_last_event_id_until_a_204(site: Site, cut: bool,
 
 
 def test_an_empty_id_is_forgotten(site: Site) -> None:
-    site.answers = [sends(SSEEvent("one", id="1", retry=1)), sends(SSEEvent("two", id=""))]
+    site.answers = [site.sends(SSEEvent("one", id="1", retry=1)), site.sends(SSEEvent("two", id=""))]
     site.listen()
     assert [what for what in site.closed() if what[0] == "message"] == [["message", "one", "1"], ["message", "two", ""]]
     assert ["last-event-id" in request.headers for request in site.requests] == [False, True, False]
@@ -357,16 +368,16 @@ def test_an_event_cut_in_the_middle_is_not_dispatched_and_its_id_not_kept(site: 
     async def answer(event: H3Event) -> None:
         event.start_sse()
         async with await event.await_sse_writer() as writer:
-            await writer.send_event(SSEEvent("one", id="1", retry=1))
-            await writer.send_encoded(b"id: 2\ndata: half an ev")
+            await writer.send_encoded(b"id: 1\nretry: 1\ndata: one\n\nid: 2\ndata: half an ev")
+            await anyio.to_thread.run_sync(site.may_cut.acquire, abandon_on_cancel=True)
             raise RuntimeError("on purpose")
 
-    site.answers = [answer, sends(SSEEvent("two", id="2"))]
+    site.answers = [answer, site.sends(SSEEvent("two", id="2"))]
     site.listen()
-    assert [what for what in site.closed() if what[0] == "message"] == [
-        ["message", "one", "1"],
-        ["message", "two", "2"],
-    ]
+    site.seen(2)
+    site.may_cut.release()
+    messages = [what for what in site.closed() if what[0] == "message"]
+    assert messages == [["message", "one", "1"], ["message", "two", "2"]]
     assert [request.last_event_id for request in site.requests] == ["", "1", "2"]
 
 

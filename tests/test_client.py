@@ -365,27 +365,29 @@ async def test_leaving_closes_the_socket_at_once() -> None:
 async def test_cancelling_the_whole_task_closes_the_socket_at_once() -> None:
     gone = anyio.Event()
     async with running(endless(gone.set)) as server:
-        with anyio.move_on_after(0.1):
+        with anyio.CancelScope() as scope:
             async with EventSource(server.url + "/events") as source:
                 async for _ in source:
-                    pass
+                    scope.cancel()
         with anyio.fail_after(5):
             await gone.wait()
 
 
 async def test_another_task_may_close_but_not_iterate() -> None:
     gone = anyio.Event()
+    received = anyio.Event()
     ended = anyio.Event()
     async with running(endless(gone.set)) as server, EventSource(server.url + "/events") as source:
 
         async def iterate() -> None:
             async for _ in source:
-                pass
+                received.set()
             ended.set()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(iterate)
-            await anyio.sleep(0.1)
+            await received.wait()
+            await anyio.sleep(0.05)
             with pytest.raises(RuntimeError, match="another task"):
                 await anext(source)
             await source.aclose()
