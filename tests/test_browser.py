@@ -152,15 +152,17 @@ def browser() -> Iterator[Browser]:
     playwright = require_module("playwright.sync_api", "playwright")
     with playwright.sync_playwright() as driver:
         launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
+        launched.new_context()
         yield launched
         launched.close()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    with browser.new_context() as context:
-        context.set_default_timeout(PATIENCE)
-        yield context.new_page()
+    page = browser.contexts[0].new_page()
+    page.set_default_timeout(PATIENCE)
+    yield page
+    page.close()
 
 
 @pytest.fixture
@@ -169,6 +171,9 @@ def site(page: Page, anyio_backend: str) -> Iterator[Site]:
     with site.serving():
         yield site
 
+
+one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""For what is the same on both event loops: the bytes, and what a browser reads in them."""
 
 # -- what it receives
 
@@ -226,18 +231,21 @@ DATA = (
 )
 
 
+@one_loop
 def test_data_arrives_as_it_was_sent(site: Site) -> None:
     site.answers = [site.sends(*(SSEEvent(data, event="typed", id=str(at)) for at, data in enumerate(DATA)))]
     site.listen("/events", "typed")
     assert site.seen(1 + len(DATA))[1 : 1 + len(DATA)] == [["typed", data, str(at)] for at, data in enumerate(DATA)]
 
 
+@one_loop
 def test_each_kind_of_line_end_arrives_as_a_line_feed(site: Site) -> None:
     site.answers = [site.sends("one\r\ntwo\rthree\nfour")]
     site.listen()
     assert site.seen(2)[1] == ["message", "one\ntwo\nthree\nfour", ""]
 
 
+@one_loop
 def test_types_and_ids_may_be_any_text_in_one_line(site: Site) -> None:
     kind, number = "größe: ☂ 日本", "ключ: 🎉 1"
     site.answers = [site.sends(SSEEvent("1", event=kind, id=number))]
@@ -262,6 +270,7 @@ def test_ten_thousand_events_in_order(site: Site) -> None:
     assert site.seen(1 + count)[1 : 1 + count] == [["message", str(number), str(number)] for number in range(count)]
 
 
+@one_loop
 def test_what_has_no_data_is_no_message(site: Site) -> None:
     async def answer(event: H3Event) -> None:
         event.start_sse()
@@ -337,7 +346,7 @@ def test_the_answer_to_a_post_streams_to_fetch(site: Site) -> None:
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["a proper end", "a cut"])
-@pytest.mark.parametrize("number", ["1", "a b", "ünï ☂ 日本 🎉", "0"])
+@pytest.mark.parametrize("number", ["a b", "ünï ☂ 日本 🎉"])
 def test_it_comes_back_with_the_last_event_id_until_a_204(site: Site, cut: bool, number: str) -> None:
     site.answers = [site.sends(SSEEvent("one", id=number, retry=1), "two", cut=cut), site.sends("three", cut=cut)]
     site.listen()
@@ -357,6 +366,7 @@ def test_it_comes_back_with_the_last_event_id_until_a_204(site: Site, cut: bool,
     assert [request.headers.get("Accept") for request in site.requests] == ["text/event-stream"] * 3
 
 
+@one_loop
 def test_an_empty_id_is_forgotten(site: Site) -> None:
     site.answers = [site.sends(SSEEvent("one", id="1", retry=1)), site.sends(SSEEvent("two", id=""))]
     site.listen()
@@ -364,6 +374,7 @@ def test_an_empty_id_is_forgotten(site: Site) -> None:
     assert ["last-event-id" in request.headers for request in site.requests] == [False, True, False]
 
 
+@one_loop
 def test_an_event_cut_in_the_middle_is_not_dispatched_and_its_id_not_kept(site: Site) -> None:
     async def answer(event: H3Event) -> None:
         event.start_sse()
@@ -381,6 +392,7 @@ def test_an_event_cut_in_the_middle_is_not_dispatched_and_its_id_not_kept(site: 
     assert [request.last_event_id for request in site.requests] == ["", "1", "2"]
 
 
+@one_loop
 def test_it_waits_as_long_as_retry_says(site: Site) -> None:
     times = []
 
@@ -446,6 +458,7 @@ async def nothing_new(event: H3Event) -> None:
     event.send_text("")
 
 
+@one_loop
 @pytest.mark.parametrize("answer", [raising, raising_after_the_start, nobody_writes, not_found, no_stream, nothing_new])
 def test_what_is_no_stream_is_an_error_and_ends_it(site: Site, answer: Answer) -> None:
     site.answers = [answer]
