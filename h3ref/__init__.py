@@ -33,17 +33,17 @@ from .sse import EventStreamParser, EventTooLarge, MessageEvent, SSEEvent
 from .writer import BlockingSSEWriter, SSEWriter
 
 if TYPE_CHECKING:
-    from .client import BlockingEventSource, EventSource, ReadyState
+    from .client import BlockingEventSource as BlockingEventSource
+    from .client import EventSource as EventSource
+    from .client import ReadyState as ReadyState
 
 __all__ = [
     "BackpressureDetected",
-    "BlockingEventSource",
     "BlockingSSEWriter",
     "BodyTooLarge",
     "Channel",
     "ConnectionLost",
     "ConnectionNotReady",
-    "EventSource",
     "EventStreamParser",
     "EventTooLarge",
     "H3App",
@@ -53,7 +53,6 @@ __all__ = [
     "LifecycleError",
     "Limits",
     "MessageEvent",
-    "ReadyState",
     "Reason",
     "RequestError",
     "ResponseAlreadySent",
@@ -76,6 +75,7 @@ __version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
+# Not in __all__: `from h3ref import *` must work without httpx2.
 _OF_THE_CLIENT = ("BlockingEventSource", "EventSource", "ReadyState")
 
 
