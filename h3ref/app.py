@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+from .callables import check_takes, is_generator, name_of
 from .generator import DEFAULT_COMMIT_AFTER, generator_handler
 from .router import Handler, Match, Router
 
@@ -49,10 +49,12 @@ class H3App:
             ValueError: the pattern can't be used.
         """
 
+        _check_pattern(method, pattern)
+
         def register(handler: F) -> F:
-            _check_takes(handler, 1, "a handler", "the H3Event")
-            if _is_generator(handler):
-                raise TypeError(f"{_name(handler)} is a generator; register it with app.sse({pattern!r})")
+            check_takes(handler, 1, "a handler", "the H3Event")
+            if is_generator(handler):
+                raise TypeError(f"{name_of(handler)} is a generator; register it with app.sse({pattern!r})")
             self._router.add(method.upper(), pattern, handler)
             return handler
 
@@ -106,8 +108,10 @@ class H3App:
             ValueError: the pattern can't be used, or a negative `commit_after`.
         """
 
+        _check_pattern("sse", pattern)
+
         def register(generator: F) -> F:
-            _check_takes(generator, 1, "a generator", "the H3Event")
+            check_takes(generator, 1, "a generator", "the H3Event")
             self._router.add(method.upper(), pattern, generator_handler(generator, commit_after))
             return generator
 
@@ -130,29 +134,15 @@ class H3App:
         return self._router.match(method, path)
 
 
+def _check_pattern(method: str, pattern: object) -> None:
+    if not isinstance(pattern, str):
+        written = f'@app.{method.lower()}("/path")'
+        raise TypeError(f"a pattern is a str that begins with '/', not {pattern!r}; write {written}")
+
+
 def _hook(hooks: list[Handler], hook: F, count: int, what: str) -> F:
-    _check_takes(hook, count, "a hook", what)
-    if _is_generator(hook):
-        raise TypeError(f"{_name(hook)} is a generator, whose body would never run: a hook must not yield")
+    check_takes(hook, count, "a hook", what)
+    if is_generator(hook):
+        raise TypeError(f"{name_of(hook)} is a generator, whose body would never run: a hook must not yield")
     hooks.append(hook)
     return hook
-
-
-def _check_takes(function: Any, count: int, role: str, what: str) -> None:
-    if not callable(function):
-        raise TypeError(f"{role} is a callable that takes {what}, not {function!r}")
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError as error:
-        raise TypeError(f"{role} must take {what}; {_name(function)}: {error}") from None
-    except ValueError:
-        return  # a callable without a signature, as some built-in ones are
-
-
-def _is_generator(function: Any) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004
-    return any(inspect.isgeneratorfunction(part) or inspect.isasyncgenfunction(part) for part in (function, call))
-
-
-def _name(function: Any) -> str:
-    return str(getattr(function, "__name__", function))

@@ -22,7 +22,8 @@ class Channel:
     is full, so that nobody loses an event. Cancelled while it waits, it has published nothing.
 
     Args:
-        history: how many past events are kept for those who reconnect.
+        history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
+            Last-Event-ID, so give the events ids.
         name: what logs and `repr` call it.
         newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
             that is kept.

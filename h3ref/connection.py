@@ -4,8 +4,11 @@ Two objects make an adapter. A `Transport` is one request with the way back to i
 either to send a plain response, or to create a `Connection`, which carries the stream. What may be sent
 when is decided before either is called: a flow pulls the trigger of the state machine first.
 
-To write an adapter, copy `adapters/memory.py`, hand each request to `Service.answer(transport)`, and add
-one line to the adapters of the contract test.
+To write an adapter, copy `adapters/memory.py`. Make one `Service(app, flow=check_flow(flow), ...)` in the event loop
+that serves, and hand it each request: `await service.answer(transport)`. That raises nothing, and when it returns, the
+response is sent, or its connection closed or cut, so that the adapter may release what it holds. To end in order, call
+`shut_down()` on each of `service.live`, and wait until they are answered. Then add a line to `ADAPTERS` in
+`tests/clients.py`: the contract test tells what is missing.
 """
 
 from __future__ import annotations
@@ -83,12 +86,15 @@ class Connection(Protocol):
         """Wait until nothing is buffered, or the peer has left. Raises as `drain` does."""
 
     async def close(self) -> None:
-        """Send what is buffered, then the proper end of the body. Bounded in time; a second call does nothing."""
+        """Send what is buffered, then the proper end of the body: the last chunk on HTTP/1.1, EOF on HTTP/1.0.
+
+        Bounded in time. Called once, and never together with `cut`; for a HEAD request there is no body to end.
+        """
 
     async def cut(self) -> None:
         """Send what is buffered, then end without the proper end, so that the client can tell.
 
-        Bounded in time; after `close`, or called again, it does nothing.
+        Bounded in time, and called once.
         """
 
 
@@ -100,7 +106,7 @@ class Transport(Protocol):
         """The request's line and headers."""
 
     async def read_body(self) -> bytes:
-        """Return the request's whole body. Called at most once.
+        """Return the request's whole body. Called at most once, and never after `create_connection`.
 
         Raises:
             BodyTooLarge: it is longer than the server allows.
@@ -108,9 +114,12 @@ class Transport(Protocol):
         """
 
     def watch(self, gone: Callable[[], None]) -> None:
-        """From now on call `gone`, once and on the loop's thread, when the client leaves.
+        """From now on call `gone`, once, when the client leaves; at once, if it has left already.
 
-        May be called from any thread. What else the client sends is read and thrown away.
+        A plain def calls `start_sse` on its worker thread, so this may be called from any thread: what watches must
+        run on the loop already, or be started there; `gone` may be called on that worker thread or on the loop's. It is
+        wanted also while the body has not been read. What else the client sends is read and thrown away; where its
+        body has not been read, that begins with `create_connection`. After our own close nobody waits for `gone`.
         """
 
     async def send_response(self, response: Response) -> int:

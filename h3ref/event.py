@@ -8,11 +8,14 @@ from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
+import anyio
+
 from . import trace
+from .callables import is_generator, name_of
 from .connection import Request, Response
-from .errors import H3Error, RequestError
+from .errors import ConnectionNotReady, H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header
-from .lifecycle import Lifecycle, Reason, State
+from .lifecycle import TABLE, Lifecycle, Reason, State
 from .writer import BlockingSSEWriter, SSEWriter
 
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
@@ -29,6 +32,9 @@ class Host(Protocol):
     """What an event asks of the exchange that it belongs to."""
 
     lifecycle: Lifecycle
+
+    @property
+    def close_timeout(self) -> float: ...
 
     def stream_started(self) -> None: ...
 
@@ -64,6 +70,7 @@ class H3Event:
         "method",
         "params",
         "path",
+        "reading",
         "stream_callback",
         "writer",
     )
@@ -79,7 +86,8 @@ class H3Event:
         self._context: dict[str, Any] | None = None
         self._query: MultiMapping | None = None
         self._headers: Headers | None = None
-        self._body: bytes | None = None
+        self._body: bytes | RequestError | None = None
+        self.reading: anyio.Event | None = None  # made when somebody reads the body, and set when it is read
         self._status = 200
         self._response: tuple[str | None, bytes] | None = None
         self._response_headers: list[tuple[str, str]] | None = None
@@ -139,9 +147,19 @@ class H3Event:
 
         Raises:
             RequestError: it is too large (413), or broke off (400). Let it out, and the client is told.
+            H3Error: the stream is open; read the body before.
         """
+        if isinstance(self._body, RequestError):
+            raise self._body
         if self._body is None:
-            self._body = await self._host.read_body()
+            self.reading = anyio.Event()
+            try:
+                self._body = await self._host.read_body()
+            except RequestError as error:
+                self._body = error
+                raise
+            finally:
+                self.reading.set()
         return self._body
 
     async def read_json(self) -> Any:
@@ -278,10 +296,18 @@ class H3Event:
                 worker thread and gets a `BlockingSSEWriter`.
 
         Raises:
-            TypeError: it can't be called.
+            TypeError: it can't be called, or is a generator, which would send nothing.
+            H3Error: the stream is open or over, so that it would never be called.
         """
         if not callable(callback):
             raise TypeError(f"a stream callback is a callable that takes the writer, not {callback!r}")
+        if is_generator(callback):
+            raise TypeError(
+                f"{name_of(callback)} is a generator, so calling it would send nothing: "
+                "send with writer.send_event(), or register the generator with app.sse(pattern)"
+            )
+        if self.state not in (State.REQUESTED, State.SSE_STARTED):
+            raise H3Error(f"the connection is {self.state}: a stream callback set now would never be called")
         self._host.lifecycle.take(trace.SET_STREAM_CALLBACK)
         self.stream_callback = callback
 
@@ -291,10 +317,8 @@ class H3Event:
         Raises:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the client has left, or the request was HEAD: there is nobody to write to.
+            H3Error: a stream callback is set, which would never be called.
         """
-        if self.state is not State.SSE_STARTED:
-            return self.get_sse_writer()
-        self._host.lifecycle.take(trace.AWAIT_SSE_WRITER)
         return await self._host.open_stream()
 
     def start_sse_blocking(self) -> BlockingSSEWriter:
@@ -316,6 +340,8 @@ class H3Event:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the stream has ended.
         """
+        if self.writer is None and self.state is State.HEADERS_SENT:  # they are on their way
+            raise ConnectionNotReady(self.state, "get_writer", TABLE[State.SSE_STARTED, "get_writer"].rule)
         self._host.lifecycle.take(trace.GET_SSE_WRITER)
         assert self.writer is not None, "headers are sent only through a connection, which has its writer"
         return self.writer

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable
-from inspect import isawaitable, iscoroutine, iscoroutinefunction
+from inspect import isawaitable, iscoroutine
 from typing import Any
 
 import anyio
@@ -18,8 +19,9 @@ import anyio.to_thread
 
 from . import trace
 from .app import H3App
+from .callables import is_async, name_of
 from .connection import Connection, StreamHead, Transport
-from .errors import LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
+from .errors import H3Error, LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
 from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
@@ -32,6 +34,14 @@ log = logging.getLogger(__name__)
 NOBODY_WRITES = (
     "start_sse() was called, but nobody will write: set a stream callback with event.set_stream_callback(callback) "
     "before the handler returns, or take the writer with await event.await_sse_writer()"
+)
+CALLBACK_TOO = (
+    "a stream callback is set, and the handler asks for the writer too: one of the two would never stream; "
+    "keep the callback and return, or keep the await and set none"
+)
+BODY_TOO_LATE = (
+    "the headers are on their way, and since then the request's body is thrown away: "
+    "await event.read_body() or read_json() before the stream opens"
 )
 NEVER_STARTED = "a stream callback was set, but start_sse() was never called: call event.start_sse() in the handler"
 NOTHING_SENT = "the handler returned without an answer: call event.send_text() or another send, or event.start_sse()"
@@ -57,6 +67,7 @@ class Service:
         self.stream_threads = anyio.CapacityLimiter(self.limits.stream_threads)
         self.any_thread = anyio.CapacityLimiter(math.inf)  # the two above count; this one only runs
         self.loop_thread = threading.get_ident()
+        self.stopping = False  # whether a stream that starts now is shut down at once
         self.busy_threads: set[threading.Thread] = set()  # each adds and discards itself
         self._count = 0
 
@@ -81,7 +92,7 @@ class Service:
         if isawaitable(result):
             if iscoroutine(result):
                 result.close()
-            name = getattr(function, "__name__", repr(function))
+            name = name_of(function)
             raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
 
 
@@ -95,10 +106,12 @@ class Exchange:
     __slots__ = (
         "_callers",
         "_limiter",
+        "_opening",
         "_response_hooks",
         "_scope",
         "_task",
-        "_thread",
+        "_threads",
+        "_writer",
         "event",
         "lifecycle",
         "service",
@@ -113,7 +126,9 @@ class Exchange:
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
         self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
-        self._thread: anyio.CancelScope | None = None  # what only abandon() cancels
+        self._threads: tuple[anyio.CancelScope, ...] = ()  # what only abandon() cancels
+        self._writer: SSEWriter | None = None  # from the moment the head is on its way
+        self._opening: anyio.Event | None = None  # while one task opens the stream, for the others to wait for
         self._limiter: anyio.CapacityLimiter | None = None  # counts the thread that this exchange uses
         self._task = -1
 
@@ -182,8 +197,9 @@ class Exchange:
                 await self._call(hook, self.event)
             head = StreamHead(self.event.stream_headers())
         self.lifecycle.take(trace.SENDS_HEADERS)
-        self.event.writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
+        self._writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
         size = await connection.send_headers(head)
+        self.event.writer = self._writer
         self.lifecycle.take(trace.HEADERS, size=size)
         if self.event.method == "HEAD":
             self.lifecycle.take(trace.CLOSES)
@@ -227,7 +243,9 @@ class Exchange:
 
     def disconnected(self) -> None:
         """The client has left: the callback is cancelled now; a thread learns of it at its next send."""
-        if self.state is not State.CLOSED:
+        if threading.get_ident() != self.service.loop_thread:
+            anyio.from_thread.run_sync(self.disconnected)
+        elif self.state is not State.CLOSED:
             self.lifecycle.take(trace.DISCONNECT)
             self._scope.cancel()
 
@@ -240,19 +258,35 @@ class Exchange:
     def abandon(self) -> None:
         """The time is up: leave a worker thread to itself."""
         self._scope.cancel()
-        if self._thread is not None:
-            self._thread.cancel()
+        for thread in self._threads:
+            thread.cancel()
 
     # -- what an H3Event asks of it
 
+    @property
+    def close_timeout(self) -> float:
+        return self.service.limits.close_timeout
+
     def stream_started(self) -> None:
         self.transport.watch(self.disconnected)
+        if self.service.stopping and threading.get_ident() == self.service.loop_thread:
+            self.shut_down()
 
     async def open_stream(self) -> SSEWriter:
-        if not self._callers:
-            return self.event.get_sse_writer()  # rejected: this flow never hands a writer over
-        writer: SSEWriter = await self._callers[0](self)
-        return writer
+        if self._opening is not None:
+            await self._opening.wait()
+        if self.state is not State.SSE_STARTED or not self._callers:
+            return self.event.get_sse_writer()  # it is open; or rejected, since this flow never hands a writer over
+        if self.event.stream_callback is not None:
+            raise H3Error(CALLBACK_TOO)
+        self._opening = anyio.Event()
+        try:
+            self.lifecycle.take(trace.AWAIT_SSE_WRITER)
+            writer: SSEWriter = await self._callers[0](self)
+            return writer
+        finally:
+            self._opening.set()
+            self._opening = None
 
     def open_stream_blocking(self) -> BlockingSSEWriter:
         if threading.get_ident() == self.service.loop_thread:
@@ -266,6 +300,8 @@ class Exchange:
         if not self._callers:
             self.event.start_sse()
             return BlockingSSEWriter(self.event.get_sse_writer())  # rejected, as above
+        if self.event.stream_callback is not None:
+            raise H3Error(CALLBACK_TOO)
         self._count_stream_thread()
         self.lifecycle.take(trace.START_SSE_BLOCKING)
         writer: BlockingSSEWriter = await self._callers[1](self)
@@ -276,6 +312,8 @@ class Exchange:
         await self._call_on_thread(function, *args)
 
     async def read_body(self) -> bytes:
+        if self._writer is not None:
+            raise H3Error(BODY_TOO_LATE)
         return await self.transport.read_body()
 
     # -- from the first step to the last
@@ -288,36 +326,52 @@ class Exchange:
                 await self.service.flow(self)
         except Exception as error:
             await self._fail(error)
+        except anyio.get_cancelled_exc_class():
+            if _is_cancelled():
+                raise
+            await self._fail(RuntimeError("it awaited something that somebody else had cancelled"))
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end()
-            self._count_no_thread()
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._end()
+            finally:
+                self._count_no_thread()
 
     async def _fail(self, error: Exception) -> None:
-        if self.state is State.CLOSED and _is_rejection(error):
+        if self.state is State.CLOSED and _is_rejection(error) and self._ended_by_others:
             log.debug("%r: %s", self.event, error)  # it was told that the stream is over, and has left
             return
         if isinstance(error, RequestError | TooManyStreams):
             log.info("%r: %s", self.event, error)
         else:
             log.error("%r raised %s", self.event, type(error).__name__, exc_info=error)
-        await self._call_quietly(self.service.app.error_hooks, self.event, error)
+        with anyio.move_on_after(self.close_timeout, shield=True) as bounded:
+            await self._call_quietly(self.service.app.error_hooks, self.event, error)
+        if bounded.cancelled_caught:
+            log.warning("%r: an on_error hook was given up after %g s", self.event, self.close_timeout)
         gave_up = isinstance(error, Unanswered | TooManyStreams)
         self.lifecycle.take(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
-        if self.event.writer is None and self.lifecycle.reason is Reason.ERROR:
+        if self._writer is None and self.lifecycle.reason is Reason.ERROR:
             self.event.fail_with(error)
+
+    @property
+    def _ended_by_others(self) -> bool:
+        """Whether it is no mistake of the handler's or callback's own that the stream is over."""
+        return self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR)
 
     async def _end(self) -> None:
         """Close what is open and bring the connection to its end; runs shielded, so every wait is bounded."""
         if self.state is not State.CLOSED:
             self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
-        if self.event.writer is not None:
-            await self.event.writer.end()
+        if self._writer is not None:
+            await self._writer.end()
             return
         if self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
             self.event.fail_with(ShuttingDown())
-        with anyio.move_on_after(self.service.limits.close_timeout):
+        with anyio.move_on_after(self.close_timeout) as bounded:
             await self._respond()
+        if bounded.cancelled_caught:
+            log.warning("%r: the answer was given up after %g s", self.event, self.close_timeout)
 
     async def _respond(self) -> None:
         """Send the plain response, if there is one that has not been sent."""
@@ -336,26 +390,34 @@ class Exchange:
 
     async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
         """Call hooks whose failure must not change an answer that is decided."""
-        with anyio.move_on_after(self.service.limits.close_timeout, shield=True):
-            for hook in hooks:
-                try:
-                    await self._call(hook, *args)
-                except Exception:
-                    log.exception("%r: hook %s raised", self.event, getattr(hook, "__name__", hook))
+        for hook in hooks:
+            try:
+                if is_async(hook):
+                    await hook(*args)
+                else:  # not shielded: who bounds the time leaves its thread to itself
+                    await anyio.to_thread.run_sync(
+                        self.service.run_here, hook, args, abandon_on_cancel=True, limiter=self.service.any_thread
+                    )
+            except Exception:
+                log.exception("%r: hook %s raised", self.event, name_of(hook))
 
     async def _call_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
-        if self._limiter is None:
+        counted = self._limiter is not None  # as a stream's, or it is a hook of what runs on a thread already
+        if not counted:
             await self.service.handler_threads.acquire_on_behalf_of(self)
             self._limiter = self.service.handler_threads
+        outer = self._threads
         try:
             # Shielded: a thread can't be cancelled, it learns of the end at its next send. Only abandon() leaves it.
-            with anyio.CancelScope(shield=True) as self._thread:
+            with anyio.CancelScope(shield=True) as scope:
+                self._threads = (*outer, scope)
                 await anyio.to_thread.run_sync(
                     self.service.run_here, function, args, abandon_on_cancel=True, limiter=self.service.any_thread
                 )
         finally:
-            self._thread = None
-            self._count_no_thread()
+            self._threads = outer
+            if not counted:
+                self._count_no_thread()
 
     def _count_stream_thread(self) -> None:
         """Count this exchange's thread as a stream's, not a handler's: streams last."""
@@ -382,9 +444,16 @@ class Exchange:
             self._scope.cancel()
 
 
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of it must be awaited; a plain def goes to a worker thread."""
-    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+def _is_cancelled() -> bool:
+    """Whether this task is cancelled, and did not merely await something that was.
+
+    On trio the one can't be without the other; asyncio raises the same exception for both.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return True
+    return task is None or task.cancelling() > 0
 
 
 def _is_rejection(error: BaseException) -> bool:

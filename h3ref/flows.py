@@ -34,7 +34,7 @@ async def callback(exchange: Exchange) -> None:
     connection = exchange.create_connection()
     await exchange.send_headers(connection)
     writer = exchange.connection_ready(connection)
-    await exchange.run_callback(stream, writer)
+    await exchange.run_callback(stream, writer)  # the fix: who writes is called once there is something to write to
 
 
 async def awaited(exchange: Exchange) -> SSEWriter:
@@ -43,7 +43,7 @@ async def awaited(exchange: Exchange) -> SSEWriter:
     connection = exchange.create_connection()
     await exchange.send_headers(connection)
     writer = exchange.connection_ready(connection)
-    return exchange.hand_over(writer)
+    return exchange.hand_over(writer)  # the fix: who waits goes on once there is something to write to
 
 
 async def blocking(exchange: Exchange) -> BlockingSSEWriter:
@@ -53,7 +53,7 @@ async def blocking(exchange: Exchange) -> BlockingSSEWriter:
     connection = exchange.create_connection()
     await exchange.send_headers(connection)
     writer = exchange.connection_ready(connection)
-    return BlockingSSEWriter(exchange.hand_over(writer))
+    return BlockingSSEWriter(exchange.hand_over(writer))  # the fix, for a thread
 
 
 async def broken(exchange: Exchange) -> None:
@@ -61,7 +61,7 @@ async def broken(exchange: Exchange) -> None:
 
     Nobody is left to take the writer that is ready at last, so the client waits for ever.
     """
-    await exchange.run_handler()
+    await exchange.run_handler()  # the bug: it asks for its writer in here, and has left before anything is ready
     if exchange.state is State.SSE_STARTED:
         exchange.check_sse_started()
         log.debug("SSE mode detected, setting up streaming connection")

@@ -6,7 +6,6 @@ and a slow first token still opens the stream.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing, closing, suppress
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 import anyio
 import anyio.from_thread
 
+from .callables import is_async_generator, is_generator, name_of
 from .errors import H3Error
 from .event import H3Event
 from .lifecycle import State
@@ -37,12 +37,12 @@ def generator_handler(
     if not commit_after >= 0:
         raise ValueError(f"commit_after is seconds from 0 on, not {commit_after!r}")
     stream: Callable[[Any, _Commit], Coroutine[Any, Any, None]]
-    if inspect.isasyncgenfunction(function):
+    if is_async_generator(function):
         stream = _stream_async
-    elif inspect.isgeneratorfunction(function):
+    elif is_generator(function):
         stream = _stream_on_thread
     else:
-        raise TypeError(f"{getattr(function, '__name__', function)!s} yields nothing; register it with app.on()")
+        raise TypeError(f"{name_of(function)} yields nothing; register it with app.get() or another method's")
 
     async def handler(event: H3Event) -> None:
         commit = _Commit(event)
@@ -80,6 +80,8 @@ class _Commit:
 
     async def after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+        if self.event.reading is not None:
+            await self.event.reading.wait()  # an open stream throws the rest of the body away
         if self.event.state is State.REQUESTED:
             with suppress(H3Error):  # the generator's next item meets the same, and there it is told
                 await self.writer()
@@ -111,5 +113,5 @@ def _drive(items: Generator[Item, None, None], commit: _Commit) -> None:
 
 async def _finish(commit: _Commit) -> None:
     """A generator that ended without an item is an empty stream, unless it has answered otherwise."""
-    if commit.event.state is State.REQUESTED:
+    if commit.event.state in (State.REQUESTED, State.SSE_STARTED):  # or the timer is opening it just now
         await commit.writer()

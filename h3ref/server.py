@@ -6,9 +6,8 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -58,13 +57,27 @@ async def running(
         OSError: it can't listen there, such as on a port that is taken.
         TypeError, ValueError: an argument that can't be used.
     """
+    server = _server(app, host, port, flow, flush_gap, grace, limits, trace)
+    async with server.serving(
+        grace, lambda: log.warning("handlers still run after the grace period: waiting for them")
+    ):
+        yield server
+
+
+def _server(
+    app: H3App,
+    host: str,
+    port: int,
+    flow: Flow | None,
+    flush_gap: float,
+    grace: float,
+    limits: Limits | None,
+    trace: Listener | None,
+) -> Server:
     _check_app(app)
     _check_seconds("flush_gap", flush_gap)
     _check_seconds("grace", grace)
-    service = Service(app, flow=check_flow(flow), trace=trace, limits=limits)
-    server = Server(service, host, port, flush_gap)
-    async with server.serving(grace):
-        yield server
+    return Server(Service(app, flow=check_flow(flow), trace=trace, limits=limits), host, port, flush_gap)
 
 
 def serve(
@@ -81,39 +94,41 @@ def serve(
 ) -> None:
     """Serve an app until SIGINT or SIGTERM, then shut down within `grace` seconds; a second signal ends at once.
 
-    A worker thread that still runs after the grace period can't be ended, and Python would wait for it
-    for ever: then, and only then, the process ends here, with status 0.
+    A worker thread, or a handler that swallows its cancellation, can't be ended, and Python would wait for it for
+    ever: when one still runs after the grace period, and only then, the process ends here, with status 0.
 
     Args:
         backend: the event loop, "asyncio" or "trio".
         others: as in `running`.
 
     Raises:
-        OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed.
+        OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, and in an
+            event loop that runs already.
     """
+    with suppress(RuntimeError):  # anyio's way to say that no event loop runs here
+        anyio.get_current_task()
+        raise TypeError("serve() starts an event loop of its own, and here one runs: use async with running(app)")
     if backend not in ("asyncio", "trio"):
         raise ValueError(f'backend is "asyncio" or "trio", not {backend!r}')
 
-    async def main() -> Service:
+    async def main() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with running(
-                app, host=host, port=port, flow=flow, flush_gap=flush_gap, grace=grace, limits=limits, trace=trace
-            ) as server:
+            server = _server(app, host, port, flow, flush_gap, grace, limits, trace)
+            async with server.serving(grace, lambda: _exit("handlers")):
                 print(f"h3ref serves on {server.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
                 async for number in signals:
                     log.info("%s: shutting down", signal.Signals(number).name)
                     break
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_DFL)
-                return server.service
+        if any(not thread.daemon for thread in list(server.service.busy_threads)):
+            _exit("worker threads")
 
-    service = anyio.run(main, backend=backend)
-    if any(not thread.daemon for thread in service.busy_threads):
-        _exit_without(service.busy_threads)
+    anyio.run(main, backend=backend)
 
 
-def _exit_without(threads: set[threading.Thread]) -> None:
-    log.warning("%d worker threads still run after the grace period; the process ends without them", len(threads))
+def _exit(what: str) -> None:
+    log.warning("%s still run after the grace period; the process ends without them", what)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -168,7 +168,8 @@ def _checked_retry(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"retry must be an int of milliseconds, not {type(value).__name__}: {value!r}")
     if not 0 <= value <= MAX_RETRY:
-        raise ValueError(f"retry must be from 0 to {MAX_RETRY} milliseconds, not {'less' if value < 0 else 'more'}")
+        shown = value if abs(value) < 10**20 else "a number of more than 20 digits"
+        raise ValueError(f"retry must be from 0 to {MAX_RETRY} milliseconds, not {shown}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from .sse import SSEEvent
 
 if TYPE_CHECKING:
     from .event import H3Event
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -34,7 +37,7 @@ class SSEWriter:
         event_count: events taken so far; keep-alives are not counted.
     """
 
-    __slots__ = ("_connection", "_interrupt", "_lifecycle", "_unyielded", "event", "event_count")
+    __slots__ = ("_connection", "_ended", "_interrupt", "_lifecycle", "_unyielded", "event", "event_count")
 
     def __init__(
         self, event: H3Event, lifecycle: Lifecycle, connection: Connection, interrupt: Callable[[], None]
@@ -44,6 +47,7 @@ class SSEWriter:
         self._lifecycle = lifecycle
         self._connection = connection
         self._interrupt = interrupt
+        self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
         self._unyielded = 0  # bytes taken since the sender last gave way to other tasks
 
     @property
@@ -79,9 +83,7 @@ class SSEWriter:
 
         Raises as `send_event` does.
         """
-        if self._lifecycle._state is not _STREAMING:
-            self._check()
-        if self._unyielded >= HIGH_WATER or self._connection.buffered >= HIGH_WATER:
+        if self._unyielded >= HIGH_WATER or not self.has_room or self._lifecycle._state is not _STREAMING:
             await self._give_way()
         self._put(data)
 
@@ -99,15 +101,16 @@ class SSEWriter:
         """Wait until there is room for the next event, or the stream has ended."""
         while not self.has_room:
             await self._connection.drain()
+            await anyio.lowlevel.checkpoint()
 
     async def send_keep_alive(self) -> None:
         """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does."""
-        self._check()
-        if self._connection.buffered >= HIGH_WATER:
+        if self._unyielded >= HIGH_WATER or not self.has_room or self._lifecycle._state is not _STREAMING:
             await self._give_way()
         if self._lifecycle.traced:
             self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
         self._connection.write_chunk(KEEP_ALIVE)
+        self._unyielded += len(KEEP_ALIVE)
 
     async def flush(self) -> None:
         """Wait until all that was sent has left for the client, or the stream has ended."""
@@ -127,22 +130,40 @@ class SSEWriter:
             self._interrupt()
         await self.end()
 
+    async def close_from_thread(self) -> None:
+        """End the stream as `close` does, for the thread that streams: nothing of its own is cancelled."""
+        if self._lifecycle.state is not State.CLOSED:
+            self._lifecycle.take(trace.CLOSE)
+        await self.end()
+
     async def end(self) -> None:
-        """Bring a closed stream's connection to the end that its reason asks for, once."""
-        if self._connection is _ENDED:
-            return
+        """Bring a closed stream's connection to the end that its reason asks for; returns when it is there."""
+        timeout = self.event._host.close_timeout + 1  # the port bounds the time; this is for an adapter that does not
+        with anyio.move_on_after(timeout, shield=True):
+            if self._ended is not None:
+                await self._ended.wait()
+                return
+            self._ended = anyio.Event()
+            try:
+                await self._end_connection()
+            except Exception as error:
+                log.warning("%r could not be ended: %s", self, error)
+            finally:
+                self._ended.set()
+
+    async def _end_connection(self) -> None:
         connection, self._connection = self._connection, _ENDED
         reason = self._lifecycle.reason
-        with anyio.CancelScope(shield=True):  # the port bounds the time
-            if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
-                self._lifecycle.take(trace.CUTS_CONNECTION)
-                await connection.cut()
-            else:
-                if reason is not Reason.CLIENT_GONE:
-                    self._lifecycle.take(trace.CLOSES_CONNECTION)
-                await connection.close()
-        if reason is not Reason.CLIENT_GONE:
-            self._lifecycle.take(trace.CONNECTION_CLOSED)
+        if reason is Reason.CLIENT_GONE:
+            await connection.close()
+            return
+        if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
+            self._lifecycle.take(trace.CUTS_CONNECTION)
+            await connection.cut()
+        else:
+            self._lifecycle.take(trace.CLOSES_CONNECTION)
+            await connection.close()
+        self._lifecycle.take(trace.CONNECTION_CLOSED)
 
     async def __aenter__(self) -> SSEWriter:
         return self
@@ -261,7 +282,7 @@ class BlockingSSEWriter:
     def close(self) -> None:
         """As `SSEWriter.close`."""
         if self._writer._connection is not _ENDED:
-            anyio.from_thread.run(self._writer.close)
+            anyio.from_thread.run(self._writer.close_from_thread)
 
     def __enter__(self) -> BlockingSSEWriter:
         return self
@@ -269,7 +290,9 @@ class BlockingSSEWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if self._writer._connection is not _ENDED:
+        if error is None:
+            self.close()
+        elif self._writer._connection is not _ENDED:
             anyio.from_thread.run(self._writer.__aexit__, kind, error, where)
 
     def __repr__(self) -> str:

@@ -167,7 +167,7 @@ class TestWhatRegistrationRefuses:
     def test_sse_takes_nothing_but_a_generator(self) -> None:
         async def handler(event: H3Event) -> None: ...
 
-        with pytest.raises(TypeError, match=r"handler yields nothing; register it with app\.on\(\)"):
+        with pytest.raises(TypeError, match=r"handler yields nothing; register it with app\.get\(\)"):
             H3App().sse("/")(handler)
 
     def test_sse_checks_what_the_generator_takes(self) -> None:

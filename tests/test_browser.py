@@ -141,28 +141,27 @@ class Site:
     def closed(self) -> list[Any]:
         """Wait until the source has given up, and return all that was noted before."""
         self.until("source.readyState === EventSource.CLOSED && seen.at(-1)[0] === 'error'")
-        *before, last = self.page.evaluate("seen")
-        assert last == ["error", CLOSED]
-        return before
+        seen: list[Any] = self.page.evaluate("seen")
+        assert seen[-1] == ["error", CLOSED]
+        return seen[:-1]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = require_program("chromium", "chromium")
     playwright = require_module("playwright.sync_api", "playwright")
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as driver:
         launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
-        launched.new_context()
         yield launched
         launched.close()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    page = browser.contexts[0].new_page()
-    page.set_default_timeout(PATIENCE)
-    yield page
-    page.close()
+    with browser.new_context() as context:
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
 
 
 @pytest.fixture
@@ -263,6 +262,7 @@ def test_an_event_of_a_megabyte(site: Site) -> None:
     assert messages[1] == ["message", "small", "1"]
 
 
+@one_loop
 def test_ten_thousand_events_in_order(site: Site) -> None:
     count = 10_000
     site.answers = [site.sends(*(SSEEvent(str(number), id=str(number)) for number in range(count)))]
@@ -467,8 +467,16 @@ def test_what_is_no_stream_is_an_error_and_ends_it(site: Site, answer: Answer) -
     assert len(site.requests) == 1
 
 
-@pytest.mark.parametrize("how", ["source.close()", "location = 'about:blank'", "the tab is closed"])
-def test_a_page_that_leaves_is_noticed(site: Site, how: str) -> None:
+LEAVE: dict[str, Callable[[Page], object]] = {
+    "the source is closed": lambda page: page.evaluate("source.close()"),
+    "another page is opened": lambda page: page.goto("about:blank"),
+    "the page is loaded again": lambda page: page.reload(),
+    "the tab is closed": lambda page: page.close(),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
+def test_a_page_that_leaves_is_noticed(site: Site, leave: Callable[[Page], object]) -> None:
     left = threading.Event()
 
     async def answer(event: H3Event) -> None:
@@ -484,10 +492,7 @@ def test_a_page_that_leaves_is_noticed(site: Site, how: str) -> None:
     site.listen()
     site.seen(2)
     assert not left.is_set()
-    if how == "the tab is closed":
-        site.page.close()
-    else:
-        site.page.evaluate(how)
+    leave(site.page)
     assert left.wait(PATIENCE / 1000)
     assert len(site.requests) == 1
 
@@ -525,20 +530,24 @@ class Demo:
             if found := re.search(r"(http://127\.0\.0\.1:\d+/)  \(Ctrl-C", line):
                 self.url = found[1]
                 return
+        self.process.communicate()
         raise AssertionError(f"the demo has ended: {printed}")
 
-    def end(self) -> None:
-        """Let it end as Ctrl-C does."""
+    def end(self) -> int:
+        """Let it end as Ctrl-C does, and return its exit status."""
         self.process.send_signal(signal.SIGINT)
-        self.process.communicate(timeout=10)
+        try:
+            self.process.communicate(timeout=10)
+        finally:
+            self.process.kill()
+        return self.process.returncode
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def demo() -> Iterator[Demo]:
     demo = Demo()
     yield demo
-    demo.process.kill()
-    demo.process.communicate()
+    assert demo.end() == 0
 
 
 def rows(panel: FrameLocator) -> list[list[str]]:

@@ -302,10 +302,16 @@ async def test_a_stream_callback_that_is_no_callable_is_refused(adapter: str) ->
     async def handler(event: H3Event) -> None:
         with pytest.raises(TypeError, match="callable that takes the writer"):
             event.set_stream_callback("not a callable")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="generator, so calling it would send nothing"):
+            event.set_stream_callback(yields)
         event.send_text("refused")
 
     async with open_client(adapter, handled(handler)) as client:
         assert await (await client.request("GET", STREAM)).read() == b"refused"
+
+
+async def yields(writer: SSEWriter) -> Any:
+    yield "1"
 
 
 async def test_start_sse_after_another_status_is_refused(adapter: str) -> None:
@@ -495,6 +501,51 @@ async def test_a_close_from_outside_cancels_the_callback(adapter: str) -> None:
         await cancelled.wait()
         assert await reply.read() == b""
         assert reply.end is End.PROPER
+
+
+async def test_a_close_from_outside_sends_what_a_slow_reader_has_not_read(adapter: str) -> None:
+    writers: list[SSEWriter] = []
+    full = Flag()
+
+    async def callback(writer: SSEWriter) -> None:
+        try:
+            while True:
+                writer.send_nowait("x" * 4096)
+        except BackpressureDetected:
+            writers.append(writer)
+            full.set()
+        await anyio.sleep_forever()
+
+    async with open_client(adapter, streaming(callback)) as client:
+        reply = await client.request("GET", STREAM)
+        await full.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(writers[0].close)
+            await anyio.wait_all_tasks_blocked()
+            body = await reply.read()
+        assert body.count(b"data: ") == writers[0].event_count
+        assert reply.end is End.PROPER
+
+
+async def test_a_plain_def_may_start_a_stream_whose_client_leaves(adapter: str) -> None:
+    cleaned = Flag()
+
+    async def callback(writer: SSEWriter) -> None:
+        await writer.send_event("1")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaned.set()
+
+    def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    async with open_client(adapter, handled(handler)) as client:
+        reply = await client.request("GET", STREAM)
+        assert await reply.receive() == b"data: 1\n\n"
+        reply.disconnect()
+        await cleaned.wait()
 
 
 async def test_a_client_that_leaves_cancels_the_callback_when_it_happens(adapter: str) -> None:

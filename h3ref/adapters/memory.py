@@ -158,6 +158,8 @@ class MemoryTransport:
 
     def watch(self, gone: Callable[[], None]) -> None:
         self._reply._gone = gone
+        if not self._reply.is_connected:
+            gone()  # it has left already
 
     async def send_response(self, response: Response) -> int:
         framed = list(response.headers)

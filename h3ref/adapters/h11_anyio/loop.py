@@ -135,6 +135,18 @@ class Loop:
         self.flusher = Flusher(flush_gap)
         self.close_timeout = close_timeout
         self.accepting = True
+        self._scope = anyio.CancelScope(shield=True)
+
+    async def run(self) -> None:
+        """Serve until `stop`, also when the server is cancelled from outside: its streams have to end in order."""
+        with self._scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.watcher.run)
+                tasks.start_soon(self.flusher.run)
+
+    def stop(self) -> None:
+        """Serve no longer: there are no streams any more."""
+        self._scope.cancel()
 
 
 def _call(function: Callable[[], None] | None) -> None:

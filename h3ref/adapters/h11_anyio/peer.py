@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
+import anyio.lowlevel
 import h11
 
 from ...connection import Request, Response
@@ -37,7 +38,7 @@ _UNREAD = (h11.SEND_BODY, h11.ERROR)
 class ClientConnection:
     """One client's socket: requests one after another, until one of them was a stream, or either side ends it."""
 
-    __slots__ = ("_parser", "_sock", "_stream", "_waiting", "loop", "service")
+    __slots__ = ("_parser", "_sending", "_sock", "_stream", "_waiting", "loop", "service")
 
     def __init__(self, sock: socket.socket, service: Service, loop: Loop) -> None:
         self.service = service
@@ -48,6 +49,7 @@ class ClientConnection:
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=service.limits.head_size)
         self._waiting: anyio.CancelScope | None = None  # for the next request
         self._stream: StreamConnection | None = None
+        self._sending = memoryview(b"")  # what is left of the bytes that are being sent
 
     async def serve(self) -> None:
         """Answer requests until there are no more."""
@@ -57,6 +59,7 @@ class ClientConnection:
             if self._stream is not None or not await self._is_reusable():
                 return
             self._parser.start_next_cycle()
+            await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
 
     async def _next_request(self) -> h11.Request | None:
         try:
@@ -77,7 +80,9 @@ class ClientConnection:
         return None
 
     def _check(self, request: h11.Request) -> None:
-        """Refuse what h11 lets through: a head too large that came in one go, and a body with two lengths."""
+        """Refuse what h11 lets through: an unknown version, a head too large that came in one go, two lengths."""
+        if request.http_version not in (b"1.0", b"1.1"):
+            raise h11.RemoteProtocolError("an unknown HTTP version", error_status_hint=505)
         size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
         if size > self.service.limits.head_size:
             raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
@@ -86,6 +91,8 @@ class ClientConnection:
 
     async def _is_reusable(self) -> bool:
         """Whether another request may follow; if the last one was not read to its end, let the client notice."""
+        if self._sending:
+            return False  # an answer was given up midway: what followed would be read as the rest of it
         if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
             return self.loop.accepting
         if self._parser.their_state in _UNREAD:
@@ -105,7 +112,7 @@ class ClientConnection:
             self._sock.shutdown(socket.SHUT_WR)
             with anyio.move_on_after(LINGER):
                 while await self.receive():
-                    pass
+                    await anyio.lowlevel.checkpoint()
         except OSError:
             return
 
@@ -118,24 +125,25 @@ class ClientConnection:
                 await anyio.wait_readable(self._sock)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes outside of a stream; a client that left is no error."""
-        view = memoryview(data)
-        while view:
+        """Send bytes outside of a stream; a client that left is no error, but gets no further answer."""
+        self._sending = memoryview(data)
+        while self._sending:
             try:
-                view = view[self._sock.send(view) :]
+                self._sending = self._sending[self._sock.send(self._sending) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._sock)
             except OSError as error:
                 log.debug("a client left: %s", error)
                 return
 
-    def watch(self, gone: Callable[[], None]) -> None:
-        """Call `gone` once when the client leaves; what else it sends is thrown away."""
+    def watch(self, gone: Callable[[], None], take: Callable[[bytes], None]) -> None:
+        """Call `gone` once when the client leaves, and `take` with what it sends until then."""
         sock, watcher = self._sock, self.loop.watcher
 
         def readable() -> None:
             try:
-                if sock.recv(READ_SIZE):
+                if data := sock.recv(READ_SIZE):
+                    take(data)
                     return
             except BlockingIOError:
                 return
@@ -147,6 +155,15 @@ class ClientConnection:
                 self._stream.abort()
 
         watcher.watch(sock, readable)
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the socket belongs to a stream."""
+        return self._stream is not None
+
+    def unwatch(self) -> None:
+        """Leave it to somebody else to read from the client."""
+        self.loop.watcher.forget(self._sock)
 
     def open_stream(self, gone: Callable[[], None], *, chunked: bool, bodiless: bool) -> StreamConnection:
         """Give the socket to a stream; there will be no further request on it."""
@@ -207,6 +224,8 @@ class H11Transport:
         declared = dict(self.request.headers).get(b"content-length", b"0")
         if int(declared) > limit:
             raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
+        if self._gone is not None:
+            self._client.unwatch()  # who waits for the body sees the client's end
         try:
             while self._parser.their_state is h11.SEND_BODY and self._size <= limit:
                 if self._parser.they_are_waiting_for_100_continue:
@@ -222,18 +241,23 @@ class H11Transport:
         except OSError as error:
             raise RequestError(f"the body broke off: {error}") from error
         if self._broken is not None:
-            raise RequestError(f"the body is malformed or broke off: {self._broken}") from self._broken
+            raise RequestError("the body is malformed or broke off") from self._broken
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
-        body = b"".join(self._parts)
         if self._gone is not None:
-            self._client.watch(self._gone)
-        return body
+            self._client.watch(self._gone, self._take)
+        return b"".join(self._parts)
 
     def watch(self, gone: Callable[[], None]) -> None:
         self._gone = gone
-        if self._parser.their_state is not h11.SEND_BODY:  # else who reads the body sees the client's end
-            self._client.watch(gone)
+        self._client.watch(gone, self._take)
+
+    def _take(self, data: bytes) -> None:
+        """Keep what belongs to the body while it may still be asked for; throw away the rest."""
+        limit = self._client.service.limits.body_size
+        if self._parser.their_state is h11.SEND_BODY and self._size <= limit and not self._client.is_streaming:
+            self._parser.receive_data(data)
+            self._take_arrived()
 
     async def send_response(self, response: Response) -> int:
         unread = self._parser.their_state in _UNREAD
@@ -245,8 +269,6 @@ class H11Transport:
 
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
-        if self._parser.their_state in _UNREAD:
-            self._client.watch(self._gone)  # nobody reads the rest of the body any more
         return self._client.open_stream(
             self._gone,
             chunked=self.request.http_version != "1.0",

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -57,13 +57,15 @@ class Server:
         return len(self._clients)
 
     @asynccontextmanager
-    async def serving(self, grace: float) -> AsyncIterator[None]:
-        """Serve while the body runs, then shut down within `grace` seconds."""
+    async def serving(self, grace: float, stuck: Callable[[], None]) -> AsyncIterator[None]:
+        """Serve while the body runs, then shut down within `grace` seconds.
+
+        `stuck` is called when user code is still running after that, which can't be ended; it is waited for.
+        """
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.loop.watcher.run)
-                tasks.start_soon(self.loop.flusher.run)
+                tasks.start_soon(self.loop.run)
                 for listener in self._listeners:
                     tasks.start_soon(self._accept, listener, tasks)
                 try:
@@ -72,7 +74,8 @@ class Server:
                     failure = error
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await self._shut_down(grace)
+                        await self._shut_down(grace, stuck)
+                    self.loop.stop()
                     tasks.cancel_scope.cancel()
         finally:
             self.loop.watcher.close()
@@ -96,7 +99,12 @@ class Server:
                 await anyio.sleep(0.1)
 
     async def _serve(self, sock: socket.socket) -> None:
-        client = ClientConnection(sock, self.service, self.loop)
+        try:
+            client = ClientConnection(sock, self.service, self.loop)
+        except OSError as error:
+            log.debug("a client left at once: %s", error)
+            sock.close()
+            return
         self._clients.add(client)
         try:
             await client.serve()
@@ -108,9 +116,10 @@ class Server:
             changed, self._changed = self._changed, anyio.Event()
             changed.set()
 
-    async def _shut_down(self, grace: float) -> None:
+    async def _shut_down(self, grace: float, stuck: Callable[[], None]) -> None:
         """Stop accepting; end the streams; let plain handlers finish; then leave what is left."""
         self.loop.accepting = False
+        self.service.stopping = True
         for listener in self._listeners:
             anyio.notify_closing(listener)
             listener.close()
@@ -130,6 +139,10 @@ class Server:
                 await self._until_no_clients()
             for client in self._clients:
                 client.abort()
+            with anyio.move_on_after(grace * 0.1):
+                await self._until_no_clients()
+        if self._clients:
+            stuck()
             await self._until_no_clients()
 
     async def _until_no_clients(self) -> None:
@@ -147,6 +160,8 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         OSError: it can't; the text says which address, why, and what to do.
         ValueError: there is no such port.
     """
+    if type(port) is not int:
+        raise TypeError(f"a port is an int from 0 to 65535, not {port!r}")
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is from 0 to 65535, not {port!r}")
     listeners: list[socket.socket] = []

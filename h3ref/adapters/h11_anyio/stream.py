@@ -128,6 +128,8 @@ class StreamConnection:
 
     def abort(self) -> None:
         """Send nothing more; whoever waits goes on. The socket's owner closes it."""
+        if self._unsent and self._sock is not None:
+            self._loop.watcher.forget_write(self._sock)
         self._sock = None
         self._pending.clear()
         self._size = 0

@@ -126,9 +126,11 @@ class Report:
 
 
 def place(function: Callable[..., object]) -> str:
-    """The file and the line of a function, the file as seen from beside the package."""
+    """The file and the line of a flow's bug or fix, the file as seen from beside the package."""
     path = Path(inspect.getsourcefile(function) or "")
-    return f"{path.relative_to(Path(h3ref.__file__).parents[1]).as_posix()}:{inspect.getsourcelines(function)[1]}"
+    lines, first = inspect.getsourcelines(function)
+    marked = next((number for number, line in enumerate(lines) if "# the bug" in line or "# the fix" in line), 0)
+    return f"{path.relative_to(Path(h3ref.__file__).parents[1]).as_posix()}:{first + marked}"
 
 
 @contextmanager
