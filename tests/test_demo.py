@@ -118,9 +118,22 @@ def test_narrow_terminals_get_one_below_the_other(printed: str) -> None:
 
 
 def test_it_says_where_the_bug_and_the_fix_live(printed: str) -> None:
-    bug, fix = (inspect.getsourcelines(flow)[1] for flow in (flows.broken, flows.callback))
-    assert f"Where the bug lives:  h3ref/flows.py:{bug}  broken\n" in printed
-    assert f"Where the fix lives:  h3ref/flows.py:{fix}  callback\n" in printed
+    lines = Path(inspect.getsourcefile(flows) or "").read_text().splitlines()
+    for what, name, step in (
+        ("bug", "broken", "await exchange.run_handler()"),
+        ("fix", "callback", "await exchange.run_callback(stream, writer)"),
+        ("fix", "awaited", "return exchange.hand_over(writer)"),
+        ("fix", "blocking", "return BlockingSSEWriter(exchange.hand_over(writer))"),
+    ):
+        found = re.search(rf"Where the {what} lives:  h3ref/flows.py:(\d+)  {name}\n", printed)
+        assert found is not None
+        assert lines[int(found[1]) - 1].strip().startswith(step)
+
+
+def test_it_says_what_each_client_had_in_the_end(printed: str) -> None:
+    assert "  broken    headers, 0 events, still open when it gave up, after 1.0 s of silence\n" in printed
+    for name in ("callback", "awaited", "blocking"):
+        assert f"  {name:9} headers, 4 events, ended properly\n" in printed
 
 
 def test_a_taken_port_moves_it_to_the_next_free_one() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 import h3ref
-from h3ref import flows
+from h3ref import flows, trace
 from h3ref.adapters.h11_anyio import Server
 
 from ..log_lines import LogLines
@@ -66,6 +66,7 @@ class Report:
             await self._flow(name, fixed)
         await _until_idle(fixed, broken)
         self._steps(broken_steps, fixed_steps)
+        self._conclusion(broken_steps, fixed_steps)
         self._places()
 
     async def _flow(self, name: str, server: Server) -> None:
@@ -119,10 +120,23 @@ class Report:
         names = rf"(?:^|(?<=  ))(?:{'|'.join(FIXED)})$|^awaited\b"
         return re.sub(names, lambda found: self.paint("good", found[0]), diagram, flags=re.MULTILINE)
 
+    def _conclusion(self, broken: Recorder, fixed: Recorder) -> None:
+        """What each client had in the end, counted from the recordings."""
+        self.say()
+        self.say(self.paint("bold", "What the client had"))
+        for name in ("broken", *FIXED):
+            records = (broken if name == "broken" else fixed).of(f"/{name}")
+            events = sum(record.step == trace.EVENT.name for record in records)
+            left = any(record.step == trace.DISCONNECT.name for record in records)
+            end = f"still open when it gave up, after {PATIENCE:.1f} s of silence" if left else "ended properly"
+            text = f"{name:9} headers, {events} events, {end}"
+            self.say("  " + (self.paint("bad", text) if left else text))
+
     def _places(self) -> None:
         self.say()
         self.say(f"Where the bug lives:  {self.paint('bad', place(flows.broken))}  broken")
-        self.say(f"Where the fix lives:  {self.paint('good', place(flows.callback))}  callback")
+        for flow in (flows.callback, flows.awaited, flows.blocking):
+            self.say(f"Where the fix lives:  {self.paint('good', place(flow))}  {flow.__name__}")
 
 
 def place(function: Callable[..., object]) -> str:
