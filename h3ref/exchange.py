@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable
-from inspect import isawaitable, iscoroutine
 from typing import Any
 
 import anyio
 import anyio.from_thread
-import anyio.to_thread
 
 from . import trace
 from .app import H3App
@@ -26,6 +23,7 @@ from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
 from .router import Handler
+from .threads import ThreadPool, ThreadUse
 from .trace import Listener
 from .writer import BlockingSSEWriter, SSEWriter
 
@@ -63,12 +61,9 @@ class Service:
         self.trace = trace
         self.limits = limits or Limits()
         self.live: set[Exchange] = set()
-        self.handler_threads = anyio.CapacityLimiter(self.limits.handler_threads)
-        self.stream_threads = anyio.CapacityLimiter(self.limits.stream_threads)
-        self.any_thread = anyio.CapacityLimiter(math.inf)  # the two above count; this one only runs
+        self.threads = ThreadPool(self.limits)
         self.loop_thread = threading.get_ident()
         self.stopping = False  # whether a stream that starts now is shut down at once
-        self.busy_threads: set[threading.Thread] = set()  # each adds and discards itself
         self._count = 0
 
     async def answer(self, transport: Transport) -> None:
@@ -81,20 +76,6 @@ class Service:
         finally:
             self.live.discard(exchange)
 
-    def run_here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Run a plain def on this worker thread, and be counted among the busy ones meanwhile."""
-        thread = threading.current_thread()
-        self.busy_threads.add(thread)
-        try:
-            result = function(*args)
-        finally:
-            self.busy_threads.discard(thread)
-        if isawaitable(result):
-            if iscoroutine(result):
-                result.close()
-            name = name_of(function)
-            raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
-
 
 Flow = Callable[["Exchange"], Awaitable[None]]
 """The order of a whole exchange; what `running(app, flow=...)` takes. They stand in flows.py."""
@@ -105,7 +86,6 @@ class Exchange:
 
     __slots__ = (
         "_callers",
-        "_limiter",
         "_opening",
         "_response_hooks",
         "_scope",
@@ -126,10 +106,9 @@ class Exchange:
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
         self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
-        self._threads: tuple[anyio.CancelScope, ...] = ()  # what only abandon() cancels
+        self._threads = ThreadUse(service.threads)
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
         self._opening: anyio.Event | None = None  # while one task opens the stream, for the others to wait for
-        self._limiter: anyio.CapacityLimiter | None = None  # counts the thread that this exchange uses
         self._task = -1
 
     # -- the steps
@@ -182,7 +161,7 @@ class Exchange:
         if stream is None:
             raise Unanswered(NOBODY_WRITES)
         if not is_async(stream):
-            self._count_stream_thread()
+            self._threads.count_as_stream()
         return stream
 
     def create_connection(self) -> Connection:
@@ -258,8 +237,7 @@ class Exchange:
     def abandon(self) -> None:
         """The time is up: leave a worker thread to itself."""
         self._scope.cancel()
-        for thread in self._threads:
-            thread.cancel()
+        self._threads.abandon()
 
     # -- what an H3Event asks of it
 
@@ -302,14 +280,14 @@ class Exchange:
             return BlockingSSEWriter(self.event.get_sse_writer())  # rejected, as above
         if self.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
-        self._count_stream_thread()
+        self._threads.count_as_stream()
         self.lifecycle.take(trace.START_SSE_BLOCKING)
         writer: BlockingSSEWriter = await self._callers[1](self)
         return writer
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
-        self._count_stream_thread()
-        await self._call_on_thread(function, *args)
+        self._threads.count_as_stream()
+        await self._threads.run(function, *args)
 
     async def read_body(self) -> bytes:
         if self._writer is not None:
@@ -335,7 +313,7 @@ class Exchange:
                 with anyio.CancelScope(shield=True):
                     await self._end()
             finally:
-                self._count_no_thread()
+                self._threads.release()
 
     async def _fail(self, error: Exception) -> None:
         if self.state is State.CLOSED and _is_rejection(error) and self._ended_by_others:
@@ -386,7 +364,7 @@ class Exchange:
         if is_async(function):
             await function(*args)
         else:
-            await self._call_on_thread(function, *args)
+            await self._threads.run(function, *args)
 
     async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
         """Call hooks whose failure must not change an answer that is decided."""
@@ -395,48 +373,9 @@ class Exchange:
                 if is_async(hook):
                     await hook(*args)
                 else:  # not shielded: who bounds the time leaves its thread to itself
-                    await anyio.to_thread.run_sync(
-                        self.service.run_here, hook, args, abandon_on_cancel=True, limiter=self.service.any_thread
-                    )
+                    await self.service.threads.run(hook, *args)
             except Exception:
                 log.exception("%r: hook %s raised", self.event, name_of(hook))
-
-    async def _call_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
-        counted = self._limiter is not None  # as a stream's, or it is a hook of what runs on a thread already
-        if not counted:
-            await self.service.handler_threads.acquire_on_behalf_of(self)
-            self._limiter = self.service.handler_threads
-        outer = self._threads
-        try:
-            # Shielded: a thread can't be cancelled, it learns of the end at its next send. Only abandon() leaves it.
-            with anyio.CancelScope(shield=True) as scope:
-                self._threads = (*outer, scope)
-                await anyio.to_thread.run_sync(
-                    self.service.run_here, function, args, abandon_on_cancel=True, limiter=self.service.any_thread
-                )
-        finally:
-            self._threads = outer
-            if not counted:
-                self._count_no_thread()
-
-    def _count_stream_thread(self) -> None:
-        """Count this exchange's thread as a stream's, not a handler's: streams last."""
-        limiter = self.service.stream_threads
-        if self._limiter is limiter:
-            return
-        try:
-            limiter.acquire_on_behalf_of_nowait(self)
-        except anyio.WouldBlock:
-            raise TooManyStreams(
-                f"all {limiter.total_tokens:.0f} threads for blocking streams are taken; try again later"
-            ) from None
-        self._count_no_thread()
-        self._limiter = limiter
-
-    def _count_no_thread(self) -> None:
-        limiter, self._limiter = self._limiter, None
-        if limiter is not None:
-            limiter.release_on_behalf_of(self)
 
     def _interrupt(self) -> None:
         """A close by the task that streams is its own; by any other task it comes from outside."""

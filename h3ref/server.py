@@ -121,7 +121,7 @@ def serve(
                     break
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.SIG_DFL)
-        if any(not thread.daemon for thread in list(server.service.busy_threads)):
+        if any(not thread.daemon for thread in list(server.service.threads.busy)):
             _exit("worker threads")
 
     anyio.run(main, backend=backend)

@@ -15,7 +15,7 @@ HOUSE = Path(h3ref.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "trace", "headers", "limits", "callables"},
     {"sse", "lifecycle", "connection"},
-    {"writer", "router"},
+    {"writer", "router", "threads"},
     {"event", "channel"},
     {"generator"},
     {"app"},

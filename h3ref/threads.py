@@ -1,0 +1,109 @@
+"""Worker threads: plain `def` handlers and streams run on them, counted apart, since streams last."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from inspect import isawaitable, iscoroutine
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from .callables import name_of
+from .errors import TooManyStreams
+from .limits import Limits
+
+
+class ThreadPool:
+    """The threads of one server.
+
+    Attributes:
+        handlers: counts the threads of plain `def` handlers; further ones wait.
+        streams: counts those of plain `def` streams; further ones are refused.
+        busy: the threads that run something of the user's.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.handlers = anyio.CapacityLimiter(limits.handler_threads)
+        self.streams = anyio.CapacityLimiter(limits.stream_threads)
+        self.busy: set[threading.Thread] = set()  # each adds and discards itself
+        self._any = anyio.CapacityLimiter(math.inf)  # the two above count; this one only runs
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run a plain def on a thread, which a cancellation leaves to itself.
+
+        Raises:
+            TypeError: it returned an awaitable, which nobody would await.
+        """
+        await anyio.to_thread.run_sync(self._run_here, function, args, abandon_on_cancel=True, limiter=self._any)
+
+    def _run_here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        thread = threading.current_thread()
+        self.busy.add(thread)
+        try:
+            result = function(*args)
+        finally:
+            self.busy.discard(thread)
+        if isawaitable(result):
+            if iscoroutine(result):
+                result.close()
+            name = name_of(function)
+            raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
+
+
+class ThreadUse:
+    """The thread that one exchange uses, if any: counted as a handler's first, as a stream's once it streams."""
+
+    __slots__ = ("_counted_by", "_pool", "_scopes")
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+        self._counted_by: anyio.CapacityLimiter | None = None
+        self._scopes: tuple[anyio.CancelScope, ...] = ()  # what only abandon() cancels
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting."""
+        is_first = self._counted_by is None  # else it is a stream's, or a hook's of what runs on a thread already
+        if is_first:
+            await self._pool.handlers.acquire_on_behalf_of(self)
+            self._counted_by = self._pool.handlers
+        outer = self._scopes
+        try:
+            # Shielded: a thread can't be cancelled, it learns of the end at its next send.
+            with anyio.CancelScope(shield=True) as scope:
+                self._scopes = (*outer, scope)
+                await self._pool.run(function, *args)
+        finally:
+            self._scopes = outer
+            if is_first:
+                self.release()
+
+    def count_as_stream(self) -> None:
+        """Count the thread, or the one that will be needed, as a stream's.
+
+        Raises:
+            TooManyStreams: all threads for streams are taken.
+        """
+        streams = self._pool.streams
+        if self._counted_by is streams:
+            return
+        try:
+            streams.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            count = f"{streams.total_tokens:.0f}"
+            raise TooManyStreams(f"all {count} threads for blocking streams are taken; try again later") from None
+        self.release()
+        self._counted_by = streams
+
+    def release(self) -> None:
+        """Count no thread for this exchange any more."""
+        limiter, self._counted_by = self._counted_by, None
+        if limiter is not None:
+            limiter.release_on_behalf_of(self)
+
+    def abandon(self) -> None:
+        """Leave the thread to itself."""
+        for scope in self._scopes:
+            scope.cancel()
