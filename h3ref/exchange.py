@@ -215,6 +215,8 @@ class Exchange:
             raise Unanswered(NEVER_STARTED if self.event.stream_callback else NOTHING_SENT)
         if self.state is State.CLOSED:
             await self._respond()
+        elif self._writer is not None and self._writer.cut_short:
+            self.lifecycle.take(trace.FAILS, detail="cancelled")
         else:
             self.lifecycle.take(trace.CLOSES)
 

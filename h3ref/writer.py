@@ -30,14 +30,16 @@ class SSEWriter:
     """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
 
     As an `async with` it closes the stream on leaving; left by an exception, it fails the stream
-    instead, so that the client sees a body without its proper end.
+    instead, so that the client sees a body without its proper end. Left by a cancellation, that is told when the
+    handler is over: one that goes on was cut short by a time limit of its own, which fails the stream; one that
+    does not was cancelled by a server that ends, which ends it properly.
 
     Attributes:
         event: the `H3Event` whose stream this is.
         event_count: events taken so far; keep-alives are not counted.
     """
 
-    __slots__ = ("_connection", "_ended", "_interrupt", "_lifecycle", "_unyielded", "event", "event_count")
+    __slots__ = ("_connection", "_ended", "_interrupt", "_lifecycle", "_unyielded", "cut_short", "event", "event_count")
 
     def __init__(
         self, event: H3Event, lifecycle: Lifecycle, connection: Connection, interrupt: Callable[[], None]
@@ -47,6 +49,7 @@ class SSEWriter:
         self._lifecycle = lifecycle
         self._connection = connection
         self._interrupt = interrupt
+        self.cut_short = False  # whether a cancellation left `async with`
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
         self._unyielded = 0  # bytes taken since the sender last gave way to other tasks
 
@@ -171,11 +174,13 @@ class SSEWriter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is None:
+            await self.close()
+        elif isinstance(error, anyio.get_cancelled_exc_class()):
+            self.cut_short = True
+        else:
             self._lifecycle.take(trace.FAILS, detail=type(error).__name__)
             await self.end()
-        else:
-            await self.close()
 
     def _check(self) -> None:
         if self._lifecycle.state is not _STREAMING:

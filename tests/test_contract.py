@@ -437,6 +437,20 @@ async def test_leaving_async_with_by_an_exception_is_fail(adapter: str) -> None:
         assert reply.end is End.CUT
 
 
+async def test_a_time_limit_of_its_own_around_async_with_is_fail(adapter: str) -> None:
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        with anyio.move_on_after(0.05):
+            async with await event.await_sse_writer() as writer:
+                await writer.send_event("1")
+                await anyio.sleep_forever()
+
+    async with open_client(adapter, handled(handler)) as client:
+        reply = await client.request("GET", STREAM)
+        assert await reply.read() == b"data: 1\n\n"
+        assert reply.end is End.CUT
+
+
 async def test_leaving_with_by_an_exception_is_fail(adapter: str) -> None:
     def handler(event: H3Event) -> None:
         with event.start_sse_blocking() as writer:
