@@ -39,8 +39,7 @@ from h3ref import (
 )
 from h3ref.client import EventSourceError, RefusedStatus, WrongContentType
 from h3ref.client.protocol import JITTER, LONGEST_RETRY_AFTER, LONGEST_WAIT, STEADY, Protocol
-
-from .virtual import virtual_backends
+from h3ref.testing import virtual_backends
 
 pytestmark = pytest.mark.anyio
 

@@ -22,11 +22,11 @@ from h3ref.event import H3Event
 from h3ref.examples import callback, chat, counter, minimal, proxy, text
 from h3ref.lifecycle import State
 from h3ref.sse import EventStreamParser, MessageEvent, SSEEvent
+from h3ref.testing import virtual_backends
 from h3ref.trace import Record
 from h3ref.writer import SSEWriter
 
 from .clients import ClientLike, ReplyLike, open_client, server_of
-from .virtual import virtual_backends
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,41 @@
+"""Endless streams, tested in process: without a socket, and in no real time.
+
+`TestClient` drives an `H3App` or any other ASGI app from plain test functions and notebooks, on an event
+loop of its own whose clock is virtual. `AsyncTestClient` does it in the loop of an async test.
+`virtual_backends` gives async tests that loop's clock.
+"""
+
+from __future__ import annotations
+
+from ..adapters.memory import End
+from .asynchronous import (
+    Arrival,
+    AsyncStream,
+    AsyncTestClient,
+    NotAStream,
+    Response,
+    StreamEnded,
+    Stuck,
+    TimedOut,
+)
+from .blocking import Clock, Stream, TestClient
+from .clock import VirtualLoop, settle, virtual_backends, virtual_clock
+
+__all__ = [
+    "Arrival",
+    "AsyncStream",
+    "AsyncTestClient",
+    "Clock",
+    "End",
+    "NotAStream",
+    "Response",
+    "Stream",
+    "StreamEnded",
+    "Stuck",
+    "TestClient",
+    "TimedOut",
+    "VirtualLoop",
+    "settle",
+    "virtual_backends",
+    "virtual_clock",
+]

@@ -1,0 +1,305 @@
+"""Virtual time: event loops whose clock jumps to the next deadline as soon as nothing else can happen.
+
+The rule is the same on asyncio and on trio. Time jumps only when no task is ready to run, no I/O is there,
+and no worker thread of the loop is at work; a thread that itself waits for the loop
+(`anyio.from_thread.run`) is not at work. A sleep for ever is no deadline. Worker threads are those of
+`anyio.to_thread` (so those of h3ref, Starlette and FastAPI), of `loop.run_in_executor` and
+`asyncio.to_thread`, and of `trio.to_thread`. Only `time.sleep`, `time.time` and `time.monotonic` stay real.
+
+Real I/O is not waited for: while a socket is silent, time jumps. What talks to other machines needs real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
+
+import anyio
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from trio.testing import MockClock
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+POLL: Final = 0.005
+"""Real seconds between two looks at worker threads, which may begin to wait for the loop without a sign."""
+
+
+class Pace:
+    """Whether virtual time may pass: always, or, once it is held, only inside `turning`."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._turning = 0
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether time may pass now."""
+        return not self.held or self._turning > 0
+
+    @contextmanager
+    def turning(self) -> Iterator[None]:
+        """Let time pass meanwhile; used on the loop's thread only."""
+        self._turning += 1
+        self.changed()
+        try:
+            yield
+        finally:
+            self._turning -= 1
+
+
+class SettlingLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop, in real time, that can tell when all its tasks wait for something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pace = Pace()
+        self._settling: list[asyncio.Event] = []
+        # The loop keeps the selector that it chose; only how long it waits there is decided here.
+        selector: Any = self._selector  # type: ignore[attr-defined]
+        self._poll = selector.select
+        selector.select = self._wait
+
+    async def settled(self) -> None:
+        """Wait until no task is ready to run; no time passes meanwhile."""
+        event = asyncio.Event()
+        self._settling.append(event)
+        try:
+            await event.wait()
+        finally:
+            if event in self._settling:
+                self._settling.remove(event)
+
+    def _wait(self, timeout: float | None) -> Any:
+        ready = self._poll(0)
+        if ready or timeout == 0:
+            return ready
+        if self._settling:
+            settling, self._settling = self._settling, []
+            for event in settling:
+                event.set()
+            return []
+        return self._pass_time(timeout)
+
+    def _pass_time(self, timeout: float | None) -> Any:
+        return self._poll(timeout)
+
+
+class VirtualLoop(SettlingLoop):
+    """An asyncio loop in which hours of sleep take no time; `time()` begins at 0.
+
+    A loop factory: for `asyncio.Runner(loop_factory=VirtualLoop)`, or
+    `anyio.run(main, backend_options={"loop_factory": VirtualLoop})`.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._executing: set[asyncio.Future[Any]] = set()
+        super().__init__()
+
+    def time(self) -> float:
+        """The virtual time, in seconds."""
+        return self._now
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As every loop's; but a call that is never due, such as the end of a sleep for ever, is no deadline."""
+        if when == math.inf:
+            return asyncio.TimerHandle(when, callback, args, self, context)
+        return super().call_at(when, callback, *args, context=context)
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """As every loop's; time stands until the function has returned."""
+        future = super().run_in_executor(executor, func, *args)
+        self._executing.add(future)
+        future.add_done_callback(self._executing.discard)
+        return future
+
+    def is_working(self) -> bool:
+        """Whether a worker thread of this loop is at work."""
+        return bool(self._executing) or any(not _waits_for_asyncio(thread) for thread in asyncio_workers(self))
+
+    def _pass_time(self, timeout: float | None) -> Any:
+        if not self.pace.is_free:
+            return self._poll(None)
+        if self.is_working():
+            return self._poll(POLL)
+        if timeout is None:
+            # No deadline: only I/O can go on, or a thread that waits and is answered, which is I/O too.
+            return self._poll(None)
+        ready = self._poll(0)  # what a thread has asked for before it began to wait
+        if not ready:
+            self._now += timeout
+        return ready
+
+
+def asyncio_workers(loop: asyncio.AbstractEventLoop) -> list[threading.Thread]:
+    """The worker threads of anyio that have something to do; its set of idle ones changes on the loop's thread only."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if getattr(thread, "loop", None) is loop and thread not in getattr(thread, "idle_workers", ())
+    ]
+
+
+def _waits_for_asyncio(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code is Future.result.__code__:
+            asks = frame.f_back is not None and frame.f_back.f_code.co_name in _ASKS
+            return asks and not frame.f_locals["self"].done()
+        frame = frame.f_back
+    return False
+
+
+_ASKS = ("run_async_from_thread", "run_sync_from_thread")  # what anyio.from_thread.run and run_sync are on asyncio
+
+
+def virtual_clock() -> MockClock:
+    """A clock for `trio.run(main, clock=virtual_clock())`, in which hours of sleep take no time.
+
+    It is trio's own `MockClock` that jumps by itself, and heeds worker threads.
+    """
+    return _virtual_clock(Pace())
+
+
+def _virtual_clock(pace: Pace) -> MockClock:
+    import trio
+    from trio.testing import MockClock, active_thread_count
+
+    clock = MockClock(autojump_threshold=0)
+    jump: Callable[[], None] = clock._autojump
+    waiting_before: set[tuple[int, int]] = set()
+
+    def look_every(seconds: float) -> None:
+        if clock.autojump_threshold != seconds:
+            clock.autojump_threshold = seconds
+
+    def idle() -> None:
+        nonlocal waiting_before
+        waiting: set[tuple[int, int]] = set()
+        if pace.is_free:
+            if active := active_thread_count():
+                waiting = _waiting_for_trio(trio.lowlevel.current_trio_token())
+            # A thread that was answered a moment ago still looks as if it waited: so it is looked at twice.
+            if not active or (len(waiting) == active and waiting == waiting_before):
+                before = clock.current_time()
+                jump()
+                if clock.current_time() > before:
+                    waiting_before = set()
+                    look_every(0 if not active else POLL)
+                    return
+        waiting_before = waiting
+        look_every(POLL)
+
+    # The run loop calls this when nothing has happened for the threshold's time.
+    setattr(clock, "_autojump", idle)  # noqa: B010
+    pace.changed = lambda: look_every(0)
+    return clock
+
+
+def _waiting_for_trio(token: object) -> set[tuple[int, int]]:
+    """The threads that wait for an answer of this run's tasks, each with its question."""
+    found = set()
+    for ident, frame in sys._current_frames().items():
+        if frame.f_code.co_name == "_send_message_to_trio":  # what trio.from_thread.run is
+            names = frame.f_locals
+            if names["trio_token"] is token and names["message_to_trio"].queue.qsize() == 0:
+                found.add((ident, id(names["message_to_trio"])))
+    return found
+
+
+def virtual_backends() -> list[Any]:
+    """The parameters for pytest's `anyio_backend`: both event loops, each with virtual time.
+
+    With `@pytest.mark.parametrize("anyio_backend", virtual_backends())` an async test of hours takes no time.
+    Without trio it is asyncio alone.
+    """
+    backends: list[Any] = [("asyncio", {"loop_factory": VirtualLoop})]
+    try:
+        backends.append(("trio", {"clock": virtual_clock()}))
+    except ModuleNotFoundError as error:
+        if error.name != "trio":
+            raise
+    return backends
+
+
+async def settle() -> None:
+    """Wait until all other tasks of this event loop wait for something; no virtual time passes meanwhile.
+
+    On an asyncio loop that can't tell, such as uvloop, the tasks get some turns instead.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio.testing
+
+        await trio.testing.wait_all_tasks_blocked()
+        return
+    if isinstance(loop, SettlingLoop):
+        await loop.settled()
+    else:
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+
+
+def where(thread: threading.Thread) -> str:
+    """The innermost line of the user's that a thread is in; "" if there is none."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if _is_users(frame):
+            return _place(frame)
+        frame = frame.f_back
+    return ""
+
+
+def awaits(awaitable: object) -> str:
+    """The innermost line of the user's in which a coroutine waits; "" if there is none that can be seen."""
+    found = ""
+    while awaitable is not None:
+        frame = getattr(awaitable, "cr_frame", None)
+        if frame is not None and _is_users(frame):
+            found = _place(frame)
+        awaitable = getattr(awaitable, "cr_await", None)
+    return found
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+
+
+def _is_users(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
+    is_ours = name.startswith(_HOUSE) and not name.startswith(str(Path(_HOUSE, "examples")))
+    return not is_ours and not any(part in name for part in _NOT_THE_USERS)
+
+
+_HOUSE = str(Path(__file__).parent.parent)
+_NOT_THE_USERS = ("/site-packages/", "\\site-packages\\", "/lib/python", "\\Lib\\", "<frozen")
+
+
+def workers(loop: asyncio.AbstractEventLoop | None) -> list[threading.Thread]:
+    """The worker threads at work: those of an asyncio loop, or without one those of trio."""
+    return asyncio_workers(loop) if loop is not None else [*filter(_is_trios, threading.enumerate())]
+
+
+def _is_trios(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and not frame.f_code.co_filename.endswith("_threads.py"):
+        frame = frame.f_back
+    return frame is not None
