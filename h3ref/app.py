@@ -30,6 +30,7 @@ class H3App:
         self.request_hooks: list[Handler] = []
         self.response_hooks: list[Handler] = []
         self.error_hooks: list[Handler] = []
+        self._asgi: Any = None
 
     @overload
     def on(self, method: str, pattern: str) -> Callable[[F], F]: ...
@@ -128,6 +129,14 @@ class H3App:
     def on_error(self, hook: F) -> F:
         """Register a hook that is called with the event and the exception when something raised."""
         return _hook(self.error_hooks, hook, 2, "the H3Event and the exception")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer as an ASGI 3 application: `uvicorn module:app` serves it. See `adapters.asgi.ASGIApp`."""
+        if self._asgi is None:
+            from .adapters.asgi import ASGIApp
+
+            self._asgi = ASGIApp(self)
+        await self._asgi(scope, receive, send)
 
     def match(self, method: str, path: str) -> Match:
         """Find the handler for a request; see `Router.match`."""

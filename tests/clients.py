@@ -10,9 +10,9 @@ async with open_client("h11_anyio", app) as client:
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import anyio.abc
@@ -22,7 +22,23 @@ from h3ref import H3App, running
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.memory import End, MemoryServer, open_memory
 
-ADAPTERS = ("memory", "h11_anyio")
+from .asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
+
+
+class Adapter(NamedTuple):
+    """How to serve an app through an adapter, and the event loops that it runs on."""
+
+    open_server: Callable[..., AbstractAsyncContextManager[Any]]
+    loops: tuple[str, ...] = ("asyncio", "trio")
+
+
+ADAPTERS = {
+    "memory": Adapter(open_memory),
+    "h11_anyio": Adapter(running),
+    "asgi-uvicorn": Adapter(on_uvicorn, ("asyncio",)),
+    "asgi-hypercorn": Adapter(on_hypercorn),
+    "asgi-granian": Adapter(on_granian, ("asyncio",)),
+}
 
 
 class ReplyLike(Protocol):
@@ -101,7 +117,7 @@ class SocketReply:
 class SocketClient:
     """Sends each request on a socket of its own."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server | ASGIServer) -> None:
         self.server = server
         self._streams: list[anyio.abc.SocketStream] = []
 
@@ -138,11 +154,10 @@ class SocketClient:
 @asynccontextmanager
 async def open_client(adapter: str, app: H3App, **options: Any) -> AsyncIterator[ClientLike]:
     """Serve an app through the named adapter, and return a client for it."""
-    if adapter == "memory":
-        async with open_memory(app, **options) as memory:
-            yield memory
-        return
-    async with running(app, **options) as server:
+    async with ADAPTERS[adapter].open_server(app, **options) as server:
+        if isinstance(server, MemoryServer):
+            yield server
+            return
         client = SocketClient(server)
         try:
             yield client

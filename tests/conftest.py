@@ -5,23 +5,50 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import pytest
 
 from .clients import ADAPTERS
 
+LOOPS = ("asyncio", "trio")
 
-@pytest.fixture(params=["asyncio", "trio"])
+EVERY_ADAPTER = "test_contract"
+"""The module whose tests run on every adapter; others do on those that are our own, and on one ASGI server."""
+
+OTHERS = ("memory", "h11_anyio", "asgi-hypercorn")
+
+
+@pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Both event loops, in real time; a test with virtual time names its own."""
     return request.param
 
 
-@pytest.fixture(params=ADAPTERS)
+@pytest.fixture
 def adapter(request: pytest.FixtureRequest) -> Any:
-    """Every adapter."""
+    """Every adapter, each on the event loops that it runs on."""
     return request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test its adapters and event loops, as pairs: an ASGI server may run on one loop only."""
+    named = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
+    wanted = {"adapter", "anyio_backend"} & set(metafunc.fixturenames) - named
+    if wanted == {"adapter", "anyio_backend"}:
+        everyone = metafunc.module.__name__.rpartition(".")[2] == EVERY_ADAPTER
+        adapters = [name for name in ADAPTERS if everyone or name in OTHERS]
+        pairs = [(name, loop) for name in adapters for loop in ADAPTERS[name].loops]
+        metafunc.parametrize("adapter,anyio_backend", pairs, indirect=True)
+    elif wanted == {"anyio_backend"}:
+        metafunc.parametrize("anyio_backend", LOOPS, indirect=True)
+    elif wanted:
+        metafunc.parametrize("adapter", ADAPTERS, indirect=True)
+
+
+def _names(names: str | Sequence[str]) -> list[str]:
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 def require_program(name: str, package: str) -> str:

@@ -1,0 +1,139 @@
+"""`ASGIApp`: the entry point that an ASGI server calls (ASGI 3, scopes http and lifespan)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from ...exchange import Service
+from ...flows import check_flow
+from ...limits import Limits
+from .transport import ASGITransport
+
+if TYPE_CHECKING:
+    from ...app import H3App
+    from ...exchange import Flow
+    from ...trace import Listener
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ASGIApp:
+    """An `H3App` as an ASGI 3 application.
+
+    An `H3App` is one by itself; this is for those who want to name a flow, a listener or limits.
+
+    Args:
+        app: whose handlers answer.
+        flow: None for the default, where what a handler calls picks its flow; or `flows.broken`.
+        trace: a listener that gets a `trace.Record` of each step.
+        limits: how much is taken on; what concerns sockets is the ASGI server's business.
+
+    Raises:
+        ValueError, TypeError: no flow that a whole server can use.
+    """
+
+    def __init__(
+        self, app: H3App, *, flow: Flow | None = None, trace: Listener | None = None, limits: Limits | None = None
+    ) -> None:
+        self._app = app
+        self._flow = check_flow(flow)
+        self._trace = trace
+        self._limits = limits or Limits()
+        self._here: RunVar[_Here] = RunVar("h3ref_here")  # one for each event loop that serves the app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the server's lifespan.
+
+        A server that cancels the task gets the proper end of its stream first. Its cancellation then ends here: the
+        exchange is over, and uvicorn would log each stream that it cancels with a traceback.
+
+        Raises:
+            RuntimeError: the scope is neither http nor lifespan.
+        """
+        here = self._in_this_loop()
+        if scope["type"] == "lifespan":
+            await here.live(receive, send)
+        elif scope["type"] == "http":
+            try:
+                await here.answer(scope, receive, send)
+            except anyio.get_cancelled_exc_class():
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise  # by a cancel scope around this call, which counts on it
+        else:
+            raise RuntimeError(
+                f"h3ref answers the ASGI scopes http and lifespan, not {scope['type']!r}: "
+                "mount what is to answer it beside this app"
+            )
+
+    @property
+    def service(self) -> Service:
+        """What all exchanges in this event loop share."""
+        return self._in_this_loop().service
+
+    def _in_this_loop(self) -> _Here:
+        here = self._here.get(None)
+        if here is None:
+            here = _Here(Service(self._app, flow=self._flow, trace=self._trace, limits=self._limits))
+            self._here.set(here)
+        return here
+
+
+class _Here:
+    """An app in one event loop: what its exchanges share, and how many calls are under way."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._calls = 0
+        self._idle: anyio.Event | None = None  # set when no call is left; made only by one who waits
+
+    async def answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, and be counted meanwhile."""
+        self._calls += 1
+        try:
+            await answer(self.service, scope, receive, send)
+        finally:
+            self._calls -= 1
+            if not self._calls and self._idle is not None:
+                self._idle.set()
+
+    async def live(self, receive: Receive, send: Send) -> None:
+        """Say that all is ready, and on shutdown bring the streams that a server has left open to their end."""
+        while True:
+            message = await receive()
+            self.service.stopping = message["type"] == "lifespan.shutdown"
+            if self.service.stopping:
+                await self._end()
+            await send({"type": f"{message['type']}.complete"})
+            if self.service.stopping:
+                return
+
+    async def _end(self) -> None:
+        """Shut down all that is live, and wait until it is over, at most `close_timeout`."""
+        for exchange in list(self.service.live):
+            exchange.shut_down()
+        if self._calls:
+            self._idle = anyio.Event()
+            with anyio.move_on_after(self.service.limits.close_timeout):
+                await self._idle.wait()
+            for exchange in list(self.service.live):
+                exchange.abandon()
+
+
+async def answer(service: Service, scope: Message, receive: Receive, send: Send) -> None:
+    """Answer one request of the http scope."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            await service.answer(ASGITransport(scope, receive, send, tasks, service))
+        except Exception as error:  # carried past the task group, which would wrap it
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

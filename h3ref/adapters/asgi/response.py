@@ -1,0 +1,391 @@
+"""`EventSourceResponse`: a stream that a Starlette or FastAPI endpoint returns.
+
+It goes through the same lifecycle and flows as an `H3App` does: each response is the one handler of an app
+that has no routes. What is Starlette's stays Starlette's: an error before the stream has begun is raised, so
+that the framework's own exception handlers answer it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import RunVar
+
+from ...app import H3App
+from ...callables import check_takes, is_async, is_generator, name_of
+from ...errors import H3Error, TooManyStreams
+from ...event import STREAM_HEADERS, H3Event
+from ...exchange import Service
+from ...flows import check_flow
+from ...generator import DEFAULT_COMMIT_AFTER, generator_handler
+from ...headers import check_header
+from ...lifecycle import State
+from ...router import Match
+from ...sse import SSEEvent
+from ...writer import BlockingSSEWriter, SSEWriter, encode
+from .app import Message, Receive, Send, answer
+
+try:
+    from starlette.exceptions import HTTPException
+    from starlette.responses import Response
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] != "starlette":
+        raise  # it is there, and what it needs itself is not
+    raise ImportError("EventSourceResponse needs Starlette: pip install starlette") from None
+
+if TYPE_CHECKING:
+    from starlette.background import BackgroundTask
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PING: Final = 15.0
+MEDIA_TYPE: Final = "text/event-stream"
+
+Item = SSEEvent | str | Mapping[str, Any]
+Content = (
+    AsyncIterable[Item] | Iterable[Item] | Callable[[SSEWriter], Awaitable[None]] | Callable[[BlockingSSEWriter], None]
+)
+
+
+class EventSourceResponse(Response):
+    """A stream of events as a Starlette or FastAPI response; also as FastAPI's `response_class`.
+
+    Nothing is sent before the first item, or `commit_after` seconds, whichever comes first. Until then an
+    exception leaves the response as it is, and the framework answers it: an `HTTPException` with its status,
+    what has a handler with the handler's answer, all else with a 500. Later the status has been sent: what was
+    yielded before is delivered, the body ends without its proper end, so that the client can tell, and the
+    exception goes to the framework to be logged.
+
+    A client that leaves cancels the stream when it happens, and its `finally` runs.
+
+    Args:
+        content: what to stream: an async iterable or generator; a plain one, which runs on a worker thread;
+            or a stream callback that takes the writer, `async def` or plain `def` (on a worker thread). An item
+            is an `SSEEvent`, a str (an event's data), or a dict of `SSEEvent`'s arguments, whose "data" and
+            "id" may be numbers.
+        status_code: 200; a client takes no other for a stream.
+        headers: further headers, in place of ours where they have the same name.
+        media_type: "text/event-stream", with parameters if you like.
+        background: a task that runs when the stream has ended, also when the client has left; not after an error.
+        ping: seconds of silence after which a comment is sent, so that nobody on the way takes the connection
+            for dead; events put it off. None or 0 for never.
+        ping_message_factory: returns what is sent instead of that comment, an item as in `content`; called on the
+            event loop.
+        send_timeout: seconds in which the server has to take what is sent; a client that does not read for so
+            long counts as gone. None for no such limit. It can't take effect on hypercorn with trio, which shields its
+            own send.
+        commit_after: seconds after which the headers are sent though no item has come. A callback takes the
+            writer at once, so it has nothing to wait for.
+
+    Raises:
+        TypeError: the content can't be streamed; the text says why.
+        ValueError: a status other than 200, another media type, a header that can't be sent or that the server
+            sets itself, or a negative number of seconds.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self,
+        content: Content,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+        ping: float | None = DEFAULT_PING,
+        *,
+        ping_message_factory: Callable[[], Item] | None = None,
+        send_timeout: float | None = None,
+        commit_after: float = DEFAULT_COMMIT_AFTER,
+    ) -> None:
+        if status_code != 200:
+            raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
+        if media_type is not None and media_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
+            raise ValueError(f"a stream's media type is {MEDIA_TYPE}, not {media_type!r}")
+        for name, value in (headers or {}).items():
+            check_header(name, value)
+        _check_seconds("ping", ping)
+        _check_seconds("send_timeout", send_timeout)
+        if send_timeout == 0:
+            raise ValueError("send_timeout is more than 0 seconds, or None for no limit")
+        _check_seconds("commit_after", commit_after)
+        self._handler = _handler_for(content, commit_after)
+        self._ping = ping or None
+        self._ping_message_factory = ping_message_factory
+        self._send_timeout = send_timeout
+        self.status_code = status_code
+        self.background = background
+        if media_type is not None:
+            self.media_type = media_type
+        self.init_headers(headers)
+        for name, value in STREAM_HEADERS:
+            self.headers.setdefault(name, value)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer the request that Starlette hands over.
+
+        Raises:
+            RuntimeError: not an HTTP request.
+            Exception: what the content raised.
+        """
+        if scope["type"] != "http":
+            raise RuntimeError(f"EventSourceResponse answers HTTP requests, not the ASGI scope {scope['type']!r}")
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            reply = _Reply(self, send, tasks)
+            token = _REPLY.set(reply)
+            try:
+                await answer(_service(), scope, receive, reply.send)
+                failure = reply.failure
+            except Exception as error:  # carried past the task group, which would wrap it
+                failure = error
+            finally:
+                _REPLY.reset(token)
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if self.background is not None:
+            await self.background()
+
+    def __repr__(self) -> str:
+        return f"<EventSourceResponse {self._handler.__qualname__}>"
+
+
+class _Reply:
+    """One call of a response: its handler, and its way to the server."""
+
+    def __init__(self, response: EventSourceResponse, send: Send, tasks: TaskGroup) -> None:
+        self.failure: Exception | None = None
+        self._response = response
+        self._pace = Pace(send, response._send_timeout)
+        self._tasks = tasks
+        self._event: H3Event | None = None
+        self._kept_alive = False
+        self._replaced = False  # the framework answers in place of this response
+        self._ping = response._ping
+
+    async def handle(self, event: H3Event) -> None:
+        """Answer as any handler does; what fails before the stream has begun is left to the framework."""
+        self._event = event
+        try:
+            for name, value in self._response.raw_headers:
+                event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)
+            await self._response._handler(event)
+        except Exception as error:
+            if event.state is State.REQUESTED:
+                self.failure = _for_the_framework(error)
+                self._replaced = True
+                event.send_error(500)
+            elif event.writer is not None and event.state is not State.CLOSED:
+                self.failure = error
+                await event.writer.__aexit__(type(error), error, error.__traceback__)  # cut, not ended properly
+            else:
+                raise  # the stream was over already
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on to the server."""
+        if self._replaced:
+            return
+        await self._pace.send(message)
+        writer = self._event and self._event.writer
+        if writer and self._ping and not self._kept_alive and message["type"] == "http.response.body":
+            self._kept_alive = True
+            self._tasks.start_soon(keep_alive, writer, self._ping, self._pace, self._comment())
+
+    def _comment(self) -> Callable[[], bytes] | None:
+        factory = self._response._ping_message_factory
+        return None if factory is None else lambda: encode(_event_of(factory()))
+
+
+# -- keep-alive and deadline
+
+
+class Pace:
+    """A `send` with a deadline for each message, which knows since when the stream has been silent."""
+
+    __slots__ = ("_last", "_send", "_sending", "_timeout")
+
+    def __init__(self, send: Send, timeout: float | None) -> None:
+        self._send = send
+        self._timeout = timeout
+        self._sending = False
+        self._last = anyio.current_time()
+
+    @property
+    def silent_since(self) -> float:
+        """The loop's time when the last message was taken; now, while one is under way."""
+        return anyio.current_time() if self._sending else self._last
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on.
+
+        Raises:
+            TimeoutError: it was not taken in time; being an OSError, it means what all of them mean: the client is
+                gone.
+        """
+        self._sending = True
+        try:
+            if self._timeout is None:
+                await self._send(message)
+            else:
+                with anyio.fail_after(self._timeout):
+                    await self._send(message)
+        finally:
+            self._sending = False
+            self._last = anyio.current_time()
+
+
+async def keep_alive(writer: SSEWriter, seconds: float, pace: Pace, comment: Callable[[], bytes] | None = None) -> None:
+    """Send a comment each time the stream has been silent for some seconds; runs until it is cancelled.
+
+    Args:
+        writer: the stream's.
+        seconds: how long a silence may last.
+        pace: says since when it lasts.
+        comment: returns the bytes to send; left out, it is the writer's own keep-alive.
+    """
+    last = pace.silent_since
+    while True:
+        last = max(last, pace.silent_since)
+        wait = last + seconds - anyio.current_time()
+        if wait > 0:
+            await anyio.sleep(wait)
+            continue
+        last = anyio.current_time()
+        if writer.is_active:
+            data = _made_by(comment)
+            if data is not None:
+                writer.offer_encoded(data)
+            else:
+                with suppress(H3Error):  # it has just ended
+                    await writer.send_keep_alive()
+
+
+def _made_by(comment: Callable[[], bytes] | None) -> bytes | None:
+    try:
+        return comment and comment()
+    except Exception:
+        log.exception("the ping_message_factory raised; the usual comment is sent instead")
+        return None
+
+
+# -- the content, as a handler
+
+
+def _handler_for(content: Content, commit_after: float) -> Callable[[H3Event], Awaitable[None]]:
+    """Return the handler that streams the content.
+
+    Raises:
+        TypeError: it can't be streamed.
+    """
+    if isinstance(content, str | bytes | bytearray | memoryview | Mapping | SSEEvent):
+        raise TypeError(f"content yields events, it is not one by itself: put the {type(content).__name__} in a list")
+    if isinstance(content, AsyncIterable):
+        return generator_handler(_async_items(content), commit_after)
+    if isinstance(content, Iterable):
+        return generator_handler(_items(content), commit_after)
+    if not callable(content):
+        raise TypeError(f"content is an iterable of events, or a callback that takes the writer, not {content!r}")
+    if is_generator(content):
+        raise TypeError(f"{name_of(content)} is a generator function: call it, and pass what it returns")
+    check_takes(content, 1, "a stream callback", "the writer")
+    return _callback_handler(content)
+
+
+def _async_items(content: AsyncIterable[Item]) -> Callable[[H3Event], AsyncGenerator[SSEEvent | str, None]]:
+    async def items(event: H3Event) -> AsyncGenerator[SSEEvent | str, None]:
+        iterator = aiter(content)
+        try:
+            async for item in iterator:
+                yield _event_of(item)
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+    return items
+
+
+def _items(content: Iterable[Item]) -> Callable[[H3Event], Generator[SSEEvent | str, None, None]]:
+    def items(event: H3Event) -> Generator[SSEEvent | str, None, None]:
+        iterator = iter(content)
+        try:
+            for item in iterator:
+                yield _event_of(item)
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    return items
+
+
+def _callback_handler(callback: Callable[[Any], Any]) -> Callable[[H3Event], Awaitable[None]]:
+    async def stream(event: H3Event) -> None:
+        event.start_sse()
+        await callback(await event.await_sse_writer())
+
+    async def stream_on_thread(event: H3Event) -> None:
+        await event._host.stream_on_thread(lambda: callback(event.start_sse_blocking()))
+
+    return stream if is_async(callback) else stream_on_thread
+
+
+_FIELDS = ("data", "event", "id", "retry", "comment")
+
+
+def _event_of(item: Item) -> SSEEvent | str:
+    if isinstance(item, SSEEvent | str):
+        return item
+    if not isinstance(item, Mapping):
+        raise TypeError(f"an item is an SSEEvent, a str, or a dict of SSEEvent's arguments, not {item!r}")
+    unknown = [name for name in item if name not in _FIELDS]
+    if unknown:
+        raise ValueError(f"a dict holds SSEEvent's arguments, which are {', '.join(_FIELDS)}; not {unknown[0]!r}")
+    fields: dict[str, Any] = {name: str(value) if _is_number(name, value) else value for name, value in item.items()}
+    if isinstance(fields.get("data"), Mapping | list | tuple):
+        raise TypeError(f"an event's data is text, not a {type(fields['data']).__name__}: json.dumps() it")
+    return SSEEvent(**fields)
+
+
+def _is_number(name: str, value: object) -> bool:
+    return name in ("data", "id") and type(value) in (int, float)
+
+
+# -- what all responses share
+
+
+class _Responses(H3App):
+    """An app without routes: each request is answered by the response that brought it."""
+
+    def match(self, method: str, path: str) -> Match:
+        return Match(_REPLY.get().handle, {}, ())
+
+
+_REPLY: ContextVar[_Reply] = ContextVar("h3ref_reply")
+_SERVICE: RunVar[Service] = RunVar("h3ref_event_source_response")  # one for each event loop
+
+
+def _service() -> Service:
+    service = _SERVICE.get(None)
+    if service is None:
+        service = Service(_Responses(), flow=check_flow(None))
+        _SERVICE.set(service)
+    return service
+
+
+def _for_the_framework(error: Exception) -> Exception:
+    if isinstance(error, TooManyStreams):
+        return HTTPException(503, str(error), {"Retry-After": "1"})
+    return error
+
+
+def _check_seconds(name: str, seconds: float | None) -> None:
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(f"{name} is seconds from 0 on, not {seconds!r}")

@@ -1,0 +1,323 @@
+"""`ASGITransport` and `ASGIConnection`: the port's two halves over ASGI's `receive` and `send`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from ...connection import HIGH_WATER, Request, Response, StreamHead
+from ...errors import BodyTooLarge, RequestError, WriteError
+from ...exchange import Service
+
+if TYPE_CHECKING:
+    from .app import Message, Receive, Send
+
+log = logging.getLogger(__name__)
+
+
+class ASGITransport:
+    """One request of the http scope.
+
+    Only one task at a time calls `receive`: who reads the body, or, once the client is watched, a listener that keeps
+    the body for who reads it.
+    """
+
+    def __init__(self, scope: Message, receive: Receive, send: Send, tasks: TaskGroup, service: Service) -> None:
+        headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+        self.request = Request(scope["method"], target_of(scope), headers, scope.get("http_version", "1.1"))
+        self._receive = receive
+        self._send = send
+        self._tasks = tasks
+        self._service = service
+        self._token = anyio.lowlevel.current_token()
+        # Hypercorn, the server that offers push, forgets an HTTP/2 stream whose application returns without the last
+        # message: its client would wait for ever.
+        self._can_cut = "http.response.push" not in (scope.get("extensions") or {})
+        self._gone: Callable[[], None] | None = None
+        self._connection: ASGIConnection | None = None
+        self._more_body = _may_have_body(self.request)
+        self._parts: list[bytes] = []  # of the body
+        self._size = 0  # of all parts that came, up to the first past the limit
+        self._unwanted = False  # nobody will read the rest of the body
+        self._left = False  # the client
+        self._reading = False
+        self._listening = False
+        self._arrived: anyio.Event | None = None  # made by who reads while the listener receives
+
+    async def read_body(self) -> bytes:
+        limit = self._service.limits.body_size
+        declared = dict(self.request.headers).get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
+            raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
+        self._reading = not self._listening
+        try:
+            while self._more_body and not self._left and self._size <= limit:
+                if self._reading:
+                    self._take(await self._receive())
+                else:
+                    self._arrived = anyio.Event()
+                    await self._arrived.wait()
+        finally:
+            self._reading = False
+            if self._gone is not None:
+                self._start_listening()
+        if self._size > limit:
+            raise BodyTooLarge(f"the body has more than {limit} bytes")
+        if self._more_body:
+            raise RequestError("the body broke off: the client has left")
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        self._gone = gone
+        if threading.get_ident() == self._service.loop_thread:
+            self._start_listening()
+        else:
+            anyio.from_thread.run_sync(self._start_listening, token=self._token)
+
+    def _start_listening(self) -> None:
+        if not self._listening and not self._reading:
+            self._listening = True
+            self._tasks.start_soon(self._listen)
+
+    async def _listen(self) -> None:
+        """Take what comes, until the client leaves."""
+        while not self._left:
+            try:
+                message = await self._receive()
+            except Exception as error:
+                log.debug("receive raised %r: taken for a client that left", error)
+                message = {"type": "http.disconnect"}
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        """Keep a part of the body while somebody may want it, or tell that the client has left."""
+        if message["type"] == "http.disconnect":
+            self._left = True
+            self._lost()
+        elif self._more_body:
+            self._more_body = message.get("more_body", False)
+            if not self._unwanted and self._size <= self._service.limits.body_size:
+                self._parts.append(message.get("body", b""))
+                self._size += len(self._parts[-1])
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def _throw_away_the_rest(self) -> None:
+        self._unwanted = True
+        self._parts.clear()
+        self._start_listening()
+
+    async def send_response(self, response: Response) -> int:
+        headers = list(response.headers)
+        if response.status not in (204, 304):
+            headers.append(("Content-Length", str(len(response.body))))
+        body = b"" if self.request.method == "HEAD" else response.body
+        try:
+            await self._send(_start(response.status, headers))
+            if self._more_body:
+                self._throw_away_the_rest()  # a queue of it would keep hypercorn from taking the last message
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        except OSError:
+            return 0  # the client has left
+        return _head_size(response.status, headers) + len(body)
+
+    def create_connection(self) -> ASGIConnection:
+        self._throw_away_the_rest()
+        close_timeout = self._service.limits.close_timeout
+        self._connection = ASGIConnection(self._send, self._tasks, close_timeout, self._lost, can_cut=self._can_cut)
+        return self._connection
+
+    def _lost(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+        if self._gone is not None:
+            self._gone()
+
+
+class ASGIConnection:
+    """Carries a stream by `http.response.body` messages.
+
+    What is pending is sent by a task that lives while something is: a silent stream has none.
+    """
+
+    adapter_type = "asgi"
+
+    __slots__ = (
+        "_can_cut",
+        "_close_timeout",
+        "_lost",
+        "_over",
+        "_pending",
+        "_progress",
+        "_pump_scope",
+        "_send",
+        "_size",
+        "_tasks",
+    )
+
+    def __init__(
+        self, send: Send, tasks: TaskGroup, close_timeout: float, lost: Callable[[], None], *, can_cut: bool = True
+    ) -> None:
+        self._can_cut = can_cut
+        self._send = send
+        self._tasks = tasks
+        self._close_timeout = close_timeout
+        self._lost = lost
+        self._pending: list[bytes] = []
+        self._size = 0  # of what is pending, and of what the server has not taken yet
+        self._pump_scope: anyio.CancelScope | None = None  # there while something is pending
+        self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
+        self._over = False
+
+    @property
+    def buffered(self) -> int:
+        return self._size
+
+    async def send_headers(self, head: StreamHead) -> int:
+        # Shielded, so that a head is sent whole or not at all: a disconnect ends the wait as well.
+        with anyio.move_on_after(self._close_timeout, shield=True) as waiting:
+            try:
+                await self._send(_start(200, head.headers))
+                # Some servers keep the head until the first message of the body comes.
+                await self._send(_part(b""))
+            except OSError:
+                self._lost()
+            except Exception as error:
+                self.abort()
+                raise WriteError(f"the server refused the head: {error}") from error
+        if waiting.cancelled_caught:
+            self.abort()
+            raise WriteError(f"the server did not take the head within {self._close_timeout:g} s")
+        return len(head.wire) if head.wire else _head_size(200, head.headers)
+
+    def write_chunk(self, data: bytes) -> None:
+        if data and not self._over:
+            self._pending.append(data)
+            self._size += len(data)
+            if self._pump_scope is None:
+                self._pump_scope = anyio.CancelScope(shield=True)  # only abort ends it: close still needs it
+                self._tasks.start_soon(self._pump, self._pump_scope)
+
+    async def drain(self) -> None:
+        await self._until_below(HIGH_WATER)
+
+    async def flush(self) -> None:
+        await self._until_below(1)
+
+    async def close(self) -> None:
+        await self._end(proper=True)
+
+    async def cut(self) -> None:
+        # An application that returns without the last message tells the server to cut; one that raises does so too,
+        # but servers log that with a traceback, and the failure is logged already.
+        await self._end(proper=not self._can_cut)
+
+    async def _end(self, *, proper: bool) -> None:
+        if not self._over:
+            with anyio.move_on_after(self._close_timeout):
+                await self._until_below(1)
+                if proper and not self._over:
+                    await self._pass_on(_part(b"", more=False))
+            self.abort()
+
+    async def _pump(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            while self._pending:
+                data = b"".join(self._pending)
+                self._pending.clear()
+                if not await self._pass_on(_part(data)):
+                    return
+                self._size -= len(data)
+                self._tell_waiters()
+                if not self._pending:
+                    await anyio.lowlevel.cancel_shielded_checkpoint()  # a busy sender's next is there: no task anew
+        self._pump_scope = None
+
+    async def _pass_on(self, message: Message) -> bool:
+        """Send a message; a server that can't is taken for a client that left."""
+        try:
+            await self._send(message)
+        except OSError:
+            pass
+        except Exception as error:
+            if not self._over:
+                log.warning("the server refused a message: %r", error)
+        else:
+            return not self._over
+        self._lost()
+        return False
+
+    def abort(self) -> None:
+        """Take nothing more; whoever waits goes on."""
+        self._over = True
+        self._pending.clear()
+        self._size = 0
+        if self._pump_scope is not None:
+            self._pump_scope.cancel()
+        self._tell_waiters()
+
+    async def _until_below(self, mark: int) -> None:
+        while self._size >= mark:
+            if self._progress is None:
+                self._progress = anyio.Event()
+            await self._progress.wait()
+
+    def _tell_waiters(self) -> None:
+        if self._progress is not None:
+            self._progress.set()
+            self._progress = None
+
+
+def target_of(scope: Message) -> str:
+    """The request's target below the path where the app is mounted, percent-encoded."""
+    path: str = scope["path"]
+    raw = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
+    if unquote(raw) != path:
+        raw = quote(path)  # absent, or left as it was by who rewrote the path
+    query: bytes = scope.get("query_string", b"")
+    below = _below(raw, scope.get("root_path", "").rstrip("/"))
+    return f"{below}?{query.decode('latin-1')}" if query else below
+
+
+def _below(path: str, root: str) -> str:
+    """The part of an encoded path below a decoded root; the whole path if it does not begin with that."""
+    end = 0
+    while root and end < len(path):
+        end = path.find("/", end + 1)
+        end = len(path) if end < 0 else end
+        if unquote(path[:end]) == root:
+            return path[end:] or "/"
+    return path
+
+
+def _may_have_body(request: Request) -> bool:
+    """Whether a body may come; HTTP/1.1 announces it (RFC 9112, section 6.3), HTTP/2 need not."""
+    named = dict(request.headers)
+    if b"content-length" in named:
+        return named[b"content-length"] != b"0"
+    return b"transfer-encoding" in named or (
+        not request.http_version.startswith("1") and request.method not in ("GET", "HEAD")
+    )
+
+
+def _start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _part(data: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def _head_size(status: int, headers: list[tuple[str, str]]) -> int:
+    """The size that the head has in HTTP/1.1, without what the server adds."""
+    return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in headers)

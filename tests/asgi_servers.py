@@ -1,0 +1,117 @@
+"""ASGI servers inside a test's own event loop, so that a test sees both sides of the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import hypercorn
+import hypercorn.asyncio
+import hypercorn.trio
+import uvicorn
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server as GranianServer
+
+from h3ref import H3App
+from h3ref.adapters.asgi import ASGIApp
+
+GRACE = 2
+
+
+class ASGIServer:
+    """What a test knows of a server that runs an app."""
+
+    def __init__(self, app: Any, port: int) -> None:
+        self._app = app
+        self.port = port
+
+    @property
+    def service(self) -> Any:
+        """What the app's exchanges share."""
+        return self._app.service
+
+
+@asynccontextmanager
+async def on_uvicorn(app: Any, *, bare: bool = False, **options: Any) -> AsyncIterator[ASGIServer]:
+    """Serve an app by uvicorn; a bare one is any ASGI application, as it is."""
+    asgi = app if bare else ASGIApp(app, **options)
+    config = uvicorn.Config(
+        asgi, port=0, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, [listener])
+            try:
+                yield ASGIServer(asgi, listener.getsockname()[1])
+            finally:
+                server.should_exit = True
+
+
+@asynccontextmanager
+async def on_hypercorn(app: H3App, **options: Any) -> AsyncIterator[ASGIServer]:
+    """Serve an app by hypercorn, on asyncio or trio, HTTP/2 included."""
+    asgi = ASGIApp(app, **options)
+    over = anyio.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    config = hypercorn.Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.graceful_timeout = GRACE
+
+    async def serve() -> None:
+        on: Any = hypercorn.asyncio if runs_on_asyncio() else hypercorn.trio
+        await on.serve(asgi, config, shutdown_trigger=over.wait, mode="asgi")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        try:
+            yield ASGIServer(asgi, port)
+        finally:
+            over.set()
+
+
+@asynccontextmanager
+async def on_granian(app: H3App, **options: Any) -> AsyncIterator[ASGIServer]:
+    """Serve an app by granian's embedded server."""
+    asgi = ASGIApp(app, **options)
+    port = free_port()
+    server = GranianServer(asgi, port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, log_enabled=False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve)
+        try:
+            await accepting(port)
+            yield ASGIServer(asgi, port)
+        finally:
+            server.stop()  # type: ignore[no-untyped-call]
+
+
+def runs_on_asyncio() -> bool:
+    """Whether the event loop is asyncio's."""
+    try:
+        return bool(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for a server that can't be handed a socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+async def accepting(port: int, seconds: float = 10) -> None:
+    """Wait until a server accepts connections on a port of this machine."""
+    with anyio.fail_after(seconds):
+        while True:
+            try:
+                async with await anyio.connect_tcp("127.0.0.1", port):
+                    return
+            except OSError:
+                await anyio.sleep(0.005)

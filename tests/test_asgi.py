@@ -1,0 +1,850 @@
+"""The ASGI adapter: under real servers as processes, over HTTP/2, mounted in other apps, and message by message."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import h2.connection
+import h2.events
+import httpx2
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
+from h3ref.adapters.asgi import ASGIApp
+from h3ref.adapters.asgi.transport import ASGIConnection, target_of
+from h3ref.adapters.memory import End
+from h3ref.exchange import Exchange
+from h3ref.trace import Record
+
+from . import asgi_app, order_table
+from .asgi_servers import accepting, free_port, on_granian, on_hypercorn, on_uvicorn
+from .clients import open_client, raw, server_of
+from .test_contract import ORDERS
+
+FLOWS = ("callback", "awaited", "blocking", "generated", "broken")
+
+COMMANDS: dict[str, Callable[[int], list[str]]] = {
+    "uvicorn": lambda port: ["uvicorn", f"--port={port}", "--timeout-graceful-shutdown=1", "--no-access-log"],
+    "hypercorn": lambda port: ["hypercorn", f"--bind=127.0.0.1:{port}", "--graceful-timeout=1"],
+    "granian": lambda port: ["granian", "--interface=asgi", f"--port={port}", "--workers-kill-timeout=1"],
+}
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode()
+
+
+class Process:
+    """An ASGI server as a process of its own."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.port = free_port()
+        self.trace = directory / f"{name}.ndjson"
+        self.log = directory / f"{name}.log"
+        self.trace.touch()
+        command = [sys.executable, "-m", *COMMANDS[name](self.port), "tests.asgi_app:app"]
+        root = str(Path(__file__).resolve().parents[1])
+        environment = {**os.environ, "H3REF_TRACE": str(self.trace), "PYTHONPATH": root, "NO_COLOR": "1"}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=directory)
+
+    def get(self, path: str) -> bytes:
+        """Send a request and return all that comes until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
+            sock.sendall(get(path))
+            received = b""
+            while data := sock.recv(65536):
+                received += data
+            return received
+
+    def open(self, path: str, until: bytes) -> tuple[socket.socket, bytes]:
+        """Send a request, and return the socket when so much has come."""
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        sock.sendall(get(path))
+        received = b""
+        while until not in received:
+            received += sock.recv(65536)
+        return sock, received
+
+    def records(self) -> list[Record]:
+        return [Record.from_json(line) for line in self.trace.read_text().splitlines()]
+
+    def steps_of(self, path: str, last: str) -> list[str]:
+        """Wait until the latest exchange of a path has taken its last step, and return its steps."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            steps: list[str] = []
+            for record in self.records():
+                if record.step == "request":
+                    wanted = record.detail == f"GET {path}"
+                    steps = [] if wanted else steps
+                if wanted:
+                    steps.append(record.step)
+            if steps and steps[-1] == last:
+                return steps
+            time.sleep(0.01)
+        raise AssertionError(f"{path} never took the step {last}: {steps}")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def processes(directory: Path, *names: str) -> Iterator[dict[str, Process]]:
+    """Start servers side by side, and wait until all accept."""
+    with ExitStack() as stack:
+        started = {}
+        for name in names:
+            started[name] = Process(name, directory)
+            stack.callback(started[name].end)
+        for process in started.values():
+            anyio.run(accepting, process.port)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
+    """Each server as a process."""
+    with processes(tmp_path_factory.mktemp("asgi"), *COMMANDS) as started:
+        yield started
+
+
+# -- the order of steps, the same everywhere
+
+
+async def recorded_here(adapter: str, flow: str) -> list[str]:
+    """The steps of a flow in this process."""
+    records: list[Record] = []
+    options = {"flow": flows.broken} if flow == "broken" else {}
+    async with open_client(adapter, asgi_app.routes, trace=records.append, **options) as client:
+        reply = await client.request("GET", f"/{flow}")
+        if flow == "broken":
+            with anyio.move_on_after(0.1) as silence:
+                await reply.receive()
+            assert silence.cancelled_caught
+            reply.disconnect()
+            with anyio.fail_after(5):
+                while server_of(client).service.live:
+                    await anyio.lowlevel.checkpoint()
+        else:
+            assert await reply.read() == b"data: 1\n\n"
+    return [record.step for record in records]
+
+
+def recorded_by(process: Process, flow: str) -> list[str]:
+    """The steps of a flow in a server's process."""
+    if flow != "broken":
+        assert process.get(f"/{flow}").endswith(b"data: 1\n\n\r\n0\r\n\r\n")
+        return process.steps_of(f"/{flow}", ORDERS[flow][-1])
+    sock, head = process.open("/broken", until=b"\r\n\r\n")
+    sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        assert not sock.recv(1), head
+    sock.close()
+    return process.steps_of("/broken", "disconnect")
+
+
+def test_the_order_is_the_same_on_every_adapter(served: dict[str, Process]) -> None:
+    orders: dict[str, dict[str, list[str]]] = {}
+    for flow in FLOWS:
+        orders[flow] = {
+            "memory": anyio.run(recorded_here, "memory", flow),
+            "h11_anyio, asyncio": anyio.run(recorded_here, "h11_anyio", flow, backend="asyncio"),
+            "h11_anyio, trio": anyio.run(recorded_here, "h11_anyio", flow, backend="trio"),
+            **{f"ASGI, {name}": recorded_by(process, flow) for name, process in served.items()},
+        }
+        expected = ORDERS.get(flow) or orders[flow]["memory"]
+        assert orders[flow] == dict.fromkeys(orders[flow], expected)
+    page = order_table.PAGE.read_text(encoding="utf-8")
+    fresh = order_table.render(page, orders)
+    if os.environ.get("H3REF_WRITE_DOCS"):
+        order_table.PAGE.write_text(fresh, encoding="utf-8")
+    else:
+        assert page == fresh, "docs/adapters.md has drifted: see tests/order_table.py"
+
+
+def test_a_page_without_the_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="one part between"):
+        order_table.render("", {})
+
+
+# -- as processes
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_failure_before_the_headers_has_its_real_status(served: dict[str, Process], name: str) -> None:
+    assert b"500" in served[name].get("/raises-early").split(b"\r\n")[0]
+    assert b"403" in served[name].get("/refused").split(b"\r\n")[0]
+    assert b"404" in served[name].get("/none").split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_callback_that_raises_cuts_the_body(served: dict[str, Process], name: str) -> None:
+    logged = served[name].log.read_text().count("Traceback")
+    assert served[name].get("/raises-late").endswith(b"data: 1\n\n\r\n"), "flushed, and no last chunk"
+    assert served[name].get("/callback").endswith(b"0\r\n\r\n"), "the server goes on"
+    assert served[name].log.read_text().count("Traceback") == logged + 1, "ours, and none of the server's"
+
+
+def test_shutdown_gives_each_stream_its_proper_end(tmp_path: Path) -> None:
+    with processes(tmp_path, "uvicorn", "hypercorn") as started:
+        open_streams = {
+            name: [process.open("/forever", until=b"data: 1\n\n\r\n")[0] for _ in range(20)]
+            for name, process in started.items()
+        }
+        began = time.monotonic()
+        for process in started.values():
+            process.process.send_signal(signal.SIGTERM)
+        for name, process in started.items():
+            process.process.wait(5)
+            for sock in open_streams[name]:
+                assert sock.recv(100) == b"0\r\n\r\n", name
+                assert sock.recv(100) == b"", name
+                sock.close()
+            last = {record.exchange: record for record in process.records()}
+            assert [(record.after, record.reason) for record in last.values()] == [("closed", "shutdown")] * 20
+        assert time.monotonic() - began < 4
+        assert "Traceback" not in started["uvicorn"].log.read_text()
+
+
+def test_granian_cuts_its_streams_when_the_time_is_up(tmp_path: Path) -> None:
+    with processes(tmp_path, "granian") as started:
+        process = started["granian"]
+        sock, _ = process.open("/forever", until=b"data: 1\n\n\r\n")
+        process.process.send_signal(signal.SIGTERM)
+        process.process.wait(10)
+        assert sock.recv(100) in (b"", b"0\r\n\r\n")
+        sock.close()
+
+
+# -- clients that leave
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_500_clients_that_leave_abruptly_leave_nothing_behind() -> None:
+    app = H3App()
+    told = 0
+
+    @app.get("/stream")
+    async def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(wait)
+
+    async def wait(writer: SSEWriter) -> None:
+        nonlocal told
+        await writer.send_event("1")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            told += 1
+
+    def alive() -> tuple[int, int, int]:
+        gc.collect()
+        objects = sum(isinstance(thing, Exchange | ASGIConnection) for thing in gc.get_objects())
+        return len(list(Path("/proc/self/fd").iterdir())), objects, len(anyio.get_running_tasks())
+
+    async with on_uvicorn(app) as server:
+
+        async def leave() -> None:
+            async with await anyio.connect_tcp("127.0.0.1", server.port) as sock:
+                await sock.send(get("/stream"))
+                received = b""
+                while b"data: 1" not in received:
+                    received += await sock.receive()
+                raw_socket = sock.extra(anyio.abc.SocketAttribute.raw_socket)
+                raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # closing sends RST
+
+        async def settled() -> None:
+            await until(lambda: not server.service.live)
+            await anyio.sleep(0.05)
+
+        await leave()
+        await settled()
+        before = alive()
+        for _ in range(10):
+            async with anyio.create_task_group() as clients:
+                for _ in range(50):
+                    clients.start_soon(leave)
+        await settled()
+        assert alive() == before
+    assert told == 501
+
+
+# -- HTTP/2
+
+
+def streams() -> H3App:
+    app = H3App()
+
+    @app.sse("/count")
+    async def count(event: H3Event) -> AsyncIterator[str]:
+        for number in range(3):
+            yield str(number)
+
+    @app.sse("/raises")
+    async def raises(event: H3Event) -> AsyncIterator[str]:
+        yield "1"
+        raise RuntimeError("in mid-stream")
+
+    @app.post("/echo")
+    async def echo(event: H3Event) -> None:
+        body = await event.read_body()
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event(body.decode())
+
+    return app
+
+
+@pytest.mark.anyio
+async def test_over_http_2() -> None:
+    async with on_hypercorn(streams()) as server, httpx2.AsyncClient(http1=False, http2=True) as client:
+        url = f"http://127.0.0.1:{server.port}"
+        response = await client.get(f"{url}/count")
+        assert (response.http_version, response.status_code) == ("HTTP/2", 200)
+        assert response.text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+        assert (await client.post(f"{url}/echo", content=b"hi")).text == "data: hi\n\n"
+        assert (await client.get(f"{url}/none")).status_code == 404
+        with anyio.fail_after(2):
+            cut = await client.get(f"{url}/raises")
+        assert cut.text == "data: 1\n\n", "hypercorn can't cut an HTTP/2 stream, so it gets its end"
+
+
+@pytest.mark.anyio
+async def test_a_reset_of_one_http_2_stream_cancels_it_and_no_other() -> None:
+    app = streams()
+    cleaned = anyio.Event()
+
+    @app.sse("/forever")
+    async def forever(event: H3Event) -> AsyncIterator[str]:
+        try:
+            yield "1"
+            await anyio.sleep_forever()
+        finally:
+            cleaned.set()
+
+    async with on_hypercorn(app) as server, await anyio.connect_tcp("127.0.0.1", server.port) as sock:
+        peer = h2.connection.H2Connection()
+        peer.initiate_connection()
+
+        async def ask(stream: int, path: str, until: type[h2.events.Event]) -> None:
+            head = {":method": "GET", ":path": path, ":scheme": "http", ":authority": "test"}
+            peer.send_headers(stream, list(head.items()), end_stream=True)
+            await sock.send(peer.data_to_send())
+            while not any(isinstance(event, until) for event in peer.receive_data(await sock.receive())):
+                await sock.send(peer.data_to_send())
+
+        with anyio.fail_after(5):
+            await ask(1, "/forever", h2.events.DataReceived)
+            peer.reset_stream(1)
+            await sock.send(peer.data_to_send())
+            await cleaned.wait()
+            await ask(3, "/count", h2.events.StreamEnded)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_granian_resets_an_http_2_stream_whose_callback_raises() -> None:
+    async with on_granian(streams()) as server, await anyio.connect_tcp("127.0.0.1", server.port) as sock:
+        peer = h2.connection.H2Connection()
+        peer.initiate_connection()
+        head = {":method": "GET", ":path": "/raises", ":scheme": "http", ":authority": "test"}
+        peer.send_headers(1, list(head.items()), end_stream=True)
+        seen: list[h2.events.Event] = []
+        with anyio.fail_after(5):
+            while not isinstance(seen and seen[-1], h2.events.StreamReset | h2.events.StreamEnded):
+                await sock.send(peer.data_to_send())
+                seen += peer.receive_data(await sock.receive())
+        assert isinstance(seen[-1], h2.events.StreamReset)
+        assert (
+            b"".join(event.data or b"" for event in seen if isinstance(event, h2.events.DataReceived)) == b"data: 1\n\n"
+        )
+
+
+# -- mounted in another app
+
+
+def where() -> H3App:
+    app = H3App()
+    app.get("/*", lambda event: event.send_json([event.path, event.target]))
+    return app
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("kind", ["starlette", "fastapi"])
+async def test_a_mounted_app_routes_by_the_path_below(kind: str) -> None:
+    if kind == "starlette":
+        outer: Any = Starlette(routes=[Mount("/a b", app=where())])
+    else:
+        outer = FastAPI()
+        outer.mount("/a b", where())
+    async with on_uvicorn(outer, bare=True) as server:
+        answer = await raw(server.port, get("/a%20b/caf%C3%A9/x%2Fy?q=%31"))
+        assert answer.endswith('["/café/x/y","/caf%C3%A9/x%2Fy?q=%31"]'.encode())
+        assert (await raw(server.port, get("/a%20b/"))).endswith(b'["/","/"]')
+
+
+@pytest.mark.parametrize(
+    ("path", "raw_path", "root", "target"),
+    [
+        ("/x", b"/x", "", "/x"),
+        ("/api/x", b"/api/x", "/api", "/x"),
+        ("/api/x", b"/api/x", "/api/", "/x"),
+        ("/api", b"/api", "/api", "/"),
+        ("/apix", b"/apix", "/api", "/apix"),  # not below it
+        ("/x", b"/x", "/api", "/x"),  # a server that leaves the root out of the path
+        ("/~a/x y", b"/%7ea/x%20y", "/~a", "/x%20y"),
+        ("/a/b/x/y", b"/a%2Fb/x%2Fy", "/a/b", "/x%2Fy"),
+        ("/a/é", None, "/a", "/%C3%A9"),
+        ("/new", b"/old", "", "/new"),  # rewritten by a middleware
+        ("/x", b"/x?q=1", "", "/x"),
+        ("*", b"*", "", "*"),
+    ],
+)
+def test_the_target_below_a_mount(path: str, raw_path: bytes | None, root: str, target: str) -> None:
+    scope: dict[str, Any] = {"path": path, "root_path": root, "query_string": b""}
+    assert target_of({**scope, "raw_path": raw_path}) == target
+    if raw_path is None:
+        assert target_of({"path": path, "root_path": root, "query_string": b"a=%31"}) == f"{target}?a=%31"
+
+
+# -- message by message
+
+
+class Call:
+    """A server's side of one request: what the app receives, and what it has sent."""
+
+    def __init__(self, app: Any, method: str = "GET", headers: dict[str, str] | None = None, **scope: Any) -> None:
+        self._app = app
+        self.scope = {
+            **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method},
+            **{"scheme": "http", "path": "/", "query_string": b"", "root_path": ""},
+            "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+            **scope,
+        }
+        self.sent: list[dict[str, Any]] = []
+        self.put, self._messages = anyio.create_memory_object_stream[Any](100)
+        self.receiving = 0
+
+    async def receive(self) -> Any:
+        self.receiving += 1
+        assert self.receiving == 1, "two tasks receive at once"
+        try:
+            message = await self._messages.receive()
+            if isinstance(message, Exception):
+                raise message
+            return message
+        finally:
+            self.receiving -= 1
+
+    async def send(self, message: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.sent.append(dict(message))
+
+    async def run(self) -> None:
+        try:
+            await self._app(self.scope, self.receive, self.send)
+        finally:
+            self.put.close()
+            self._messages.close()
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def end(self) -> End:
+        return End.CUT if self.sent[-1]["more_body"] else End.PROPER
+
+
+def only(handler: Callable[[H3Event], Any], **options: Any) -> ASGIApp:
+    app = H3App()
+    app.on("GET", "/", handler)
+    app.on("POST", "/", handler)
+    return ASGIApp(app, **options)
+
+
+async def forever(event: H3Event) -> None:
+    event.start_sse()
+    event.set_stream_callback(asgi_app.for_ever)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    with anyio.fail_after(5):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+
+
+@pytest.mark.anyio
+async def test_another_scope_is_a_clear_error() -> None:
+    with pytest.raises(RuntimeError, match="the ASGI scopes http and lifespan, not 'websocket'"):
+        await H3App()({"type": "websocket"}, None, None)
+
+
+@pytest.mark.anyio
+async def test_the_lifespan_is_answered_and_ends_what_is_open() -> None:
+    app = only(forever)
+    stream, life = Call(app), Call(app, type="lifespan")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(life.run)
+        life.put.send_nowait({"type": "lifespan.startup"})
+        await until(lambda: life.sent == [{"type": "lifespan.startup.complete"}])
+        tasks.start_soon(stream.run)
+        await until(lambda: stream.sent and stream.body)
+        life.put.send_nowait({"type": "lifespan.shutdown"})
+    assert life.sent[1:] == [{"type": "lifespan.shutdown.complete"}]
+    assert (stream.body, stream.end) == (b"data: 1\n\n", End.PROPER)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_cancels_gets_the_proper_end() -> None:
+    records: list[Record] = []
+    call = Call(only(forever, trace=records.append))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        tasks.cancel_scope.cancel()
+    assert (call.body, call.end) == (b"data: 1\n\n", End.PROPER)
+    assert (records[-1].after, records[-1].reason) == ("closed", "shutdown")
+
+
+@pytest.mark.anyio
+async def test_a_server_that_cancels_a_handler_with_its_writer_gets_the_proper_end() -> None:
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await asgi_app.for_ever(writer)
+
+    records: list[Record] = []
+    call = Call(only(handler, trace=records.append))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        tasks.cancel_scope.cancel()
+    assert (call.body, call.end) == (b"data: 1\n\n", End.PROPER)
+    assert (records[-1].after, records[-1].reason) == ("closed", "shutdown")
+
+
+@pytest.mark.anyio
+async def test_what_is_buffered_when_the_server_cancels_is_sent() -> None:
+    taken = anyio.Event()
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    async def callback(writer: SSEWriter) -> None:
+        await writer.send_event("1")
+        await anyio.sleep(0.01)
+        await writer.send_event("2")
+        taken.set()
+        await anyio.sleep_forever()
+
+    class Slow(Call):
+        async def send(self, message: Any) -> None:
+            await anyio.sleep(0.02)
+            await super().send(message)
+
+    call = Slow(only(handler))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await taken.wait()
+        tasks.cancel_scope.cancel()
+    assert (call.body, call.end) == (b"data: 1\n\ndata: 2\n\n", End.PROPER)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_cancels_before_the_headers_gets_a_503() -> None:
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        await anyio.sleep_forever()
+
+    call = Call(only(handler))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.receiving)
+        tasks.cancel_scope.cancel()
+    assert call.status == 503
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_cancelled_task_ends_without_noise() -> None:
+    call = Call(only(forever))
+    task = asyncio.create_task(call.run())
+    await until(lambda: call.sent and call.body)
+    task.cancel()
+    await task
+    assert call.end is End.PROPER
+
+
+@pytest.mark.anyio
+async def test_a_scope_around_the_app_gets_its_cancellation_back() -> None:
+    call = Call(only(forever))
+    with anyio.move_on_after(0.05) as scope:
+        await call.run()
+    assert scope.cancelled_caught
+    assert call.end is End.PROPER
+
+
+@pytest.mark.anyio
+async def test_a_thread_is_told_at_its_next_send() -> None:
+    told: list[Exception] = []
+
+    def handler(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            try:
+                while True:
+                    writer.send_event("1")
+                    time.sleep(0.001)
+            except Exception as error:
+                told.append(error)
+                raise
+
+    call = Call(only(handler))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        call.put.send_nowait({"type": "http.disconnect"})
+    assert type(told[0]).__name__ == "WriterClosed"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [ConnectionResetError(), RuntimeError("closed")], ids=["OSError", "another"])
+async def test_a_send_that_fails_cancels_the_stream(error: Exception) -> None:
+    records: list[Record] = []
+
+    class Failing(Call):
+        async def send(self, message: Any) -> None:
+            if message.get("body"):
+                raise error
+            await super().send(message)
+
+    with anyio.fail_after(2):
+        await Failing(only(forever, trace=records.append)).run()
+    assert (records[-1].step, records[-1].reason) == ("disconnect", "client_gone")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [ConnectionResetError(), RuntimeError("refused")], ids=["OSError", "another"])
+async def test_a_head_that_cant_be_sent_ends_the_exchange(error: Exception) -> None:
+    records: list[Record] = []
+
+    class Failing(Call):
+        async def send(self, message: Any) -> None:
+            raise error
+
+    with anyio.fail_after(2):
+        await Failing(only(forever, trace=records.append)).run()
+    assert records[-1].after == "closed"
+    assert records[-1].reason == ("client_gone" if isinstance(error, OSError) else "error")
+
+
+@pytest.mark.anyio
+async def test_a_server_that_takes_no_head_is_given_up() -> None:
+    class Stuck(Call):
+        async def send(self, message: Any) -> None:
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(2):
+        await Stuck(only(forever, limits=Limits(close_timeout=0.05))).run()
+
+
+@pytest.mark.anyio
+async def test_a_server_that_takes_no_more_is_given_up() -> None:
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event("1")
+
+    class Stuck(Call):
+        async def send(self, message: Any) -> None:
+            if message.get("body"):
+                await anyio.sleep_forever()
+            await super().send(message)
+
+    call = Stuck(only(handler, limits=Limits(close_timeout=0.05)))
+    with anyio.fail_after(2):
+        await call.run()
+    assert call.end is End.CUT
+
+
+@pytest.mark.anyio
+async def test_a_receive_that_raises_is_a_client_that_left() -> None:
+    records: list[Record] = []
+    call = Call(only(forever, trace=records.append))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        call.put.send_nowait(RuntimeError("closed"))
+    assert records[-1].reason == "client_gone"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("starts", ["before", "after"])
+async def test_the_body_and_the_disconnect_come_by_one_receiver(starts: str) -> None:
+    bodies: list[bytes] = []
+
+    async def handler(event: H3Event) -> None:
+        if starts == "before":
+            event.start_sse()
+        bodies.append(await event.read_body())
+        if starts == "after":
+            event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event("1")
+            await anyio.sleep_forever()
+
+    call = Call(only(handler), "POST", {"content-length": "4"})
+    call.put.send_nowait({"type": "http.request", "body": b"ab", "more_body": True})
+    call.put.send_nowait({"type": "http.request", "body": b"cd"})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        call.put.send_nowait({"type": "http.disconnect"})
+    assert bodies == [b"abcd"]
+    assert call.sent[-1]["more_body"]
+
+
+@pytest.mark.anyio
+async def test_a_body_that_nobody_reads_is_thrown_away_and_the_disconnect_seen() -> None:
+    call = Call(only(forever), "POST", {"transfer-encoding": "chunked"})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        for _ in range(50):
+            call.put.send_nowait({"type": "http.request", "body": b"x", "more_body": True})
+        call.put.send_nowait({"type": "http.disconnect"})
+    assert call.sent[-1]["more_body"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("length", ["0", "4"], ids=["no body", "an unread body"])
+async def test_a_client_that_leaves_before_the_headers_is_noticed(length: str) -> None:
+    cancelled = anyio.Event()
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    call = Call(only(handler), "POST", {"content-length": length})
+    call.put.send_nowait({"type": "http.request", "body": b"x" * int(length)})
+    call.put.send_nowait({"type": "http.disconnect"})
+    with anyio.fail_after(2):
+        await call.run()
+        await cancelled.wait()
+    assert call.sent == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "headers", [{"content-length": "9"}, {"transfer-encoding": "chunked"}], ids=["told", "chunked"]
+)
+async def test_a_body_that_is_too_large_is_a_413(headers: dict[str, str]) -> None:
+    async def handler(event: H3Event) -> None:
+        event.send_bytes(await event.read_body())
+
+    call = Call(only(handler, limits=Limits(body_size=8)), "POST", headers)
+    call.put.send_nowait({"type": "http.request", "body": b"123456789", "more_body": True})
+    await call.run()
+    assert call.status == 413
+
+
+@pytest.mark.anyio
+async def test_a_body_that_breaks_off_is_no_answer() -> None:
+    errors: list[Exception] = []
+
+    async def handler(event: H3Event) -> None:
+        try:
+            await event.read_body()
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    call = Call(only(handler), "POST", {"content-length": "4"})
+    call.put.send_nowait({"type": "http.request", "body": b"ab", "more_body": True})
+    call.put.send_nowait({"type": "http.disconnect"})
+    await call.run()
+    assert "the client has left" in str(errors[0])
+
+
+@pytest.mark.anyio
+async def test_a_large_body_that_nobody_reads_does_not_hold_up_the_answer() -> None:
+    app = H3App()
+    app.post("/refuse", lambda event: event.send_error(403))
+    async with on_hypercorn(app) as server:
+        body = b"x" * 1_000_000
+        request = b"POST /refuse HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with anyio.fail_after(5):
+            assert b"403" in (await raw(server.port, request + body, seconds=1)).split(b"\r\n")[0]
+            await until(lambda: not server.service.live)
+
+
+@pytest.mark.anyio
+async def test_a_plain_def_starts_a_stream_from_any_thread() -> None:
+    def handler(event: H3Event) -> None:
+        thread = threading.Thread(target=event.start_sse)  # none of anyio's worker threads
+        thread.start()
+        thread.join()
+        event.set_stream_callback(callback)
+
+    def callback(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+
+    call = Call(only(handler))
+    with anyio.fail_after(5):
+        await call.run()
+    assert (call.body, call.end) == (b"data: 1\n\n", End.PROPER)
+
+
+@pytest.mark.anyio
+async def test_a_silent_stream_has_one_task_of_its_own() -> None:
+    call = Call(only(forever))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await until(lambda: call.sent and call.body)
+        await anyio.sleep(0.01)
+        silent = len(anyio.get_running_tasks())
+        call.put.send_nowait({"type": "http.disconnect"})
+    await anyio.sleep(0.01)
+    assert silent - len(anyio.get_running_tasks()) == 2, "the app's call, and the one that listens"
+
+
+def test_two_event_loops_one_after_another_serve_the_same_app() -> None:
+    app = asgi_app.routes
+
+    async def once() -> bytes:
+        call = Call(app, path="/blocking")
+        await call.run()
+        return call.body
+
+    for backend in ("asyncio", "trio", "asyncio"):
+        assert anyio.run(once, backend=backend) == b"data: 1\n\n"

@@ -1,0 +1,688 @@
+"""`EventSourceResponse` in Starlette and FastAPI, over real servers and under the frameworks' own test clients."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import fastapi
+import fastapi.testclient
+import hypercorn.config
+import hypercorn.trio
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
+
+from h3ref import BlockingSSEWriter, Limits, SSEEvent, SSEWriter, flows
+from h3ref.adapters.asgi import EventSourceResponse, response
+from h3ref.adapters.memory import End
+from h3ref.exchange import Service
+
+from .clients import SocketClient, SocketReply
+
+CASES = {"starlette on uvicorn": "asyncio", "fastapi on uvicorn": "asyncio", "starlette on hypercorn, trio": "trio"}
+
+on_servers = pytest.mark.parametrize(
+    ("case", "anyio_backend"), CASES.items(), ids=list(CASES), indirect=["anyio_backend"]
+)
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+
+Endpoint = Callable[[Request], Any]
+
+
+def application(case: str, endpoint: Endpoint, *middleware: Any) -> ASGIApp:
+    """The case's framework with the endpoint at /events, an ordinary route beside it, and middleware around them."""
+    stack = [Middleware(part) for part in middleware]
+    if "starlette" in case:
+        plain = Route("/plain", lambda request: PlainTextResponse("plain" * 200))
+        return Starlette(routes=[Route("/events", endpoint, methods=["GET", "POST"]), plain], middleware=stack)
+    app = fastapi.FastAPI(middleware=stack)
+    app.add_api_route("/events", endpoint, methods=["GET", "POST", "HEAD"], response_model=None)
+    app.add_api_route("/plain", lambda: PlainTextResponse("plain" * 200), methods=["GET"])
+    return app
+
+
+@asynccontextmanager
+async def serving(case: str, app: Any) -> AsyncIterator[SocketClient]:
+    """Serve the app as the case says, and return a client."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = SocketClient(SimpleNamespace(port=listener.getsockname()[1]))  # type: ignore[arg-type]
+    try:
+        async with anyio.create_task_group() as tasks:
+            try:
+                if "uvicorn" in case:
+                    server = uvicorn.Server(
+                        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+                    )
+                    client.server.stop = lambda: setattr(server, "should_exit", True)  # type: ignore[union-attr]
+                    tasks.start_soon(server.serve, [listener])
+                    yield client
+                    await client.aclose()
+                    server.should_exit = True
+                else:
+                    config = hypercorn.config.Config()
+                    config.bind = [f"fd://{listener.detach()}"]
+                    config.graceful_timeout = 1
+                    ended = anyio.Event()
+                    tasks.start_soon(_serve_hypercorn, app, config, ended)
+                    yield client
+                    await client.aclose()
+                    ended.set()
+            except BaseException:
+                tasks.cancel_scope.cancel()
+                raise
+    finally:
+        listener.close()
+
+
+async def _serve_hypercorn(app: Any, config: hypercorn.config.Config, ended: anyio.Event) -> None:
+    await hypercorn.trio.serve(app, config, shutdown_trigger=ended.wait)
+
+
+async def until(reply: SocketReply, text: bytes) -> bytes:
+    """Read until the text has come."""
+    data = b""
+    with anyio.fail_after(5):
+        while text not in data:
+            chunk = await reply.receive()
+            assert chunk, f"ended after {data!r}"
+            data += chunk
+    return data
+
+
+# -- what can be streamed
+
+
+async def three_async() -> AsyncGenerator[Any, None]:
+    yield SSEEvent("1", event="tick")
+    yield "2"
+    yield {"data": 3, "id": 7}
+
+
+def three_plain() -> Iterator[Any]:
+    yield SSEEvent("1", event="tick")
+    yield "2"
+    yield {"data": 3, "id": 7}
+
+
+class Iterable:
+    """No generator: nothing but `__aiter__`."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return three_async()
+
+
+async def three_called(writer: SSEWriter) -> None:
+    async for item in three_async():
+        await writer.send_event(response._event_of(item))
+
+
+def three_called_blocking(writer: BlockingSSEWriter) -> None:
+    for item in three_plain():
+        writer.send_event(response._event_of(item))
+
+
+CONTENTS: dict[str, Callable[[], Any]] = {
+    "async generator": three_async,
+    "generator": three_plain,
+    "list": lambda: list(three_plain()),
+    "async iterable": Iterable,
+    "async callback": lambda: three_called,
+    "callback": lambda: three_called_blocking,
+}
+THREE = b"event: tick\ndata: 1\n\ndata: 2\n\nid: 7\ndata: 3\n\n"
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize("content", CONTENTS)
+async def test_content(case: str, content: str) -> None:
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(CONTENTS[content]())
+
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("GET", "/events")
+        assert reply.status == 200
+        assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert reply.headers["cache-control"] == "no-cache"
+        assert reply.headers["x-accel-buffering"] == "no"
+        assert "content-length" not in reply.headers
+        assert (await reply.read(), reply.end) == (THREE, End.PROPER)
+        plain = await client.request("GET", "/plain")
+        assert (plain.status, len(await plain.read())) == (200, 1000)
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_a_post_with_a_body(case: str) -> None:
+    async def endpoint(request: Request) -> Response:
+        text = (await request.body()).decode()
+        return EventSourceResponse([text, request.headers["last-event-id"]])
+
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("POST", "/events", headers={"Last-Event-ID": "41"}, body=b"prompt")
+        assert await reply.read() == b"data: prompt\n\ndata: 41\n\n"
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize("content", CONTENTS)
+async def test_head_runs_nothing(case: str, content: str) -> None:
+    done = anyio.Event()
+
+    async def background() -> None:
+        done.set()
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(CONTENTS[content](), background=BackgroundTask(background))
+
+    async with serving(case, application(case, endpoint)) as client:
+        stream = await anyio.connect_tcp("127.0.0.1", client.server.port)
+        async with stream:
+            await stream.send(b"HEAD /events HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            received = b""
+            with suppress(anyio.EndOfStream):
+                while True:
+                    received += await stream.receive()
+        assert received.startswith(b"HTTP/1.1 200")
+        assert received.endswith(b"\r\n\r\n")
+        assert received.count(b"\r\n\r\n") == 1
+        with anyio.fail_after(2):
+            await done.wait()
+
+
+# -- errors
+
+
+class Refused(Exception):
+    """An error of the application's own."""
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_an_error_before_the_first_event(case: str, kind: str) -> None:
+    def plain(what: str) -> Iterator[str]:
+        if what == "http":
+            raise HTTPException(404, "no such feed")
+        raise Refused if what == "own" else ValueError("early")
+        yield ""
+
+    async def stream(what: str) -> AsyncGenerator[str, None]:
+        await anyio.lowlevel.checkpoint()
+        for item in plain(what):
+            yield item
+
+    def endpoint(request: Request) -> Response:
+        return EventSourceResponse((plain if kind == "plain" else stream)(request.query_params["what"]))
+
+    def handle(request: Request, error: Exception) -> Response:
+        return PlainTextResponse("own handler", 409)
+
+    app: Any = application(case, endpoint)
+    app.add_exception_handler(Refused, handle)
+    async with serving(case, app) as client:
+        for what, status, text in [("http", 404, b"no such feed"), ("own", 409, b"own handler"), ("other", 500, b"")]:
+            reply = await client.request("GET", f"/events?what={what}")
+            assert reply.status == status
+            assert not reply.headers["content-type"].startswith("text/event-stream")
+            assert text in await reply.read()
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize("content", ["async", "plain", "callback", "async callback"])
+async def test_an_error_after_the_first_events(case: str, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def stream() -> AsyncGenerator[str, None]:
+        for item in plain():
+            yield item
+
+    def plain() -> Iterator[str]:
+        yield from ("1", "2", "3")
+        raise Refused("late")
+
+    def callback(writer: BlockingSSEWriter) -> None:
+        for item in plain():
+            writer.send_event(item)
+
+    async def async_callback(writer: SSEWriter) -> None:
+        for item in plain():
+            await writer.send_event(item)
+
+    def endpoint(request: Request) -> Response:
+        contents: dict[str, Callable[[], Any]] = {"async": stream, "plain": plain, "callback": lambda: callback}
+        return EventSourceResponse(contents.get(content, lambda: async_callback)())
+
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("GET", "/events")
+        assert reply.status == 200
+        assert await reply.read() == b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+        assert reply.end is End.CUT
+    logged = [record for record in caplog.records if record.exc_info and isinstance(record.exc_info[1], Refused)]
+    assert [record.name.partition(".")[0] for record in logged] in (["uvicorn"], ["hypercorn"])  # once
+
+
+@pytest.mark.parametrize(
+    ("item", "error", "match"),
+    [
+        ({"data": "1", "evnt": "x"}, ValueError, "data, event, id, retry, comment; not 'evnt'"),
+        ({"data": {"a": 1}}, TypeError, r"json.dumps\(\) it"),
+        ({"data": "1", "event": "a\nb"}, ValueError, "event"),
+        ({}, ValueError, "SSEEvent"),
+        (5, TypeError, "an SSEEvent, a str, or a dict"),
+        (b"5", TypeError, "an SSEEvent, a str, or a dict"),
+    ],
+)
+def test_an_item_that_cannot_be_sent(item: Any, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        get(lambda: EventSourceResponse([item]))
+
+
+def test_a_dict_of_all_arguments() -> None:
+    item = {"data": 1.5, "event": "e", "id": 2, "retry": 3, "comment": "c"}
+    assert (
+        get(lambda: EventSourceResponse([item])).content
+        == SSEEvent("1.5", event="e", id="2", retry=3, comment="c").encode()
+    )
+
+
+def get(make: Callable[[], Response]) -> Any:
+    """Answer one request with what `make` returns, in process."""
+
+    async def endpoint(request: Request) -> Response:
+        return make()
+
+    with TestClient(Starlette(routes=[Route("/", endpoint)])) as client:
+        return client.get("/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"status_code": 201}, ValueError, "a stream's status is 200, not 201"),
+        ({"media_type": "text/plain"}, ValueError, "media type is text/event-stream"),
+        ({"headers": {"Connection": "keep-alive"}}, ValueError, "Connection is set by the server"),
+        ({"headers": {"X-Name": "a\r\nb"}}, ValueError, "CR, LF"),
+        ({"ping": -1}, ValueError, "ping is seconds from 0 on"),
+        ({"send_timeout": -1}, ValueError, "send_timeout is seconds"),
+        ({"send_timeout": 0}, ValueError, "send_timeout is more than 0"),
+        ({"commit_after": -1}, ValueError, "commit_after is seconds"),
+        ({"content": "text"}, TypeError, "put the str in a list"),
+        ({"content": {"data": "1"}}, TypeError, "put the dict in a list"),
+        ({"content": SSEEvent("1")}, TypeError, "put the SSEEvent in a list"),
+        ({"content": 5}, TypeError, "an iterable of events, or a callback"),
+        ({"content": three_async}, TypeError, "three_async is a generator function: call it"),
+        ({"content": three_plain}, TypeError, "three_plain is a generator function: call it"),
+        ({"content": lambda: None}, TypeError, "must take the writer"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        EventSourceResponse(**{"content": [], **arguments})
+
+
+def test_headers_and_cookies() -> None:
+    def make() -> Response:
+        reply = EventSourceResponse(
+            ["1"],
+            headers={"Cache-Control": "no-store", "X-Name": "name"},
+            media_type="text/event-stream; charset=UTF-8",
+        )
+        reply.set_cookie("a", "1")
+        reply.set_cookie("b", "2")
+        reply.headers["x-later"] = "set"
+        return reply
+
+    headers = get(make).headers
+    assert headers["content-type"] == "text/event-stream; charset=UTF-8"
+    assert headers.get_list("cache-control") == ["no-store"]
+    assert headers["x-name"] == "name"
+    assert [cookie.split(";")[0] for cookie in headers.get_list("set-cookie")] == ["a=1", "b=2"]
+    assert headers["x-later"] == "set"
+
+
+def test_a_scope_that_is_no_request() -> None:
+    async def ask() -> None:
+        await EventSourceResponse([])({"type": "websocket"}, None, None)  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match="'websocket'"):
+        anyio.run(ask)
+
+
+# -- when things happen
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_events_come_as_they_are_yielded_and_leaving_cancels(case: str) -> None:
+    ended = anyio.Event()
+    done = anyio.Event()
+
+    async def stream() -> AsyncGenerator[str, None]:
+        try:
+            yield "1"
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def background() -> None:
+        done.set()
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream(), background=BackgroundTask(background))
+
+    stacks: list[list[Any]] = [[], [noting]]
+    for stack in stacks:
+        ended, done = anyio.Event(), anyio.Event()
+        async with serving(case, application(case, endpoint, *stack)) as client:
+            reply = await client.request("GET", "/events")
+            await until(reply, b"data: 1\n\n")
+            assert not ended.is_set()
+            reply.disconnect()
+            with anyio.fail_after(2):
+                await ended.wait()
+                await done.wait()
+
+
+def noting(app: ASGIApp) -> ASGIApp:
+    """A middleware of the kind that wraps the response's body in a stream of its own."""
+
+    async def dispatch(request: Request, call_next: Any) -> Response:
+        reply: Response = await call_next(request)
+        reply.headers["x-noted"] = "yes"
+        return reply
+
+    return BaseHTTPMiddleware(app, dispatch)
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_middleware_around_it(case: str) -> None:
+    go_on = anyio.Event()
+
+    async def stream() -> AsyncGenerator[str, None]:
+        yield "first" * 1000
+        await go_on.wait()
+        yield "second"
+        raise Refused
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream())
+
+    async with serving(case, application(case, endpoint, GZipMiddleware, noting)) as client:
+        reply = await client.request("GET", "/events", headers={"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in reply.headers
+        assert reply.headers["x-noted"] == "yes"
+        await until(reply, b"first\n\n")
+        go_on.set()
+        assert await reply.read() == b"data: second\n\n"
+        assert reply.end is End.PROPER  # BaseHTTPMiddleware ends every body so, whatever has happened in it
+        plain = await client.request("GET", "/plain", headers={"Accept-Encoding": "gzip"})
+        assert plain.headers["content-encoding"] == "gzip"
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_a_slow_first_event_opens_the_stream_after_commit_after(case: str) -> None:
+    go_on = anyio.Event()
+
+    async def stream() -> AsyncGenerator[str, None]:
+        await go_on.wait()
+        yield "late"
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream(), commit_after=0.05)
+
+    async with serving(case, application(case, endpoint)) as client:
+        with anyio.fail_after(0.9):
+            reply = await client.request("GET", "/events")
+        assert reply.status == 200
+        go_on.set()
+        assert await reply.read() == b"data: late\n\n"
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_ping(case: str) -> None:
+    made: list[int] = []
+
+    def make() -> SSEEvent:
+        made.append(1)
+        if len(made) == 1:
+            raise ValueError("once")
+        return SSEEvent(comment="beat")
+
+    async def stream(pause: float, count: int) -> AsyncGenerator[str, None]:
+        for _ in range(count):
+            yield "1"
+            await anyio.sleep(pause)
+
+    async def endpoint(request: Request) -> Response:
+        what = request.query_params["what"]
+        if what == "put off":
+            return EventSourceResponse(stream(0.05, 8), ping=0.3)
+        if what in ("None", "0"):
+            return EventSourceResponse(stream(0.3, 1), ping=None if what == "None" else 0)
+        return EventSourceResponse(stream(0.5, 1), ping=0.1, ping_message_factory=make if what == "made" else None)
+
+    async with serving(case, application(case, endpoint)) as client:
+        texts: dict[str, bytes] = {}
+
+        async def read(what: str) -> None:
+            texts[what] = await (await client.request("GET", f"/events?what={what.replace(' ', '+')}")).read()
+
+        async with anyio.create_task_group() as tasks:
+            for what in ("silent", "put off", "None", "0", "made"):
+                tasks.start_soon(read, what)
+    assert 2 <= texts["silent"].count(b": keep-alive\n\n") <= 5
+    assert texts["put off"] == b"data: 1\n\n" * 8
+    assert texts["None"] == texts["0"] == b"data: 1\n\n"
+    assert texts["made"].startswith(b"data: 1\n\n: keep-alive\n\n: beat\n\n")  # the factory's failure changes nothing
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_send_timeout_ends_a_stream_that_nobody_reads() -> None:
+    ended = anyio.Event()
+    sent = 0
+
+    async def stream() -> AsyncGenerator[str, None]:
+        nonlocal sent
+        try:
+            while True:
+                yield "x" * 60_000
+                sent += 1
+        finally:
+            ended.set()
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream(), send_timeout=0.3)
+
+    case = next(iter(CASES))
+    async with serving(case, application(case, endpoint)) as client:
+        await client.request("GET", "/events")
+        with anyio.fail_after(10):
+            await ended.wait()
+    assert sent > 1
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_a_server_that_ends_gives_streams_their_proper_end() -> None:
+    async def stream() -> AsyncGenerator[str, None]:
+        yield "1"
+        await anyio.sleep_forever()
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream())
+
+    case = next(iter(CASES))
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("GET", "/events")
+        await until(reply, b"data: 1\n\n")
+        server: Any = client.server
+        server.stop()
+        with anyio.fail_after(5):
+            assert (await reply.read(), reply.end) == (b"", End.PROPER)
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_all_threads_taken() -> None:
+    release = anyio.Event()
+
+    def stream(first: bool) -> Iterator[str]:
+        yield "1"
+        if first:
+            anyio.from_thread.run(release.wait)
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream("first" in request.query_params))
+
+    case = next(iter(CASES))
+    response._SERVICE.set(Service(response._Responses(), flow=flows.by_handler, limits=Limits(stream_threads=1)))
+    async with serving(case, application(case, endpoint)) as client:
+        first = await client.request("GET", "/events?first=1")
+        await until(first, b"data: 1\n\n")
+        second = await client.request("GET", "/events")
+        assert (second.status, second.headers["retry-after"]) == (503, "1")
+        release.set()
+        await first.read()
+        third = await client.request("GET", "/events")
+        assert third.status == 200
+
+
+# -- in FastAPI
+
+
+def test_a_fastapi_app_with_its_own_tests() -> None:
+    steps: list[str] = []
+    app = fastapi.FastAPI()
+
+    async def session() -> AsyncIterator[str]:
+        steps.append("opened")
+        yield "session"
+        steps.append("closed")
+
+    Session = fastapi.Depends(session)
+
+    @app.get("/returned")
+    async def returned(opened: str = Session, count: int = 2) -> EventSourceResponse:
+        async def stream() -> AsyncGenerator[dict[str, Any], None]:
+            for number in range(count):
+                yield {"data": number}
+            steps.append(f"streamed in {opened}")
+
+        return EventSourceResponse(stream(), background=BackgroundTask(steps.append, "background"))
+
+    @app.get("/yielded", response_class=EventSourceResponse)
+    async def yielded(tasks: fastapi.BackgroundTasks) -> AsyncIterator[SSEEvent]:
+        tasks.add_task(steps.append, "background")
+        yield SSEEvent("1", id="1")
+
+    @app.get("/yielded-plainly", response_class=EventSourceResponse)
+    def yielded_plainly() -> Iterator[str]:
+        yield "1"
+
+    @app.get("/refused", response_class=EventSourceResponse)
+    async def refused() -> AsyncIterator[str]:
+        raise fastapi.HTTPException(403, "not yours")
+        yield ""
+
+    @app.get("/plain")
+    async def plain() -> dict[str, str]:
+        return {"plain": "yes"}
+
+    with fastapi.testclient.TestClient(app) as client:
+        assert client.get("/returned?count=3").text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+        assert steps == ["opened", "streamed in session", "background", "closed"]
+        steps.clear()
+        assert client.get("/returned?count=x").status_code == 422
+        reply = client.get("/yielded")
+        assert (reply.text, reply.headers["content-type"]) == (
+            "id: 1\ndata: 1\n\n",
+            "text/event-stream; charset=utf-8",
+        )
+        assert steps[-1:] == ["background"]
+        assert client.get("/yielded-plainly").text == "data: 1\n\n"
+        refusal = client.get("/refused")
+        assert (refusal.status_code, refusal.json()) == (403, {"detail": "not yours"})
+        assert client.get("/plain").json() == {"plain": "yes"}
+        content = client.get("/openapi.json").json()["paths"]["/yielded"]["get"]["responses"]["200"]["content"]
+        assert list(content) == ["text/event-stream"]
+
+
+# -- loops, and no Starlette
+
+
+def test_each_event_loop_has_one_service() -> None:
+    services: list[Any] = []
+
+    async def endpoint(request: Request) -> Response:
+        services.append(response._service())
+        return EventSourceResponse(["1"])
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    for backend in ("asyncio", "trio"):
+        with TestClient(app, backend=backend) as client:
+            assert [client.get("/").text for _ in range(2)] == ["data: 1\n\n"] * 2
+    assert services[0] is services[1]
+    assert services[2] is services[3]
+    assert services[0] is not services[2]
+    assert not services[0].live
+
+
+WITHOUT_STARLETTE = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("starlette", "fastapi"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+
+import anyio
+from h3ref import H3App
+from h3ref.adapters.asgi import ASGIApp
+
+app = H3App()
+app.get("/", lambda event: event.send_text("hello"))
+sent = []
+
+async def receive():
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+async def send(message):
+    sent.append(message)
+
+scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+anyio.run(app, scope, receive, send)
+assert sent[0]["status"] == 200 and sent[1]["body"] == b"hello", sent
+try:
+    from h3ref.adapters.asgi import EventSourceResponse
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_without_starlette() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_STARLETTE], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("EventSourceResponse needs Starlette: pip install starlette\n", "")

@@ -1,0 +1,192 @@
+"""Streams come through nginx as they are sent, with the configuration that docs/how-to/behind-nginx.md shows."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from types import SimpleNamespace
+
+import anyio
+import pytest
+
+from h3ref import H3App, H3Event, SSEWriter, running
+from h3ref.adapters.memory import End
+
+from .clients import SocketClient
+from .conftest import require_program
+
+pytestmark = pytest.mark.anyio
+
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "behind-nginx.md"
+(SHOWN,) = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+SILENT = "location / { proxy_pass http://127.0.0.1:3000; }"
+"""A configuration that knows nothing of streams."""
+
+DEAF = "location / { proxy_pass http://127.0.0.1:3000; proxy_ignore_headers X-Accel-Buffering; gzip off; }"
+"""One that holds back what it can."""
+
+IMPATIENT = "location / { proxy_pass http://127.0.0.1:3000; proxy_read_timeout 1s; }"
+
+CONFIGURATION = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        {location}
+    }}
+}}
+"""
+
+
+@asynccontextmanager
+async def nginx_before(app: H3App, location: str, folder: Path) -> AsyncIterator[SocketClient]:
+    """Serve the app behind an nginx with that location, and return a client of nginx."""
+    program = require_program("nginx", "nginx")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with running(app, port=0) as server:
+        text = CONFIGURATION.format(
+            folder=folder, port=port, location=location.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
+        )
+        configuration = anyio.Path(folder / "nginx.conf")
+        await configuration.write_text(text)
+        command = [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)]
+        async with await anyio.open_process(command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE) as process:
+            client = SocketClient(SimpleNamespace(port=port))  # type: ignore[arg-type]
+            try:
+                await until_it_listens(port)
+                yield client
+            finally:
+                await client.aclose()
+                process.terminate()
+
+
+async def until_it_listens(port: int) -> None:
+    with anyio.fail_after(10):
+        while True:
+            try:
+                stream = await anyio.connect_tcp("127.0.0.1", port)
+            except OSError:
+                await anyio.sleep(0.02)
+            else:
+                await stream.aclose()
+                return
+
+
+@pytest.mark.parametrize("location", [SHOWN, SILENT], ids=["shown", "silent"])
+async def test_events_come_through_as_they_are_sent(location: str, tmp_path: Path) -> None:
+    app = H3App()
+    go_on = anyio.Event()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncGenerator[str, None]:
+        yield "1"
+        await go_on.wait()
+        yield "2"
+
+    async with nginx_before(app, location, tmp_path) as client:
+        reply = await client.request("GET", "/events", headers={"Accept-Encoding": "gzip"})
+        assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
+        assert "content-encoding" not in reply.headers
+        with anyio.fail_after(5):
+            assert await reply.receive() == b"data: 1\n\n"
+        go_on.set()
+        assert (await reply.read(), reply.end) == (b"data: 2\n\n", End.PROPER)
+
+
+async def test_a_configuration_that_ignores_our_header_holds_them_back(tmp_path: Path) -> None:
+    app = H3App()
+    go_on = anyio.Event()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncGenerator[str, None]:
+        yield "1"
+        await go_on.wait()
+
+    async with nginx_before(app, DEAF, tmp_path) as client:
+        with anyio.move_on_after(0.3) as waited:
+            await client.request("GET", "/events")  # not even the head comes
+        assert waited.cancelled_caught
+        go_on.set()
+        assert await (await client.request("GET", "/events")).read() == b"data: 1\n\n"
+
+
+async def test_a_stream_that_fails_is_cut(tmp_path: Path) -> None:
+    app = H3App()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncGenerator[str, None]:
+        yield "1"
+        raise ValueError("late")
+
+    async with nginx_before(app, SHOWN, tmp_path) as client:
+        reply = await client.request("GET", "/events")
+        assert (await reply.read(), reply.end) == (b"data: 1\n\n", End.CUT)
+
+
+async def test_leaving_cancels_the_stream(tmp_path: Path) -> None:
+    app = H3App()
+    ended = anyio.Event()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncGenerator[str, None]:
+        try:
+            yield "1"
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with nginx_before(app, SHOWN, tmp_path) as client:
+        reply = await client.request("GET", "/events")
+        await reply.receive()
+        reply.disconnect()
+        with anyio.fail_after(2):
+            await ended.wait()
+
+
+async def test_keep_alives_hold_the_connection(tmp_path: Path) -> None:
+    app = H3App()
+
+    @app.get("/kept")
+    def kept(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(keep)
+
+    async def keep(writer: SSEWriter) -> None:
+        for _ in range(3):
+            await anyio.sleep(0.6)
+            await writer.send_keep_alive()
+        await writer.send_event("late")
+
+    @app.sse("/silent")
+    async def silent(event: H3Event) -> AsyncGenerator[str, None]:
+        yield "early"
+        await anyio.sleep_forever()
+
+    ends: dict[str, End | None] = {}
+    async with nginx_before(app, IMPATIENT, tmp_path) as client:
+
+        async def read(path: str) -> None:
+            reply = await client.request("GET", path)
+            assert (b"late" in await reply.read()) is (path == "/kept")
+            ends[path] = reply.end
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, "/kept")
+            tasks.start_soon(read, "/silent")
+    assert ends == {"/kept": End.PROPER, "/silent": End.CUT}
