@@ -30,6 +30,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+import h3ref.testing
 from h3ref import BlockingSSEWriter, Limits, SSEEvent, SSEWriter, flows
 from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.adapters.memory import End
@@ -627,6 +628,40 @@ def test_a_fastapi_app_with_its_own_tests() -> None:
         assert client.get("/plain").json() == {"plain": "yes"}
         content = client.get("/openapi.json").json()["paths"]["/yielded"]["get"]["responses"]["200"]["content"]
         assert list(content) == ["text/event-stream"]
+
+
+def test_a_fastapi_app_passes_its_tests_with_h3refs_client_too() -> None:
+    app, steps = fastapi.FastAPI(), list[str]()
+
+    @app.get("/ticks")
+    async def ticks() -> Any:
+        async def generate() -> AsyncIterator[dict[str, Any]]:
+            try:
+                for number in range(10**9):
+                    yield {"event": "tick", "data": number}
+                    await anyio.sleep(60)
+            finally:
+                steps.append("cleaned")
+
+        return EventSourceResponse(generate(), ping=25)
+
+    @app.get("/missing")
+    async def missing() -> Any:
+        async def generate() -> AsyncIterator[str]:
+            raise fastapi.HTTPException(404, "no such room")
+            yield ""
+
+        return EventSourceResponse(generate())
+
+    with h3ref.testing.TestClient(app) as client:
+        with client.stream("GET", "/ticks") as stream:
+            assert [event.data for event in stream.take(3)] == ["0", "1", "2"]
+            assert client.clock.now() == 120
+            assert [arrival.at for arrival in stream.arrivals if isinstance(arrival.item, str)] == [25, 50, 85, 110]
+        assert steps == ["cleaned"]
+        assert client.request("GET", "/missing").json() == {"detail": "no such room"}
+    with fastapi.testclient.TestClient(app) as other:
+        assert other.get("/missing").status_code == 404
 
 
 # -- loops, and no Starlette

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -12,16 +11,12 @@ from anyio.lowlevel import RunVar
 from ...exchange import Service
 from ...flows import check_flow
 from ...limits import Limits
-from .transport import ASGITransport
+from .transport import ASGITransport, Message, Receive, Send
 
 if TYPE_CHECKING:
     from ...app import H3App
     from ...exchange import Flow
     from ...trace import Listener
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class ASGIApp:

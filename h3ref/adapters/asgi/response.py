@@ -29,7 +29,8 @@ from ...lifecycle import State
 from ...router import Match
 from ...sse import SSEEvent
 from ...writer import BlockingSSEWriter, SSEWriter, encode
-from .app import Message, Receive, Send, answer
+from .app import answer
+from .transport import Message, Receive, Send
 
 try:
     from starlette.exceptions import HTTPException

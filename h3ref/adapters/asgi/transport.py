@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 from urllib.parse import quote, unquote
 
 import anyio
@@ -17,8 +17,9 @@ from ...connection import HIGH_WATER, Request, Response, StreamHead
 from ...errors import BodyTooLarge, RequestError, WriteError
 from ...exchange import Service
 
-if TYPE_CHECKING:
-    from .app import Message, Receive, Send
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
