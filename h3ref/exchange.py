@@ -247,6 +247,11 @@ class Exchange:
     def close_timeout(self) -> float:
         return self.service.limits.close_timeout
 
+    @property
+    def stream_writer(self) -> SSEWriter | None:
+        """The stream's writer, from the moment the head is on its way."""
+        return self._writer
+
     def stream_started(self) -> None:
         self.transport.watch(self.disconnected)
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
@@ -310,6 +315,10 @@ class Exchange:
             if _is_cancelled():
                 raise
             await self._fail(RuntimeError("it awaited something that somebody else had cancelled"))
+        except BaseExceptionGroup as group:
+            if group.subgroup((KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class())) is not None:
+                raise
+            await self._fail(RuntimeError(f"it raised a {type(group).__name__}: {group.exceptions!r}"))
         finally:
             try:
                 with anyio.CancelScope(shield=True):

@@ -7,7 +7,7 @@ and a slow first token still opens the stream.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import aclosing, closing, suppress
+from contextlib import closing, suppress
 from typing import Any, Final
 
 import anyio
@@ -88,12 +88,27 @@ class _Commit:
 
 
 async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> None:
-    async with aclosing(items):
+    try:
         async for item in items:
             data = encode(item)  # refused before it commits, a bad first item is a real 500
             writer = await commit.writer()
             await writer.send_encoded(data)
+    finally:
+        await close_generator(items)
     await _finish(commit)
+
+
+async def close_generator(items: AsyncGenerator[Any, None]) -> None:
+    """Close a generator, so that its cleanup runs now.
+
+    A task group that it holds over a `yield` wraps the GeneratorExit that closes it in a group, which is no failure.
+    """
+    try:
+        await items.aclose()
+    except BaseExceptionGroup as group:
+        rest = group.split(GeneratorExit)[1]
+        if rest is not None:
+            raise rest from None
 
 
 async def _stream_on_thread(items: Generator[Item, None, None], commit: _Commit) -> None:

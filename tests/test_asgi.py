@@ -594,12 +594,13 @@ async def test_a_server_that_cancels_before_the_headers_gets_a_503() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_cancelled_task_ends_without_noise() -> None:
+async def test_a_cancelled_task_is_cancelled_once_its_stream_has_ended() -> None:
     call = Call(only(forever))
     task = asyncio.create_task(call.run())
     await until(lambda: call.sent and call.body)
     task.cancel()
-    await task
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert call.end is End.PROPER
 
 

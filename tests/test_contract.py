@@ -851,6 +851,30 @@ async def test_a_client_that_leaves_runs_the_generators_finally(adapter: str) ->
         await cleaned.wait()
 
 
+async def test_a_client_that_leaves_a_generator_in_its_task_group_harms_nobody(
+    adapter: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cleaned = Flag()
+
+    async def generator(event: H3Event) -> Any:
+        try:
+            async with anyio.create_task_group():
+                while True:
+                    yield "x" * 65536
+        finally:
+            cleaned.set()
+
+    app = generated(generator)
+    app.get("/hello", lambda event: event.send_text("hello"))
+    async with open_client(adapter, app) as client:
+        reply = await client.request("GET", STREAM)
+        await reply.receive()
+        reply.disconnect()
+        await cleaned.wait()
+        assert await (await client.request("GET", "/hello")).read() == b"hello"
+    assert not [record for record in caplog.records if record.name.startswith("h3ref")]
+
+
 async def test_a_generator_may_hold_a_task_group_over_its_yields(adapter: str) -> None:
     async def generator(event: H3Event) -> Any:
         async with anyio.create_task_group():

@@ -664,6 +664,25 @@ def test_a_fastapi_app_passes_its_tests_with_h3refs_client_too() -> None:
         assert other.get("/missing").status_code == 404
 
 
+def test_a_first_event_that_is_long_in_coming_has_its_keep_alives() -> None:
+    async def nothing() -> AsyncIterator[str]:
+        await anyio.sleep_forever()
+        yield ""
+
+    async def callback(writer: SSEWriter) -> None:
+        await anyio.sleep_forever()
+
+    for content in (nothing, lambda: callback):
+
+        async def endpoint(request: Request, content: Callable[[], Any] = content) -> Response:
+            return EventSourceResponse(content(), ping=5)
+
+        app = Starlette(routes=[Route("/", endpoint)])
+        with h3ref.testing.TestClient(app) as client, client.stream("GET", "/") as stream:
+            client.advance(12)
+            assert len(stream.comments) == 2
+
+
 # -- loops, and no Starlette
 
 

@@ -332,7 +332,8 @@ class AsyncStream:
         seconds = self._client.timeout if timeout is None else timeout
         with anyio.move_on_after(seconds):
             return await happens()
-        await settle()  # what was due at that very moment is in time
+        with anyio.move_on_after(1):  # an app that never rests, never settles
+            await settle()  # what was due at that very moment is in time
         with anyio.move_on_after(0):
             return await happens()
         raise TimedOut(f"{otherwise} within {seconds:g} s: {self.describe()}")
@@ -397,6 +398,7 @@ class AsyncStream:
         if self._keeps or not self._is_stream():
             self._body += data
         if not self._is_stream():
+            self._unread += len(data)
             return
         lines = _LINE.findall(self._line + data)
         self._line = (self._line + data)[sum(map(len, lines)) :]

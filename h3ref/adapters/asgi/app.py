@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -46,8 +45,8 @@ class ASGIApp:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's lifespan.
 
-        A server that cancels the task gets the proper end of its stream first. Its cancellation then ends here: the
-        exchange is over, and uvicorn would log each stream that it cancels with a traceback.
+        A server that cancels the task gets the proper end of its stream first, and then its cancellation back; but for
+        uvicorn's at the end of its graceful shutdown, which nobody but its log would ever see.
 
         Raises:
             RuntimeError: the scope is neither http nor lifespan.
@@ -58,9 +57,10 @@ class ASGIApp:
         elif scope["type"] == "http":
             try:
                 await here.answer(scope, receive, send)
-            except anyio.get_cancelled_exc_class():
-                if anyio.current_effective_deadline() == -math.inf:
-                    raise  # by a cancel scope around this call, which counts on it
+            except anyio.get_cancelled_exc_class() as error:
+                if "graceful shutdown" not in str(error):
+                    raise
+                # Uvicorn's own, of a task that is over now: it would log a traceback for each of its streams.
         else:
             raise RuntimeError(
                 f"h3ref answers the ASGI scopes http and lifespan, not {scope['type']!r}: "

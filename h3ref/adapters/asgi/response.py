@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,7 +23,7 @@ from ...errors import H3Error, TooManyStreams
 from ...event import STREAM_HEADERS, H3Event
 from ...exchange import Service
 from ...flows import check_flow
-from ...generator import DEFAULT_COMMIT_AFTER, generator_handler
+from ...generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
 from ...headers import check_header
 from ...lifecycle import State
 from ...router import Match
@@ -194,7 +194,8 @@ class _Reply:
         if self._replaced:
             return
         await self._pace.send(message)
-        writer = self._event and self._event.writer
+        # The writer, as soon as the head is on its way: a first event that is long in coming needs keep-alives most.
+        writer = self._event and self._event._host.stream_writer
         if writer and self._ping and not self._kept_alive and message["type"] == "http.response.body":
             self._kept_alive = True
             self._tasks.start_soon(keep_alive, writer, self._ping, self._pace, self._comment())
@@ -306,9 +307,8 @@ def _async_items(content: AsyncIterable[Item]) -> Callable[[H3Event], AsyncGener
             async for item in iterator:
                 yield _event_of(item)
         finally:
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
+            if hasattr(iterator, "aclose"):
+                await close_generator(cast(AsyncGenerator[Item, None], iterator))
 
     return items
 

@@ -98,6 +98,7 @@ class ASGITransport:
                 log.debug("receive raised %r: taken for a client that left", error)
                 message = {"type": "http.disconnect"}
             self._take(message)
+            await anyio.lowlevel.checkpoint()  # some middleware replays a body without ever waiting
 
     def _take(self, message: Message) -> None:
         """Keep a part of the body while somebody may want it, or tell that the client has left."""
@@ -175,7 +176,7 @@ class ASGIConnection:
         self._lost = lost
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
-        self._pump_scope: anyio.CancelScope | None = None  # there while something is pending
+        self._pump_scope: anyio.CancelScope | None = None  # there while something is being sent
         self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
         self._over = False
 
@@ -185,7 +186,7 @@ class ASGIConnection:
 
     async def send_headers(self, head: StreamHead) -> int:
         # Shielded, so that a head is sent whole or not at all: a disconnect ends the wait as well.
-        with anyio.move_on_after(self._close_timeout, shield=True) as waiting:
+        with anyio.move_on_after(self._close_timeout, shield=True) as self._pump_scope:
             try:
                 await self._send(_start(200, head.headers))
                 # Some servers keep the head until the first message of the body comes.
@@ -195,7 +196,8 @@ class ASGIConnection:
             except Exception as error:
                 self.abort()
                 raise WriteError(f"the server refused the head: {error}") from error
-        if waiting.cancelled_caught:
+        given_up, self._pump_scope = self._pump_scope.cancelled_caught, None
+        if given_up and not self._over:
             self.abort()
             raise WriteError(f"the server did not take the head within {self._close_timeout:g} s")
         return len(head.wire) if head.wire else _head_size(200, head.headers)
