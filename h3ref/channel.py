@@ -57,8 +57,7 @@ class Channel:
         Raises:
             ValueError: the channel is closed; or, with TypeError, what `SSEEvent` refuses.
         """
-        if not self._open:
-            raise ValueError(f"{self!r}: nothing can be published any more")
+        self._check_open()
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
         self._unyielded += len(data)
@@ -68,10 +67,15 @@ class Channel:
         while full := [writer for writer in self._writers if not writer.has_room]:
             for writer in full:
                 await writer.drained()
+        self._check_open()  # again: it may have been closed meanwhile
         # No await from here on: all subscribers, and the history, see the events in the same order.
         self._history.append((event.id, data))
         for writer in self._writers:
             writer.offer_encoded(data)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ValueError(f"{self!r}: nothing can be published any more")
 
     async def stream(self, writer: SSEWriter) -> None:
         """The stream callback: subscribe, replay what the client missed, and stay until one of both closes.

@@ -176,6 +176,23 @@ async def test_a_publish_that_gave_up_waiting_published_nothing() -> None:
         assert await reply.read() == b"data: at last\n\n"
 
 
+async def test_a_publish_that_waits_while_the_channel_is_closed_says_so() -> None:
+    channel = Channel(history=10)
+    async with open_memory(app_of(channel)) as server:
+        reply = await subscribe(server, channel)
+        await channel.publish("x" * 65536)
+
+        async def publish_late() -> None:
+            with pytest.raises(ValueError, match="closed>: nothing can be published"):
+                await channel.publish("too late")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publish_late)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(channel.close)
+            await reply.read()
+
+
 @pytest.mark.parametrize("wrong", [{"history": -1}, {"newcomers": "all"}])
 async def test_what_a_channel_cant_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"history is|newcomers get"):
