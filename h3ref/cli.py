@@ -216,8 +216,8 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LogLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    for chatty in ("asyncio", "transitions"):  # at debug they tell their own inner steps, not the server's
-        logging.getLogger(chatty).setLevel(max(logging.INFO, logging.getLogger().level))
+    # At debug it tells its own inner steps, not the server's; transitions is quieted where the machine is built.
+    logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def _trace_into(name: str, files: ExitStack) -> Listener:

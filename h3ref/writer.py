@@ -86,7 +86,11 @@ class SSEWriter:
 
         Raises as `send_event` does.
         """
-        if self._unyielded >= HIGH_WATER or not self.has_room or self._lifecycle._state is not _STREAMING:
+        if (
+            self._unyielded >= HIGH_WATER
+            or self._connection.buffered >= HIGH_WATER
+            or self._lifecycle._state is not _STREAMING
+        ):
             await self._give_way()
         self._put(data)
 
