@@ -8,11 +8,11 @@ PY := $(VENV)/bin/python
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit fmt clean FORCE
+.PHONY: help demo test lint types unit fmt notebooks docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-6s %s\n' "$$name" "$$text"; \
+	    printf 'make %-9s %s\n' "$$name" "$$text"; \
 	done
 
 demo: $(VENV)/.core ## see the bug and its fixes (ARGS=--once to run it once)
@@ -34,6 +34,13 @@ unit: $(VENV)/.dev ## pytest alone (ARGS='-k name' to choose)
 fmt: $(VENV)/.dev ## let ruff mend and format the code
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+
+notebooks: $(VENV)/.dev ## run the notebooks anew and write their outputs, half a minute (ARGS=FILE for one)
+	$(PY) -m h3ref.lab.execute $(ARGS)
+
+docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
+	$(PY) -m sphinx -c docs -b html -W --keep-going -n -q -d build/doctrees $(ARGS) . build/docs
+	@echo 'Open build/docs/index.html'
 
 clean: ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .diagram import add_diagram
 from .server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT
 from .tail import add_tail
 
@@ -33,8 +34,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 EXIT_STATUSES = """\
 exit status:
   0    done, also when Ctrl-C or SIGTERM ended a server
-  1    failed while running, such as a port that is taken
-  2    wrong usage, or MODULE:APP was not found or is no app
+  1    failed while running, such as a port that is taken, or a recording that breaks a rule
+  2    wrong usage, a MODULE:APP that was not found or is no app, or a recording that can't be read
   130  interrupted before it was done
 """
 
@@ -276,7 +277,48 @@ def run_demo(options: argparse.Namespace) -> None:
         raise CommandError(error.strerror or str(error), FAILED) from error
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_serve, add_tail)
+# -- trace
+
+
+def add_trace(commands: Any) -> None:
+    """Add `trace FILE`."""
+    parser = _add(
+        commands,
+        "trace",
+        run_trace,
+        "check a recording",
+        "Check a recording, as `h3ref serve --trace FILE` or another implementation writes it, against the "
+        "specification, and name the first record that no legal run contains.",
+        "An exchange that is still open where the recording ends breaks no rule, unless --whole says that it is whole.",
+    )
+    parser.add_argument("file", metavar="FILE", help="the recording, a line of JSON for each step; - for stdin")
+    parser.add_argument("--spec", metavar="FILE", help="the lifecycle.json to check against (the package's own)")
+    parser.add_argument("--whole", action="store_true", help="the recording is whole: what is still open breaks a rule")
+
+
+def run_trace(options: argparse.Namespace) -> None:
+    """Check a recording."""
+    from .lab.check import check, load_rules, summary
+    from .lab.recorder import Recording
+
+    named = "stdin" if options.file == "-" else options.file
+    try:
+        rules = load_rules(options.spec)
+        data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
+    except OSError as error:
+        raise CommandError(f"can't read {error.filename or named}: {error.strerror}", USAGE) from error
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    try:
+        recording = Recording.from_ndjson(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise CommandError(f"{named}: {error}", USAGE) from error
+    if violation := check(recording, whole=options.whole, rules=rules):
+        raise CommandError(f"{named}: {violation}", FAILED)
+    print(f"{named}: {summary(recording, rules=rules)}")
+
+
+COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_diagram, add_serve, add_tail, add_trace)
 
 # -- arguments
 

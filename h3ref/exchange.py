@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -53,12 +54,22 @@ class Service:
         flow: the order of steps; None for the default, where the handler's call picks it.
         trace: a listener that gets a record of each step.
         limits: how much is taken on.
+        clock: gives a record its time, in seconds; worker threads read it too.
     """
 
-    def __init__(self, app: H3App, *, flow: Flow, trace: Listener | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: H3App,
+        *,
+        flow: Flow,
+        trace: Listener | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.app = app
         self.flow = flow
         self.trace = trace
+        self.clock = clock
         self.limits = limits or Limits()
         self.live: set[Exchange] = set()
         self.threads = ThreadPool(self.limits)
@@ -101,7 +112,7 @@ class Exchange:
     def __init__(self, service: Service, transport: Transport, number: int) -> None:
         self.service = service
         self.transport = transport
-        self.lifecycle = Lifecycle(service.trace, number)
+        self.lifecycle = Lifecycle(service.trace, number, service.clock)
         self.event = H3Event(self, transport.request)
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
@@ -203,7 +214,8 @@ class Exchange:
 
     async def wait_until_closed(self) -> None:
         """Wait for the client to leave or the server to end: nobody else will close this one."""
-        await anyio.sleep_forever()
+        if self.state is not State.CLOSED:  # as after the head for a HEAD
+            await anyio.sleep_forever()
 
     async def close(self) -> None:
         """End what is still open when handler and callback have returned; send a plain answer.

@@ -34,7 +34,7 @@ async def callback(exchange: Exchange) -> None:
     connection = exchange.create_connection()
     await exchange.send_headers(connection)
     writer = exchange.connection_ready(connection)
-    await exchange.run_callback(stream, writer)  # the fix: who writes is called once there is something to write to
+    await exchange.run_callback(stream, writer)  # the fix: called once there is something to write to
 
 
 async def awaited(exchange: Exchange) -> SSEWriter:
@@ -61,7 +61,7 @@ async def broken(exchange: Exchange) -> None:
 
     Nobody is left to take the writer that is ready at last, so the client waits for ever.
     """
-    await exchange.run_handler()  # the bug: it asks for its writer in here, and has left before anything is ready
+    await exchange.run_handler()  # the bug: it asks for its writer in here, before anything is ready
     if exchange.state is State.SSE_STARTED:
         exchange.check_sse_started()
         log.debug("SSE mode detected, setting up streaming connection")

@@ -135,16 +135,23 @@ class Lifecycle:
     Args:
         listener: gets a `trace.Record` of each step that is taken through `take`.
         exchange: the number that those records carry.
+        clock: gives their time, in seconds; it is read on the thread where the step is taken.
     """
 
-    __slots__ = ("_exchange", "_listener", "_lock", "_reason", "_state")
+    __slots__ = ("_clock", "_exchange", "_listener", "_lock", "_reason", "_state")
 
-    def __init__(self, listener: Listener | None = None, exchange: int = 0) -> None:
+    def __init__(
+        self,
+        listener: Listener | None = None,
+        exchange: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._state = State.REQUESTED
         self._reason: Reason | None = None
         self._lock = threading.Lock()
         self._listener = listener
         self._exchange = exchange
+        self._clock = clock
 
     @property
     def state(self) -> State:
@@ -207,7 +214,7 @@ class Lifecycle:
         detail: str | None,
     ) -> None:
         record = Record(
-            time=time.monotonic(),
+            time=self._clock(),
             exchange=self._exchange,
             step=step.name,
             who=step.who,

@@ -101,15 +101,18 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str) -> Record:
-        """Read a line that `to_json`, or another implementation, wrote.
+        """Read a line that `to_json`, or another implementation, wrote. Keys that begin with `x_` are passed over.
 
         Raises:
             ValueError: the line is not a record; the text says what is wrong with it.
         """
-        found = json.loads(line)
+        try:
+            found = json.loads(line, parse_constant=_refuse)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error.msg} (column {error.colno})") from None
         if not isinstance(found, dict):
             raise ValueError(f"a record is a JSON object, not {type(found).__name__}")
-        found = {key: value for key, value in found.items() if value is not None}
+        found = {key: value for key, value in found.items() if value is not None and not key.startswith("x_")}
         known = {field.name: field for field in fields(cls)}
         unknown = sorted(found.keys() - known.keys())
         missing = sorted({"time", "exchange", "step", "who", "to", "before", "after"} - found.keys())
@@ -118,15 +121,24 @@ class Record:
         for name, value in found.items():
             kind = _KINDS[name]
             if not isinstance(value, kind) or isinstance(value, bool):
-                raise ValueError(f"not a record: {name} is {value!r}, which is of the wrong type")
+                raise ValueError(f"not a record: {name} is {_NAMES[kind]}, not {value!r}")
+            if name != "time" and isinstance(value, int) and value < 0:
+                raise ValueError(f"not a record: {name} is never negative, and here is {value}")
         return cls(**{"trigger": None, **found})
 
+
+_NAMES: dict[type | tuple[type, ...], str] = {str: "a string", int: "an integer", (int, float): "a number"}
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys((field.name for field in fields(Record)), str),
     **dict.fromkeys(("exchange", "size"), int),
     "time": (int, float),
 }
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"not JSON: it has no {constant}")
+
 
 Listener = Callable[[Record], None]
 """Takes each record as it happens, on the thread where it happens. It must not pull a trigger itself."""

@@ -20,9 +20,10 @@ import h11
 
 from h3ref import H3App, running
 from h3ref.adapters.h11_anyio import Server
-from h3ref.adapters.memory import End, MemoryServer, open_memory
+from h3ref.adapters.memory import End, open_memory
 
 from .asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
+from .notebook_adapter import notebooks_serving
 
 
 class Adapter(NamedTuple):
@@ -38,6 +39,7 @@ ADAPTERS = {
     "asgi-uvicorn": Adapter(on_uvicorn, ("asyncio",)),
     "asgi-hypercorn": Adapter(on_hypercorn),
     "asgi-granian": Adapter(on_granian, ("asyncio",)),
+    "notebook": Adapter(notebooks_serving()),
 }
 
 
@@ -155,7 +157,7 @@ class SocketClient:
 async def open_client(adapter: str, app: H3App, **options: Any) -> AsyncIterator[ClientLike]:
     """Serve an app through the named adapter, and return a client for it."""
     async with ADAPTERS[adapter].open_server(app, **options) as server:
-        if isinstance(server, MemoryServer):
+        if hasattr(server, "request"):  # it is a client itself, as in memory
             yield server
             return
         client = SocketClient(server)
@@ -167,7 +169,7 @@ async def open_client(adapter: str, app: H3App, **options: Any) -> AsyncIterator
 
 def server_of(client: ClientLike) -> Any:
     """What the client talks to; its `service` knows the live exchanges."""
-    return client if isinstance(client, MemoryServer) else getattr(client, "server")  # noqa: B009
+    return client.server if isinstance(client, SocketClient) else client
 
 
 async def raw(port: int, data: bytes, *, seconds: float = 5.0) -> bytes:

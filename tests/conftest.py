@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import pytest
+
+from h3ref.exchange import Service
+from h3ref.lab.check import check, load_rules
+from h3ref.lab.recorder import Recorder
+from h3ref.trace import Record
 
 from .clients import ADAPTERS
 
@@ -18,6 +23,18 @@ EVERY_ADAPTER = "test_contract"
 """The module whose tests run on every adapter; others do on those that are our own, and on one ASGI server."""
 
 OTHERS = ("memory", "h11_anyio", "asgi-hypercorn")
+
+RECORDED = (
+    "test_contract",
+    "test_asgi",
+    "test_event_source_response",
+    "test_examples",
+    "test_exchange",
+    "test_h11_anyio",
+)
+"""The modules whose servers are all recorded, and their recordings held against the specification."""
+
+RULES = load_rules()
 
 
 @pytest.fixture
@@ -45,6 +62,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("anyio_backend", LOOPS, indirect=True)
     elif wanted:
         metafunc.parametrize("adapter", ADAPTERS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def every_recording_is_legal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Record every server of the modules in `RECORDED`, and hold what was recorded against the specification."""
+    if request.module.__name__.rpartition(".")[2] not in RECORDED:
+        yield
+        return
+    recorders: list[Recorder] = []
+    original = Service.__init__
+
+    def recorded(service: Service, *args: Any, trace: Any = None, **options: Any) -> None:
+        recorder = Recorder()
+        recorders.append(recorder)
+
+        def listener(record: Record) -> None:
+            recorder(record)
+            if trace is not None:
+                trace(record)
+
+        original(service, *args, trace=listener, **options)
+
+    monkeypatch.setattr(Service, "__init__", recorded)
+    yield
+    for recorder in recorders:
+        violation = check(recorder.recording, rules=RULES)
+        assert violation is None, f"{violation}\n{recorder.of(violation.record.exchange)}"
 
 
 def _names(names: str | Sequence[str]) -> list[str]:

@@ -273,3 +273,88 @@ def test_serve_traces_into_a_file(folder: Path, name: str) -> None:
     records = [Record.from_json(line) for line in text.splitlines()]
     assert [record.step for record in records] == ["request", "send_response", "returns", "response"]
     assert json.loads(text.splitlines()[0])["detail"] == "GET /"
+
+
+# trace
+
+
+@pytest.fixture
+def recordings(folder: Path) -> Path:
+    """A recording of two exchanges: one that is legal, and one in which the writer is ready before the headers."""
+    vectors = json.loads((Path(h3ref.__file__).parents[1] / "spec/vectors/trace/callback.json").read_text())
+    lines = [json.dumps(record) for record in vectors["cases"][0]["records"]]
+    (folder / "legal.ndjson").write_text("\n".join(lines) + "\n")
+    (folder / "open.ndjson").write_text("\n".join(lines[:9]) + "\n")
+    (folder / "swapped.ndjson").write_text("\n".join([*lines, *lines[:7], lines[8], lines[7], *lines[9:]]) + "\n")
+    (folder / "text.ndjson").write_text("\n".join([*lines[:3], "hello"]) + "\n")
+    (folder / "bytes.ndjson").write_bytes(b"\xff")
+    (folder / "spec.json").write_text('{"format": 1}')
+    return folder
+
+
+def test_trace_says_in_a_line_what_a_legal_recording_has(recordings: Path) -> None:
+    ended = run(recordings, "trace", "legal.ndjson", "--whole")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "legal.ndjson: 1 exchange, 20 records: 1 complete\n"
+
+
+def test_trace_reads_stdin(recordings: Path) -> None:
+    text = (recordings / "legal.ndjson").read_text()
+    ended = subprocess.run(
+        [sys.executable, "-m", "h3ref", "trace", "-"], input=text, cwd=recordings, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "stdin: 1 exchange, 20 records: 1 complete\n"
+
+
+def test_trace_names_the_first_impossible_record_its_rule_and_what_would_have_been_legal(recordings: Path) -> None:
+    ended = run(recordings, "trace", "swapped.ndjson")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(
+        "h3ref: swapped.ndjson: line 28: exchange 1, connection_ready: each headers allows one"
+    )
+    assert "(T-17: " in ended.stderr
+    assert "; legal here: " in ended.stderr
+    assert "headers, " in ended.stderr.partition("legal here: ")[2]
+
+
+def test_trace_takes_an_open_exchange_unless_the_recording_is_whole(recordings: Path) -> None:
+    ended = run(recordings, "trace", "open.ndjson")
+    assert (ended.returncode, ended.stdout) == (0, "open.ndjson: 1 exchange, 9 records: 1 still open\n")
+    ended = run(recordings, "trace", "--whole", "open.ndjson")
+    assert ended.returncode == 1
+    assert (
+        "line 9: exchange 1, connection_ready: the recording ends here, and the exchange is still open" in ended.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("text.ndjson", "text.ndjson: line 4: not JSON: Expecting value (column 1)"),
+        ("bytes.ndjson", "bytes.ndjson: 'utf-8' codec can't decode byte 0xff"),
+        ("nowhere.ndjson", "can't read nowhere.ndjson: No such file or directory"),
+        ("legal.ndjson --spec nowhere.json", "can't read nowhere.json: No such file or directory"),
+        ("legal.ndjson --spec spec.json", "spec.json: it is no specification of the lifecycle: 'initial' is missing"),
+        ("legal.ndjson --spec legal.ndjson", "legal.ndjson: Extra data"),
+        ("", "FILE"),
+    ],
+)
+def test_trace_ends_with_2_when_something_cant_be_read(recordings: Path, arguments: str, complaint: str) -> None:
+    ended = run(recordings, "trace", *arguments.split())
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1
+    assert complaint in ended.stderr
+
+
+def test_what_serve_traces_trace_accepts_also_from_several_runs(folder: Path) -> None:
+    for _ in range(2):
+        with started(folder, "good:app", "--trace", "steps.ndjson") as (process, port):
+            ask(port, "/", until=b"hello").close()
+            with ask(port, "/events", until=b"data: 1"):
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=10)
+    ended = run(folder, "trace", "--whole", "steps.ndjson")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ": 2 responded, 2 shutdown" in ended.stdout

@@ -1,8 +1,9 @@
-"""The how-tos whose Python blocks are applications: each runs and is asked for its events. Links lead somewhere."""
+"""Every page is followed as a script, block by block; the applications in the how-tos are asked for their events."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,16 @@ import pytest
 import uvicorn
 
 from h3ref import EventStreamParser, H3App, MessageEvent, running
+
+from . import test_nginx
+from .pages import PAGES as ALL_PAGES
+from .pages import ROOT, Block, blocks_of, commands_of, reading
+
+ELSEWHERE = {("nginx", test_nginx.PAGE)}
+"""Languages and pages whose blocks another module runs."""
+
+IN_A_CLONE = {"add-an-adapter"}
+"""Pages whose reader works in a clone of the repository."""
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = [
@@ -78,7 +89,44 @@ async def serving(app: Any) -> AsyncIterator[str]:
             server_of_asgi.should_exit = True
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / link).exists(), link
+@pytest.mark.parametrize(
+    "page", [page for page in ALL_PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    if page.stem in IN_A_CLONE:
+        for name in ("h3ref", "tests", "spec", "docs", "notebooks", "pyproject.toml"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+            copy(ROOT / name, tmp_path / name)
+    with reading(tmp_path) as reader:
+        for block in blocks_of(page):
+            if (block.language, page) not in ELSEWHERE:
+                reader.take(block)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "error"),
+    [
+        ("python", "assert False", AssertionError),
+        ("python", "def test_it():\n    raise LookupError", LookupError),
+        ("python", "async def test_it():\n    raise LookupError", LookupError),
+        ("text", "never printed", AssertionError),
+        ("diff", "--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n", AssertionError),
+        ("console", "$ false && echo yes\nyes\n", AssertionError),
+        ("console", "$ echo yes\nno\n", AssertionError),
+        ("console", "$ echo one; echo two\n...\nthree\n", AssertionError),
+        ("console", "$ make nothing_of_the_kind\n", AssertionError),
+        ("console", "$ pip install h3ref[nothing]\n", AssertionError),
+        ("console", "$ pip install antigravity\n", AssertionError),
+        ("console", "$ uvicorn --no-such-option module:app\n", AssertionError),
+        ("ruby", "puts 1", ValueError),
+        ("", "indented", ValueError),
+    ],
+)
+def test_a_page_that_is_wrong_is_told(language: str, text: str, error: type[Exception], tmp_path: Path) -> None:
+    with reading(tmp_path) as reader, pytest.raises(error):
+        reader.take(Block(ROOT / "docs" / "none.md", 1, language, text))
+
+
+def test_commands_and_their_output_are_told_apart() -> None:
+    block = Block(ROOT / "none.md", 1, "console", "$ one \\\n    --two   # a remark\nsays\nthis\n$ three\n")
+    assert list(commands_of(block)) == [("one --two", "says\nthis\n"), ("three", "")]

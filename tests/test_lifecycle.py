@@ -101,7 +101,7 @@ def test_the_rules_are_numbered_trigger_by_trigger_and_state_by_state() -> None:
 
 def test_the_json_has_no_key_that_its_format_does_not_name() -> None:
     assert (SPEC["format"], SPEC["initial"], SPEC["final"]) == (1, State.REQUESTED, State.CLOSED)
-    top = {"format", "about", "initial", "final", "states", "reasons", "triggers", "errors", "cells"}
+    top = {"format", "about", "initial", "final", "states", "reasons", "triggers", "errors", "cells", "steps", "orders"}
     assert SPEC.keys() == top
     for key in ("states", "reasons", "errors"):
         assert all(item.keys() == {"name", "means"} for item in SPEC[key])
@@ -614,6 +614,10 @@ def test_absent_values_are_left_out_of_the_line_and_zero_is_not_absent() -> None
     assert json.loads(FULL.to_json())["size"] == 0
 
 
+def test_keys_of_the_writers_own_are_passed_over() -> None:
+    assert Record.from_json(json.dumps(json.loads(BARE.to_json()) | {"x_thread": 3, "x_": None})) == BARE
+
+
 def test_null_is_read_as_absent() -> None:
     nulls = {key: None for key in ("trigger", "error", "rule", "size", "detail")}
     assert Record.from_json(json.dumps(json.loads(BARE.to_json()) | nulls)) == BARE
@@ -628,6 +632,11 @@ def test_null_is_read_as_absent() -> None:
         ("null", "not NoneType"),
         ("{}", "missing.*after.*before.*exchange.*step.*time.*to.*who"),
         (json.dumps(json.loads(BARE.to_json()) | {"colour": "red"}), r"unknown \['colour'\]"),
+        (json.dumps(json.loads(BARE.to_json()) | {"time": "now"}), "time is a number, not 'now'"),
+        (json.dumps(json.loads(BARE.to_json()) | {"time": float("nan")}), "not JSON: it has no NaN"),
+        (json.dumps(json.loads(BARE.to_json()) | {"exchange": True}), "exchange is an integer, not True"),
+        (json.dumps(json.loads(BARE.to_json()) | {"size": -1}), "size is never negative, and here is -1"),
+        (BARE.to_json()[:-4], r"not JSON: .* \(column \d+\)"),
     ],
 )
 def test_a_line_that_is_no_record_is_a_value_error_that_says_what_is_wrong(line: str, complaint: str) -> None:
@@ -670,6 +679,7 @@ def alter(path: Path, old: str, new: str) -> None:
         ("matrix", "ConnectionNotReady (L-17)"),
         ("rules", "- **L-17** In `sse_started`"),
         ("steps", "| `start_sse_blocking` |"),
+        ("orders", "- **T-01** The first"),
     ],
 )
 def test_an_altered_part_is_found_and_named_in_one_line(

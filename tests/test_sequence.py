@@ -201,6 +201,26 @@ def test_a_step_of_another_implementation_goes_by_its_name() -> None:
     assert "├─ retries" in draw([other])
 
 
+def test_a_step_of_the_last_lane_alone_has_its_words_on_its_left() -> None:
+    own = Record(0.0, 1, "flushes", "connection", "connection", None, "requested", "requested")
+    expect(
+        draw([own]),
+        """
+Client           Handler                   Adapter           Connection
+ │                 │                         │             flushes ─┤
+""",
+    )
+
+
+def test_nothing_in_a_record_reaches_the_terminal_but_as_text() -> None:
+    request = record(trace.REQUEST, detail="GET /\x1b[2J")
+    refused = record(trace.GET_SSE_WRITER, rejected=("No\x07t\n", "\x1b[31m"))
+    raised = record(trace.FAILS, "closed", detail="\x1b]0;title\x07")
+    drawn = draw([request, refused, raised])
+    assert all(row.isprintable() for row in drawn.split("\n"))
+    assert "GET /�[2J" in drawn
+
+
 def test_what_can_not_be_drawn() -> None:
     with pytest.raises(ValueError, match="several exchanges"):
         draw([record(trace.REQUEST), record(trace.REQUEST, exchange=2)])

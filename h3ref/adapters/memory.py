@@ -7,6 +7,7 @@ clock a stream of hours takes no time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -214,10 +215,10 @@ async def open_memory(
     Args:
         app: whose handlers answer.
         flow: None for the default, or `flows.broken`.
-        trace: a listener that gets a `trace.Record` of each step.
+        trace: a listener that gets a `trace.Record` of each step, with the event loop's time.
         limits: how much is taken on.
     """
-    service = Service(app, flow=check_flow(flow), trace=trace, limits=limits)
+    service = Service(app, flow=check_flow(flow), trace=trace, limits=limits, clock=_loop_clock())
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         try:
@@ -228,6 +229,16 @@ async def open_memory(
             exchange.shut_down()
     if failure is not None:
         raise failure
+
+
+def _loop_clock() -> Callable[[], float]:
+    """The running event loop's clock, which worker threads may read; under a virtual clock it is virtual."""
+    try:
+        return asyncio.get_running_loop().time
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_clock().current_time
 
 
 def _head_size(status: int, headers: Iterable[tuple[str, str]]) -> int:

@@ -36,7 +36,7 @@ app = H3App()
 
 @app.get("/broken")
 def broken(event: H3Event) -> None:
-    """Asks for its writer too early. The headers leave when this has returned, so no number of attempts helps."""
+    """Asks for its writer too early: the headers leave when this has returned, never before."""
     event.start_sse()
     for _ in range(ATTEMPTS):
         try:

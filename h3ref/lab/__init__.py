@@ -1,0 +1,12 @@
+"""What looks at the library from outside: recordings, diagrams, benchmarks, the demo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Let figures, lifecycles and recordings show themselves in Jupyter: `%load_ext h3ref.lab`."""
+    from .diagrams import jupyter  # for whoever draws nothing, no matplotlib
+
+    jupyter.register(ipython)

@@ -56,16 +56,28 @@ def rules(spec: Spec) -> Iterator[str]:
         yield ""
 
 
-def steps(_: Spec) -> Iterator[str]:
+def steps(spec: Spec) -> Iterator[str]:
     """The names that `step` may have in a line of a trace."""
     rows = (
-        [f"`{step.name}`", step.who, step.to, f"`{step.trigger}`" if step.trigger else "", step.words]
-        for step in STEPS.values()
+        [_code(step["name"]), step["who"], step["to"], _code(step["trigger"] or ""), STEPS[step["name"]].words]
+        for step in spec["steps"]
     )
     yield from _table(["step", "who", "to", "trigger", "in a drawing"], rows)
 
 
-PARTS: dict[str, Callable[[Spec], Iterator[str]]] = {"names": names, "matrix": matrix, "rules": rules, "steps": steps}
+def orders(spec: Spec) -> Iterator[str]:
+    """Each rule for the records of one exchange, as a sentence, with its reason."""
+    for order in spec["orders"]:
+        yield f"- **{order['id']}** {order.get('means') or _ordered(order)} {order['why']}"
+
+
+PARTS: dict[str, Callable[[Spec], Iterator[str]]] = {
+    "names": names,
+    "matrix": matrix,
+    "rules": rules,
+    "steps": steps,
+    "orders": orders,
+}
 
 
 def render(readme: str, spec: Spec) -> str:
@@ -89,6 +101,37 @@ def drifted(readme: str, spec: Spec) -> list[str]:
 def _part(name: str, spec: Spec) -> str:
     body = "\n".join(PARTS[name](spec)).strip("\n")
     return f"<!-- generated: {name} -->\n\n{body}\n\n<!-- end -->"
+
+
+def _ordered(order: Cell) -> str:
+    several = len(order["steps"]) > 1
+    them = _either(order["steps"], "and")
+    match order:
+        case {"after": names}:
+            return f"{them} {'come' if several else 'comes'} after {_either(names)}."
+        case {"each": names}:
+            return f"For each {_either(names)} there is at most one {_either(order['steps'])}, after it."
+        case {"not_after": names}:
+            return f"{them} never {'come' if several else 'comes'} after {_either(names)}."
+        case {"in": states}:
+            return f"{them} {'are' if several else 'is'} taken in {_either(states)}."
+        case {"reasons": reasons}:
+            return f"{them} {'are' if several else 'is'} for an exchange that is closed for {_either(reasons)}."
+        case {"not_reasons": reasons}:
+            return f"{them} never {'come' if several else 'comes'} once the exchange is closed for {_either(reasons)}."
+        case {"only": {"before": before, "reason": reason, "method": method}}:
+            are = "are" if several else "is"
+            return f"{them} with {_code(reason)}, taken in {_code(before)}, {are} for {method} alone."
+    raise ValueError(f"{order['id']} is of no kind that can be told")
+
+
+def _either(names: Sequence[str], word: str = "or") -> str:
+    *most, last = map(_code, names)
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def _code(name: str) -> str:
+    return f"`{name}`" if name else ""
 
 
 def _table(head: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from h3ref import H3App, H3Event, flows
 from h3ref.adapters.h11_anyio import Server
 from h3ref.examples import callback as example
 
+from ..recorder import Recorder, Recording
 from ..sequence import draw
-from .recorder import Recorder
 from .report import FIXED, PATHS, place
 
 _HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ class Page:
 
     def __init__(self) -> None:
         self.app = H3App()
-        self.steps = {"fixed": Recorder(PATHS, _KEEP), "broken": Recorder(PATHS, _KEEP)}
+        self.steps = {name: Recorder(keep=_KEEP, paths=PATHS) for name in ("fixed", "broken")}
         self._servers: dict[str, Server] = {}
         self._events: dict[str, H3Event] = {}
         for path in PATHS:
@@ -71,7 +72,7 @@ class Page:
     async def _state(self, event: H3Event) -> None:
         target = event.query.get("target", "")
         shown = self._events.get(target)
-        records = self.steps["broken"].of(target) or self.steps["fixed"].of(target)
+        records = self._steps(target)
         event.set_header("Cache-Control", "no-store")
         event.send_json(
             {
@@ -86,6 +87,13 @@ class Page:
                 "diagram": draw(records, times=True),
             }
         )
+
+    def _steps(self, target: str) -> Recording:
+        """What was recorded of a stream so far; nothing, if it has not begun, or was too long ago."""
+        for recorder in (self.steps["broken"], self.steps["fixed"]):
+            with suppress(LookupError):
+                return recorder.of(f"GET {target}")
+        return Recording()
 
 
 def _send(event: H3Event, file: str, config: dict[str, Any], policy: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -18,9 +16,9 @@ import h3ref
 from h3ref import flows, trace
 from h3ref.adapters.h11_anyio import Server
 
-from ..log_lines import LogLines
+from ..log_lines import captured_log
+from ..recorder import Recorder
 from ..sequence import beside, draw
-from .recorder import Recorder
 from .wire import Arrival, receive
 
 FIXED = ("callback", "awaited", "blocking")
@@ -145,31 +143,6 @@ def place(function: Callable[..., object]) -> str:
     lines, first = inspect.getsourcelines(function)
     marked = next((number for number, line in enumerate(lines) if "# the bug" in line or "# the fix" in line), 0)
     return f"{path.relative_to(Path(h3ref.__file__).parents[1]).as_posix()}:{first + marked}"
-
-
-@contextmanager
-def captured_log() -> Iterator[list[str]]:
-    """Collect what the package logs, as lines "level: message"."""
-    lines: list[str] = []
-    logger = logging.getLogger("h3ref")
-    handler, level = _Collector(lines), logger.level
-    handler.setFormatter(LogLines())
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    try:
-        yield lines
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-class _Collector(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record))
 
 
 async def _until_idle(*servers: Server) -> None:

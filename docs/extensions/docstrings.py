@@ -1,0 +1,58 @@
+"""Docstrings are plain text with `names` in it: this makes reStructuredText of them, before Sphinx reads them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_CODE = re.compile(r"(`[^`]+`)")
+SECTIONS = {"Args:", "Attributes:", "Raises:", "Returns:", "Yields:"}
+"""What napoleon reads; any other line that ends with a colon, with indented ones below it, begins a list."""
+
+_FIRST = 100
+"""Before napoleon, which reads the sections."""
+
+
+def to_rest(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Change the lines of a docstring in place: no `*` means emphasis, and an indented block is code."""
+    changed: list[str] = []
+    listed = False
+    for number, line in enumerate(lines):
+        indented = line.startswith("    ")
+        before = lines[number - 1] if number else ""
+        if indented and before.endswith(":") and not before.startswith(" ") and before not in SECTIONS:
+            changed.append("")
+            listed = True
+        listed = listed and indented
+        if listed:
+            item = line.removeprefix("    ")
+            changed.append(_escaped(f"  {item.strip()}" if item.startswith(" ") else f"- {item}"))
+            continue
+        if indented and number > 1 and not lines[number - 1].strip() and not _in_code(changed):
+            changed += ["::", ""]
+        changed.append(line if _in_code(changed) and indented else _escaped(line))
+    lines[:] = changed
+
+
+def _in_code(before: list[str]) -> bool:
+    """Whether the next indented line belongs to a block of code."""
+    for line in reversed(before):
+        if line.strip() and not line.startswith("    "):
+            return line == "::"
+    return False
+
+
+def _escaped(line: str) -> str:
+    parts = _CODE.split(line)
+    for index, part in enumerate(parts):
+        if index % 2 == 0:
+            plain = part.replace("*", r"\*")
+            parts[index] = rf"\ {plain}" if index and plain[:1].isalnum() else plain
+        elif not re.fullmatch(r"`[\w.]+`", part):
+            parts[index] = f"`{part}`"  # code, and no name that could be a link
+    return "".join(parts)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.connect("autodoc-process-docstring", to_rest, priority=_FIRST)
+    return {"parallel_read_safe": True}

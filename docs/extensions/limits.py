@@ -1,0 +1,34 @@
+"""`{limits}`: the table of what a server allows, from `Limits` and its docstring."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from h3ref import Limits
+
+from .commands import table
+
+
+class LimitsTable(SphinxDirective):
+    """A row for each limit: its name, its default, and what the docstring says of it."""
+
+    def run(self) -> list[nodes.Node]:
+        said = dict(re.findall(r"^ +(\w+): (.+?)$", (Limits.__doc__ or "").partition("Args:")[2], re.MULTILINE))
+        rows = []
+        for field in fields(Limits):
+            meaning = nodes.paragraph()
+            children, messages = self.parse_inline(said[field.name].replace("`", "``"))
+            meaning += [*children, *messages]
+            default = nodes.paragraph("", "", nodes.literal(text=f"{field.default:,}".replace(",", " ")))
+            rows.append([nodes.paragraph("", "", nodes.literal(text=field.name)), default, meaning])
+        return [table(["limit", "default", "meaning"], rows)]
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.add_directive("limits", LimitsTable)
+    return {"parallel_read_safe": True}

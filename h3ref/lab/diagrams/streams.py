@@ -1,0 +1,202 @@
+"""Timelines of many streams: a row for each, whose bar grows as wide as the stream has come far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from h3ref import trace
+from h3ref.lifecycle import State
+from h3ref.trace import Record
+
+from .axis import Scale
+from .style import (
+    CARD,
+    EDGE,
+    FAINT,
+    INK,
+    SMALL,
+    SOFT,
+    STATE_COLOURS,
+    TITLE,
+    Sheet,
+    cut,
+    plain,
+    shown,
+    width_of,
+)
+from .words import end_of, of_timeline
+
+LIMIT = 60
+"""The most rows that are drawn; more streams are counted."""
+
+_MARGIN, _ROW, _BARS = 22.0, 22.0, 560.0
+_MOST_NAME, _MOST_END = 230.0, 190.0
+_HEIGHTS = {State.REQUESTED: 3.0, State.SSE_STARTED: 6.0, State.HEADERS_SENT: 10.0, State.STREAMING: 15.0}
+"""A bar tells its state by its height too."""
+
+
+class _Stream(NamedTuple):
+    records: Sequence[Record]
+    start: float
+    request: str
+
+    @property
+    def number(self) -> str:
+        """Of its exchange."""
+        return str(self.records[0].exchange)
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds since the zero of the axis."""
+        return [record.time - self.start for record in self.records]
+
+
+def timeline(
+    recordings: Sequence[Record] | Iterable[Sequence[Record]], *, title: str = "", limit: int = LIMIT
+) -> Figure:
+    """Draw a row for each exchange: its states, its events, what was rejected, and how it ended.
+
+    Args:
+        recordings: a recording; or several, which then begin at the same point, since clocks may differ.
+        title: a heading.
+        limit: the most rows; when there are more, the first are drawn, and the others are counted.
+    """
+    with plain():
+        streams = list(_streams(recordings))
+        return _draw(
+            streams[:limit], len(streams) - limit, shown(title), of_timeline([s.records for s in streams], title)
+        )
+
+
+def _streams(recordings: Sequence[Record] | Iterable[Sequence[Record]]) -> Iterable[_Stream]:
+    given: list[Any] = list(recordings)
+    several: list[list[Record]] = [given] if given and isinstance(given[0], Record) else [list(part) for part in given]
+    for records in several:
+        for exchange in split(records):
+            yield _Stream(exchange, records[0].time, _request(exchange))
+
+
+def split(records: Iterable[Record]) -> list[list[Record]]:
+    """The records of each exchange, in the order in which they began.
+
+    A request begins one, also where its number was used before: by an earlier run of the server.
+    """
+    found: list[list[Record]] = []
+    latest: dict[int, list[Record]] = {}
+    for record in records:
+        if record.exchange not in latest or record.step == trace.REQUEST.name:
+            latest[record.exchange] = []
+            found.append(latest[record.exchange])
+        latest[record.exchange].append(record)
+    return found
+
+
+def _request(records: Sequence[Record]) -> str:
+    return shown(next((record.detail or "" for record in records if record.step == trace.REQUEST.name), ""))
+
+
+def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figure:
+    numbers = max([0.0, *(width_of(stream.number, SMALL) for stream in streams)])
+    names = numbers + 8 + max([100.0, *(min(width_of(stream.request, SMALL), _MOST_NAME) for stream in streams)])
+    ends = {id(stream.records): _end(stream.records) for stream in streams}
+    ending = max([40.0, *(min(width_of(text, SMALL), _MOST_END) for text in ends.values())])
+    left = _MARGIN + names + 14
+    width = left + _BARS + 16 + ending + _MARGIN
+    top = _MARGIN + (30 if title else 0) + _LEGEND_HIGH + 14
+    depth = max(1, len(streams) + (more > 0)) * _ROW
+    sheet = Sheet(width, top + depth + 44, words)
+    if title:
+        sheet.text(
+            _MARGIN, _MARGIN + 8, cut(title, width - 2 * _MARGIN, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold"
+        )
+    _legend(sheet, _MARGIN + (30 if title else 0) + 6)
+    span = max((time for stream in streams for time in stream.times), default=0.0)
+    scale = Scale(left, _BARS, span or 1.0)
+    bottom = top + depth + 6
+    for seconds, text in scale.ticks(apart=90):
+        x = scale.y(seconds)
+        sheet.line([(x, top - 6), (x, bottom)], colour=EDGE, order=1.1)
+        sheet.text(x, bottom + 12, text, size=SMALL, colour=SOFT, align="center")
+    if not streams:
+        sheet.text(left + _BARS / 2, top + _ROW / 2, "nothing was recorded", colour=SOFT, align="center", ground=CARD)
+    for number, stream in enumerate(streams):
+        y = top + (number + 0.5) * _ROW
+        sheet.text(_MARGIN + numbers, y, stream.number, size=SMALL, colour=SOFT, align="right")
+        sheet.text(_MARGIN + numbers + 8, y, cut(stream.request, _MOST_NAME, SMALL), size=SMALL)
+        _row(sheet, stream, scale, y, span)
+        text = cut(ends[id(stream.records)], _MOST_END, SMALL)
+        sheet.text(left + _BARS + 16, y, text, size=SMALL, colour=SOFT)
+    if more > 0:
+        sheet.text(
+            left, top + depth - _ROW / 2, f"… and {more} more that {'is' if more == 1 else 'are'} not drawn",
+            size=SMALL, colour=SOFT,
+        )  # fmt: skip
+    return sheet.figure
+
+
+def _row(sheet: Sheet, stream: _Stream, scale: Scale, y: float, span: float) -> None:
+    times = stream.times
+    records = stream.records
+    begin, state = times[0], records[0].before
+    changes = [(time, record.after) for time, record in zip(times, records, strict=True)]
+    for time, after in [*changes, (span, None)]:
+        if after == state:
+            continue
+        if state != State.CLOSED:
+            _bar(sheet, scale.y(begin), scale.y(time), y, state)
+        begin, state = time, after or state
+    for time, record in zip(times, records, strict=True):
+        if record.step == trace.EVENT.name:
+            x = scale.y(time)
+            sheet.line([(x, y - 9.5), (x, y + 9.5)], colour=CARD, thick=3, order=4)
+            sheet.line([(x, y - 9.5), (x, y + 9.5)], colour=INK, thick=1.3, order=4.1)
+        if record.error:
+            sheet.cross(scale.y(time), y, size=5, colour=CARD, thick=5)
+            sheet.cross(scale.y(time), y, size=4.5)
+    closed = next((time for time, record in zip(times, records, strict=True) if record.after == State.CLOSED), None)
+    if closed is None:
+        sheet.head(scale.y(span) + 9, y, "right", colour=SOFT)
+    else:
+        _stop(sheet, scale.y(closed), y)
+
+
+def _bar(sheet: Sheet, start: float, end: float, y: float, state: str) -> None:
+    high = _HEIGHTS.get(State(state), 3.0) if state in set(State) else 3.0
+    colour = STATE_COLOURS[State(state)] if state in set(State) else FAINT
+    sheet.box(start, y - high / 2, end - start, high, fill=colour, radius=0, order=3)
+
+
+def _stop(sheet: Sheet, x: float, y: float) -> None:
+    sheet.box(x - 2.5, y - 7.5, 5, 15, fill=STATE_COLOURS[State.CLOSED], line=CARD, thick=1, radius=0, order=4.5)
+
+
+def _end(records: Sequence[Record]) -> str:
+    events = sum(record.step == trace.EVENT.name for record in records)
+    told = [shown(end_of(records)), f"{events} event{'' if events == 1 else 's'}"]
+    return ", ".join(told if events else told[:1])
+
+
+_LEGEND_HIGH = 22.0
+
+
+def _legend(sheet: Sheet, y: float) -> None:
+    x = _MARGIN
+    for state in _HEIGHTS:
+        _bar(sheet, x, x + 26, y, state)
+        x = _said(sheet, x + 33, y, state)
+    sheet.line([(x + 6, y - 9.5), (x + 6, y + 9.5)], thick=1.3)
+    x = _said(sheet, x + 14, y, "event")
+    sheet.cross(x + 6, y, size=4.5)
+    x = _said(sheet, x + 17, y, "rejected")
+    _stop(sheet, x + 4, y)
+    x = _said(sheet, x + 14, y, "closed")
+    sheet.head(x + 8, y, "right", colour=SOFT)
+    _said(sheet, x + 14, y, "still open")
+
+
+def _said(sheet: Sheet, x: float, y: float, text: str) -> float:
+    sheet.text(x, y, text, size=SMALL, colour=SOFT)
+    return x + width_of(text, SMALL) + 20

@@ -1,0 +1,89 @@
+"""The pictures of the README and the docs, drawn from recordings of the examples.
+
+`python -m h3ref.lab.pictures` draws them again into `docs/pictures/`; a test fails when one of them is not what is
+drawn now. The examples run in memory on the virtual clock, so that each run records the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from h3ref import H3App, H3Event, SSEWriter, flows
+from h3ref.examples import callback
+from h3ref.exchange import Flow
+from h3ref.router import Handler
+
+from . import diagrams
+from .notebook import in_memory
+from .recorder import Recording
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+
+
+def fixed(event: H3Event) -> None:
+    """The handler of `callback.broken`, made right: it says who streams, and returns."""
+    event.start_sse()
+    event.set_stream_callback(send_two)
+
+
+async def send_two(writer: SSEWriter) -> None:
+    """As in the drawing by hand that this project began with: two events, then the end."""
+    for message in callback.EVENTS[:2]:
+        await writer.send_event(message)
+    await writer.close()
+
+
+@cache
+def record(handler: Handler, flow: Flow | None = None) -> Recording:
+    """Return the recording of one request that this handler answers."""
+
+    async def run() -> Recording:
+        app = H3App()
+        app.get("/events", handler)
+        return (await in_memory(app, "/events", flow=flow)).recording
+
+    return anyio.run(run)
+
+
+def broken_and_fixed() -> Figure:
+    """The bug beside its fix."""
+    return diagrams.side_by_side(record(callback.broken, flows.broken), record(fixed))
+
+
+def the_machine() -> Figure:
+    """The state machine."""
+    return diagrams.machine()
+
+
+def the_broken_path() -> Figure:
+    """The path of the broken order through the machine, and what was rejected on the way."""
+    return diagrams.machine(record(callback.broken, flows.broken))
+
+
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "broken-and-fixed.svg": broken_and_fixed,
+    "broken-path.svg": the_broken_path,
+    "machine.svg": the_machine,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the pictures into a folder."""
+    parser = argparse.ArgumentParser(description="Draw the pictures of the docs again.")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to (%(default)s)")
+    folder: Path = parser.parse_args(arguments).folder
+    for name, draw in PICTURES.items():
+        diagrams.save(draw(), folder / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""Pages as scripts: the blocks of a Markdown file, taken in order as a reader would take them.
+
+A block is one of these, and any other is an error:
+
+- `python`, whose first line is a comment with a file's name: that file, as the reader saves it.
+- `python`: run; its functions named `test_...` are run after it.
+- `text`: a part of what the Python block above it printed or logged, where `...` stands for anything.
+- `diff`: applied.
+- `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything. A server of
+  ours is kept until the next one or to the end of the page, and port 3000 is one that is free. What would change the
+  machine is not run but checked: that make has the target, that what pip shall install is what we need, that an ASGI
+  server has the options.
+- `{name}`: a directive, which the site's builder runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import doctest
+import io
+import logging
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+from markdown_it import MarkdownIt
+from packaging.requirements import Requirement
+
+from h3ref.lab.log_lines import LogLines
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "spec" / "README.md"])
+
+SECONDS = 60
+"""How long a command of a page may take."""
+
+_FILE = re.compile(r"# (?P<name>[\w/]+\.(py|toml|html))\n")
+_SERVER = re.compile(r"\bserve \S+:\S+")
+
+
+class Block(NamedTuple):
+    """A block of code in a page; the line is that of its fence."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """Return a page's blocks of code, in order, those within lists and quotes too."""
+    found = []
+    for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
+        if token.type in ("fence", "code_block"):
+            line = (token.map or [0])[0] + 1
+            found.append(Block(page, line, token.info.strip(), token.content))
+    return found
+
+
+class Reader:
+    """Who follows a page: saves its files, runs its code and its commands in a folder.
+
+    Args:
+        folder: the current directory.
+        cleanup: ends what still runs.
+    """
+
+    def __init__(self, folder: Path, cleanup: ExitStack) -> None:
+        self.folder = folder
+        self.output = ""
+        self._cleanup = cleanup
+        self._server: subprocess.Popen[str] | None = None
+        self._ports: list[int] = []
+        paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
+        self._environment = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+
+    def take(self, block: Block) -> None:
+        """Do what a block asks for.
+
+        Raises:
+            AssertionError: it does not do what the page says.
+            ValueError: nobody would know what to do with it.
+        """
+        if block.language == "python":
+            self._take_python(block)
+        elif block.language == "text":
+            assert _contains(self.output, block.text), f"{block.place}: not printed, but:\n{self.output}"
+        elif block.language == "diff":
+            done = self._run("git apply --verbose --unidiff-zero -", block.text)
+            assert done.returncode == 0, f"{block.place}: {done.stdout}"
+        elif block.language == "console":
+            for command, output in commands_of(block):
+                self._take_command(block, command, output)
+        elif not block.language.startswith("{"):
+            raise ValueError(f"{block.place}: a block of {block.language or 'no language'!r} is run by nobody")
+
+    def _take_python(self, block: Block) -> None:
+        if named := _FILE.match(block.text):
+            (self.folder / named["name"]).write_text(block.text, encoding="utf-8")
+            return
+        names: dict[str, Any] = {"__name__": "page"}
+        # Lines are counted from the page's top, so that a traceback leads to them.
+        code = compile("\n" * block.line + block.text, str(block.page), "exec")
+        with _captured() as written:
+            exec(code, names)
+            for name, value in names.items():
+                if name.startswith("test_"):
+                    _run_test(value)
+        self.output = written.getvalue()
+
+    def _take_command(self, block: Block, command: str, output: str) -> None:
+        program, *arguments = shlex.split(command)
+        if program in CHECKED:
+            CHECKED[program](command, arguments)
+            return
+        if _SERVER.search(command):
+            self._serve(command, output)
+            return
+        done = self._run(self._with_port(command))
+        shown = self._without_port(done.stdout)
+        assert _matches(output, shown), f"{block.place}: {command}\nsays:\n{shown}\nand not:\n{output}"
+
+    def _serve(self, command: str, output: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._ports.append(free.getsockname()[1])
+        port = f"--port {self._ports[-1]}"
+        command = re.sub(r"--port \d+", port, command) if "--port" in command else f"{command} {port}"
+        if self._server is not None:
+            self._server.terminate()
+        self._server = process = self._cleanup.enter_context(
+            subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        self._cleanup.callback(process.terminate)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert f":{self._ports[-1]}" in said, f"{command}: {said}"
+        if output:
+            assert _matches(output, self._without_port(said)), f"{command}: {said}"
+
+    def _run(self, command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=self.folder,
+            env=self._environment,
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    def _with_port(self, text: str) -> str:
+        return text.replace(":3000", f":{self._ports[-1]}") if self._ports else text
+
+    def _without_port(self, text: str) -> str:
+        return text.replace(f":{self._ports[-1]}", ":3000") if self._ports else text
+
+
+def _check_make(command: str, targets: list[str]) -> None:
+    done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def _check_pip(command: str, arguments: list[str]) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = known["optional-dependencies"]
+    ours = {Requirement(text).name for texts in [known["dependencies"], *extras.values()] for text in texts}
+    assert arguments[:1] == ["install"], command
+    for wanted in (Requirement(text) for text in arguments[1:] if text != "."):
+        assert wanted.name in ours | {known["name"]}, f"{command}: nothing of ours needs {wanted.name}"
+        assert wanted.name != known["name"] or wanted.extras <= extras.keys(), f"{command}: no such extra"
+
+
+def _check_options(command: str, arguments: list[str]) -> None:
+    program = str(Path(sys.executable).with_name(shlex.split(command)[0]))
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=SECONDS)
+    for argument in arguments:
+        if argument.startswith("-"):
+            assert re.search(rf"{argument}\b", done.stdout), f"{command}: it has no {argument}"
+
+
+CHECKED: dict[str, Callable[[str, list[str]], None]] = {
+    "make": _check_make,
+    "pip": _check_pip,
+    **dict.fromkeys(("uvicorn", "hypercorn", "granian"), _check_options),
+}
+"""Programs that are not run, and what is looked at instead."""
+
+
+def _run_test(test: Callable[[], Any]) -> None:
+    """Call a test function of a page; an async one on the event loop it asks for."""
+    if not asyncio.iscoroutinefunction(test):
+        test()
+        return
+    marks = {mark.args[0]: mark.args[1] for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"}
+    for backend, options in marks.get("anyio_backend", [("asyncio", {})]):
+        anyio.run(test, backend=backend, backend_options=options)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[Reader]:
+    """A reader whose servers are ended on leaving."""
+    with ExitStack() as cleanup:
+        yield Reader(folder, cleanup)
+
+
+def commands_of(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield each command of a console block, without its prompt and comment, and the output that stands below it."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, output = re.sub(r"\\\n\s*", "", part).partition("\n")
+        yield re.split(r"\s+# ", command)[0].strip(), output
+
+
+def _matches(wanted: str, found: str) -> bool:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return not wanted.strip() or doctest.OutputChecker().check_output(wanted.strip(), found.strip(), flags)
+
+
+def _contains(whole: str, part: str) -> bool:
+    return _matches(f"...{part.strip()}...", f" {whole.strip()} ")
+
+
+@contextmanager
+def _captured() -> Iterator[io.StringIO]:
+    """What is printed and logged."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(LogLines())
+    log = logging.getLogger("h3ref")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        with contextlib.redirect_stdout(written):
+            yield written
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)

@@ -1,0 +1,182 @@
+"""The site: it builds without a warning, no link in it is dead, and a browser shows each page whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import h3ref
+import h3ref.adapters.asgi
+import h3ref.client
+import h3ref.testing
+
+from .conftest import require_module, require_program
+from .pages import ROOT
+from .test_browser import OPTIONS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.timeout(180)  # the first of these tests builds the site
+
+NARROW, WIDE = 390, 1280
+"""Pixels: a telephone, and a small window on a desk."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` does."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *SPHINX, "-d", str(folder / "doctrees"), str(ROOT), str(folder / "html")],
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return folder / "html"
+
+
+SPHINX = ("-c", str(ROOT / "docs"), "-b", "html", "-W", "--keep-going", "-n", "-q")
+
+
+def test_make_docs_builds_it_as_the_tests_do() -> None:
+    (line,) = re.findall(r"-m sphinx (.+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert {option.replace(f"{ROOT}/", "") for option in SPHINX} <= set(line.split())
+
+
+class Page(HTMLParser):
+    """The places of a page, and what it points to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.places: set[str] = set()
+        self.targets: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" or (tag == "a" and name == "name"):
+                self.places.add(value or "")
+            elif name in ("href", "src") and value:
+                self.targets.add(value)
+            elif name == "srcset" and value:
+                self.targets.update(part.split()[0] for part in value.split(","))
+
+
+@cache
+def page(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def dead_ends(site: Path) -> Iterator[str]:
+    """Yield what leads nowhere within the site, each with its page."""
+    for path in sorted(site.rglob("*.html")):
+        for target in page(path).targets:
+            address = urlsplit(target)
+            if address.scheme or address.netloc:
+                continue
+            there = (path.parent / unquote(address.path)).resolve() if address.path else path
+            there = there / "index.html" if there.is_dir() else there
+            lost = address.fragment and there.suffix == ".html" and there.exists()
+            if not there.exists() or (lost and unquote(address.fragment) not in page(there).places):
+                yield f"{path.relative_to(site)}: {target}"
+
+
+def test_every_link_and_picture_is_there(site: Path) -> None:
+    assert not list(dead_ends(site))
+
+
+def test_a_dead_end_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<a href="b.html#there"></a><a href="b.html#not"></a><img src="none.png">')
+    (tmp_path / "b.html").write_text('<p id="there"><a href="a.html"></a><a href="http://127.0.0.1/x"></a>')
+    assert sorted(dead_ends(tmp_path)) == ["a.html: b.html#not", "a.html: none.png"]
+
+
+def test_every_page_is_in_it(site: Path) -> None:
+    written = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "spec" / "README.md"]
+    assert written
+    for path in written:
+        assert (site / path.relative_to(ROOT).with_suffix(".html")).exists(), path
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    places = {place for path in (site / "docs" / "reference").glob("*.html") for place in page(path).places}
+    client = {"EventSource", "BlockingEventSource", "ReadyState"}
+    names = {f"h3ref.{name}" for name in {*h3ref.__all__, *client}}
+    names |= {f"h3ref.testing.{name}" for name in h3ref.testing.__all__}
+    names |= {f"h3ref.adapters.asgi.{name}" for name in h3ref.adapters.asgi.__all__}
+    names |= {f"h3ref.client.{name}" for name in h3ref.client.__all__ if name not in client}
+    assert names - places - {"h3ref.flows"} == set()
+    assert "module-h3ref.flows" in places
+
+
+def test_it_speaks_of_no_machine(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for mark in (str(ROOT), str(Path.home()), sys.prefix):
+            assert mark not in text, f"{path.relative_to(site)} has {mark}"
+
+
+def test_it_asks_no_other_host_for_anything(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|img|iframe|link)[^>]+(?:src|href)=\"((?:https?:)?//[^\"]+)", path.read_text(encoding="utf-8")
+        )
+        assert not loaded, f"{path.relative_to(site)} loads {loaded}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = require_program("chromium", "chromium")
+    playwright = require_module("playwright.sync_api", "playwright")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
+        yield launched
+        launched.close()
+
+
+LOOK = """() => {
+    const width = document.documentElement.clientWidth;
+    const scrolls = (element) => {
+        for (let above = element.parentElement; above; above = above.parentElement) {
+            if (["auto", "scroll", "hidden"].includes(getComputedStyle(above).overflowX)) return true;
+        }
+        return false;
+    };
+    const wide = document.documentElement.scrollWidth <= width ? [] : [...document.querySelectorAll("article *")]
+        .filter((element) => element.getBoundingClientRect().right > width + 1 && !scrolls(element))
+        .map((element) => `${element.tagName}: ${element.textContent.trim().slice(0, 60)}`);
+    return {
+        over: document.documentElement.scrollWidth - width,
+        wide: wide.slice(0, 5),
+        broken: [...document.images].filter((image) => !image.complete || !image.naturalWidth).map(({ src }) => src),
+    };
+}"""
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_every_page_fits_and_has_its_pictures(site: Path, browser: Browser, width: int) -> None:
+    forwards = site / "index.html"  # to another page, at once
+    paths = [path for path in site.rglob("*.html") if "source" not in path.relative_to(site).parts and path != forwards]
+    paths += [site / "source" / "h3ref" / "flows.py.html", site / "source" / "spec" / "lifecycle.json.html"]
+    assert len(paths) > 20
+    wrong: dict[str, Any] = {}
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        tab = context.new_page()
+        for path in paths:
+            tab.goto(path.as_uri())
+            seen = tab.evaluate(LOOK)
+            if seen["over"] > 0 or seen["broken"]:
+                wrong[str(path.relative_to(site))] = seen
+    assert not wrong
