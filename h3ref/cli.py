@@ -55,15 +55,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
+        write_out("")  # what is buffered goes out here, where a failure can still be told
     except CommandError as error:
         print(f"h3ref: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:  # whoever read the output has enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except KeyboardInterrupt:
         print("h3ref: interrupted", file=sys.stderr)
         return INTERRUPTED
     return DONE
+
+
+def write_out(text: str) -> None:
+    """Write to stdout, and have it leave at once.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        CommandError: it can't be written, as on a full disk.
+    """
+    if sys.stdout is None:  # closed before the program began
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise CommandError(f"can't write the output: {error.strerror or error}", FAILED) from error
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -315,7 +340,7 @@ def run_trace(options: argparse.Namespace) -> None:
         raise CommandError(f"{named}: {error}", USAGE) from error
     if violation := check(recording, whole=options.whole, rules=rules):
         raise CommandError(f"{named}: {violation}", FAILED)
-    print(f"{named}: {summary(recording, rules=rules)}")
+    write_out(f"{named}: {summary(recording, rules=rules)}\n")
 
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_diagram, add_serve, add_tail, add_trace)
@@ -324,7 +349,18 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_diagram, add_serve,
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line, and takes a command's options before, between and after its arguments."""
+
+    _is_intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._subparsers is not None or self._is_intermixing:
+            return super().parse_known_args(args, namespace)
+        self._is_intermixing = True  # for what follows calls this again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_intermixing = False
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"h3ref: {message} ({self.prog} --help says more)\n")

@@ -91,7 +91,7 @@ def run_diagram(options: argparse.Namespace) -> None:
     Raises:
         CommandError: it can't be drawn or written; the text says why, and the status is as `--help` says.
     """
-    from .cli import FAILED, USAGE, CommandError
+    from .cli import FAILED, USAGE, CommandError, write_out
 
     output: Path | None = options.output
     drawn = output is not None and output.suffix in DRAWN
@@ -112,11 +112,11 @@ def run_diagram(options: argparse.Namespace) -> None:
         else:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(encoding="utf-8")
-            print(text, end="")
+            write_out(text)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise CommandError(f"can't write {output or 'the text'}: {error.strerror or error}", FAILED) from error
+        raise CommandError(f"can't write {output}: {error.strerror or error}", FAILED) from error
     except (ValueError, LookupError) as error:
         raise CommandError(_why(error), USAGE) from error
 
@@ -155,7 +155,7 @@ def _load(name: str) -> Recording:
         recording = Recording.load(name)
     else:
         try:
-            recording = Recording.from_ndjson(sys.stdin.read())
+            recording = Recording.from_ndjson(sys.stdin.buffer.read().decode("utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"the standard input: {error}") from error
     if not recording:

@@ -8,6 +8,7 @@ adapter. When nobody listens, no record is built.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
@@ -110,6 +111,8 @@ class Record:
             found = json.loads(line, parse_constant=_refuse)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON: {error.msg} (column {error.colno})") from None
+        except RecursionError:
+            raise ValueError("not a record: it is nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError(f"a record is a JSON object, not {type(found).__name__}")
         found = {key: value for key, value in found.items() if value is not None and not key.startswith("x_")}
@@ -124,6 +127,8 @@ class Record:
                 raise ValueError(f"not a record: {name} is {_NAMES[kind]}, not {value!r}")
             if name != "time" and isinstance(value, int) and value < 0:
                 raise ValueError(f"not a record: {name} is never negative, and here is {value}")
+        if not abs(found["time"]) <= sys.float_info.max:  # 1e999 is JSON, and no time
+            raise ValueError("not a record: time is too large a number")
         return cls(**{"trigger": None, **found})
 
 

@@ -358,3 +358,43 @@ def test_what_serve_traces_trace_accepts_also_from_several_runs(folder: Path) ->
     ended = run(folder, "trace", "--whole", "steps.ndjson")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ": 2 responded, 2 shutdown" in ended.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["trace legal.ndjson", "diagram sequence legal.ndjson"])
+def test_output_that_nobody_reads_is_no_failure(recordings: Path, command: str, unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = into(writer, recordings, command, unbuffered)
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it stands for a full disk")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["trace legal.ndjson", "diagram sequence legal.ndjson"])
+def test_output_that_has_no_room_is_told_in_a_line(recordings: Path, command: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = into(full.fileno(), recordings, command, unbuffered)
+    assert (ended.returncode, ended.stderr) == (1, "h3ref: can't write the output: No space left on device\n")
+
+
+def into(stdout: int, folder: Path, command: str, unbuffered: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "h3ref", *command.split()],
+        cwd=folder, env={**environment(), "PYTHONUNBUFFERED": unbuffered}, stdout=stdout, stderr=subprocess.PIPE,
+        text=True, timeout=30,
+    )  # fmt: skip
+
+
+def test_a_diagram_is_drawn_of_stdin_as_of_a_file_also_with_a_byte_order_mark(recordings: Path) -> None:
+    data = b"\xef\xbb\xbf" + (recordings / "legal.ndjson").read_bytes().replace(b"\n", b"\r\n")
+    (recordings / "marked.ndjson").write_bytes(data)
+    ended = subprocess.run(
+        [sys.executable, "-m", "h3ref", "diagram", "sequence", "-"],
+        cwd=recordings, env={**environment(), "PYTHONIOENCODING": "latin-1"}, input=data, capture_output=True,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.decode() == run(recordings, "diagram", "sequence", "marked.ndjson").stdout

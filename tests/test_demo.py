@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,11 +260,16 @@ def test_an_interrupted_report_is_no_success() -> None:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "GET " in line:
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "GET " in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.communicate()
     assert (process.returncode, errors) == (130, "h3ref: interrupted\n")

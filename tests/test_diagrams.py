@@ -32,6 +32,7 @@ from h3ref.exchange import Flow
 from h3ref.lab import diagrams
 from h3ref.lab.diagrams import jupyter
 from h3ref.lab.diagrams.axis import round_step, times_of
+from h3ref.lab.diagrams.files import svg
 from h3ref.lab.diagrams.lanes import LIMIT
 from h3ref.lab.diagrams.mermaid import escape
 from h3ref.lab.diagrams.style import STATE_COLOURS, WIRE, WRONG, Sheet, cut, plain, shown, width_of, wrap
@@ -739,6 +740,24 @@ def test_the_help_has_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> N
     assert all(kind in out for kind in ("machine", "sequence", "side-by-side", "timeline"))
 
 
+def test_signs_that_xml_can_not_hold_do_not_spoil_an_svg() -> None:
+    figure = diagrams.sequence([replace(one, detail="GET /\ud800\x1b") for one in recorded("callback")[:1]])
+    ElementTree.fromstring(svg(figure))
+    assert "GET /��" in str(figure.get_label())
+
+
 def test_a_step_that_is_not_ours_is_drawn_by_its_name() -> None:
     other = Step("retries", "adapter", "adapter", None, "")
     assert "retries" in words(diagrams.sequence([record(other)]))
+
+
+def test_options_stand_before_between_or_after_the_recordings(tmp_path: Path) -> None:
+    recording, picture = tmp_path / "run.ndjson", tmp_path / "run.svg"
+    recorded("callback").save(recording)
+    for arguments in (
+        ["sequence", "--scale", str(recording), "-o", str(picture)],
+        ["--scale", "sequence", "-o", str(picture), str(recording)],
+        ["sequence", str(recording), "--scale", "-o", str(picture)],
+    ):
+        assert cli.main(["diagram", *arguments]) == 0
+        picture.unlink()

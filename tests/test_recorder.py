@@ -331,12 +331,21 @@ def test_other_line_ends_inside_a_string_and_a_missing_last_one_do_no_harm() -> 
     assert Recording.from_ndjson(line) == Recording.from_ndjson(line + "\r\n") == Recording([record])
 
 
+LINE = (
+    '{"time": %s, "exchange": 1, "step": "returns", "who": "handler", "to": "adapter",'
+    ' "before": "requested", "after": "requested"}'
+)
+
+
 @pytest.mark.parametrize(
     ("number", "line", "complaint"),
     [
         (1, "hello", "not JSON: Expecting value (column 1)"),
         (2, "", "it is empty; each line is a record"),
         (3, "[]", "a record is a JSON object, not list"),
+        (3, "[" * 100_000, "it is nested too deeply"),
+        (3, LINE % "1e999", "time is too large a number"),
+        (3, LINE % f"1{'0' * 400}", "time is too large a number"),
         (3, '{"time": 1}', "missing ['after', 'before', 'exchange', 'step', 'to', 'who']"),
     ],
 )

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from h3ref.trace import REQUEST, Record
 _PACKAGED = Path(__file__).with_name("lifecycle.json")  # put there when a wheel is built
 _IN_SOURCE = Path(__file__).resolve().parents[2] / "spec" / "lifecycle.json"
 
+_FORMAT = 1
 _KINDS = ("after", "each", "not_after", "in", "reasons", "not_reasons", "only")
+_ORDER = {"id", "steps", "why"}
 _LAWS = ("begins", "continues", "named", "decided", "explained", "ages", "ends")
 
 
@@ -72,6 +75,8 @@ class Rules:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         try:
+            if spec["format"] != _FORMAT:
+                raise ValueError(f"its format is {spec['format']!r}, and this reader knows {_FORMAT}")
             self.initial: str = spec["initial"]
             self.final: str = spec["final"]
             self.triggers: dict[str, Mapping[str, Any]] = {trigger["name"]: trigger for trigger in spec["triggers"]}
@@ -88,9 +93,19 @@ class Rules:
             for order in orders:
                 for name in order["steps"]:
                     self.orders[name].append(order)
+            unknown = [
+                order["id"] for order in orders if len(kinds := order.keys() - _ORDER) != 1 or not kinds <= {*_KINDS}
+            ]
+            for rule in [*spec["cells"], *spec["orders"]]:
+                _ = rule["id"], rule["why"]
+            for step in spec["steps"]:
+                _ = step["who"], step["to"], step["trigger"]
+            for pair in product(self.states, self.triggers):
+                _ = self.cells[pair]
+            for law in [order for order in self.laws.values() if order["law"] == "ends"]:
+                _ = law["by"], law["reasons"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no specification of the lifecycle: {error} is missing, or is misplaced") from error
-        unknown = [order["id"] for order in orders if not order.keys() & set(_KINDS)]
         if unknown or set(self.laws) != set(_LAWS):
             raise ValueError(f"its laws must be {', '.join(_LAWS)}, and its orders {', '.join(_KINDS)}: {unknown}")
 
@@ -114,6 +129,8 @@ def load_rules(path: str | Path | None = None) -> Rules:
     path = path if path is not None else _PACKAGED if _PACKAGED.exists() else _IN_SOURCE
     try:
         return Rules(json.loads(Path(path).read_text(encoding="utf-8")))
+    except RecursionError as error:
+        raise ValueError(f"{path}: it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -24,6 +24,8 @@ from matplotlib.textpath import text_to_path
 
 from h3ref.lifecycle import State
 
+from ..story import printable
+
 PIXELS_PER_INCH = 96
 """As in CSS: an SVG's points are shown at this rate, so that a sheet is as large as it says."""
 
@@ -108,7 +110,7 @@ class Sheet:
             figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH, facecolor="none"
         )
         FigureCanvasAgg(self.figure)
-        self.figure.set_label(words)
+        self.figure.set_label(printable(words))  # it becomes the title of an SVG, which can't hold all signs
         self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self.axes.set_axis_off()
         self.axes.set(xlim=(0, width), ylim=(height, 0))
