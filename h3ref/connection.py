@@ -14,6 +14,7 @@ response is sent, or its connection closed or cut, so that the adapter may relea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
 HIGH_WATER: Final = 64 * 1024
@@ -48,6 +49,13 @@ class StreamHead(NamedTuple):
 
     headers: list[tuple[str, str]]
     wire: bytes | None = None
+
+
+class End(Enum):
+    """How a body ended, as its client can tell."""
+
+    PROPER = "proper"
+    CUT = "cut"
 
 
 class Connection(Protocol):

@@ -20,7 +20,8 @@ import h11
 
 from h3ref import H3App, running
 from h3ref.adapters.h11_anyio import Server
-from h3ref.adapters.memory import End, open_memory
+from h3ref.adapters.memory import open_memory
+from h3ref.connection import End
 
 from .asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
 from .notebook_adapter import notebooks_serving

@@ -20,7 +20,8 @@ from typing import Any
 import anyio
 
 from h3ref import H3App, H3Event, SSEWriter, flows
-from h3ref.adapters.memory import End, MemoryServer, Reply, open_memory
+from h3ref.adapters.memory import MemoryServer, Reply, open_memory
+from h3ref.connection import End
 from h3ref.errors import ConnectionNotReady
 from h3ref.lab.recorder import Recorder, Recording
 from h3ref.testing import VirtualLoop

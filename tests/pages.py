@@ -6,9 +6,10 @@ A block is one of these, and any other is an error:
 - `python`: run; its functions named `test_...` are run after it.
 - `text`: a part of what the Python block above it printed or logged, where `...` stands for anything.
 - `diff`: applied.
-- `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything. A server of
-  ours is kept until the next one or to the end of the page, and port 3000 is one that is free. What would change the
-  machine is not run but checked: that make has the target, that what pip shall install is what we need, that an ASGI
+- `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but a failure.
+  It succeeds, or it ends in `|| true`, and fails. A server of ours is kept until the next one or to the end of the page, and port 3000 is one that is free. What would change the
+  machine is not run but checked: that make has the target, that the
+  environment is the one that make makes, that what pip shall install is what we need, that an ASGI
   server has the options.
 - `{name}`: a directive, which the site's builder runs.
 """
@@ -46,6 +47,8 @@ SECONDS = 60
 
 _FILE = re.compile(r"# (?P<name>[\w/]+\.(py|toml|html))\n")
 _SERVER = re.compile(r"\bserve \S+:\S+")
+_FAILS = re.compile(r"\s*\|\| true$")
+_FAILURE = re.compile(r"\b(?:failed|errors?|Traceback)\b")
 
 
 class Block(NamedTuple):
@@ -102,6 +105,7 @@ class Reader:
         elif block.language == "diff":
             done = self._run("git apply --verbose --unidiff-zero -", block.text)
             assert done.returncode == 0, f"{block.place}: {done.stdout}"
+            assert "(offset" not in done.stdout, f"{block.place}: these lines stand elsewhere: {done.stdout}"
         elif block.language == "console":
             for command, output in commands_of(block):
                 self._take_command(block, command, output)
@@ -130,8 +134,12 @@ class Reader:
         if _SERVER.search(command):
             self._serve(command, output)
             return
-        done = self._run(self._with_port(command))
+        done = self._run(self._with_port(_FAILS.sub("", command)))
         shown = self._without_port(done.stdout)
+        fails = bool(_FAILS.search(command))
+        assert bool(done.returncode) == fails, f"{block.place}: {command}\nends with {done.returncode}:\n{shown}"
+        hidden = {*_FAILURE.findall(shown)} - {*_FAILURE.findall(output)}
+        assert fails or not hidden, f"{block.place}: {command}\nsays {hidden}, which the page leaves out:\n{shown}"
         assert _matches(output, shown), f"{block.place}: {command}\nsays:\n{shown}\nand not:\n{output}"
 
     def _serve(self, command: str, output: str) -> None:
@@ -182,6 +190,11 @@ def _check_make(command: str, targets: list[str]) -> None:
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
+def _check_activation(command: str, arguments: list[str]) -> None:
+    made = re.search(r"^VENV := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert made and arguments == [f"{made[1]}/bin/activate"], f"{command}: make makes {made and made[1]}"
+
+
 def _check_pip(command: str, arguments: list[str]) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = known["optional-dependencies"]
@@ -201,6 +214,7 @@ def _check_options(command: str, arguments: list[str]) -> None:
 
 
 CHECKED: dict[str, Callable[[str, list[str]], None]] = {
+    ".": _check_activation,
     "make": _check_make,
     "pip": _check_pip,
     **dict.fromkeys(("uvicorn", "hypercorn", "granian"), _check_options),

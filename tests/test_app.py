@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from h3ref import H3App, H3Event, RequestError, ResponseAlreadySent, SSEWriter, flows
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 
 from .clients import ClientLike, open_client
 

@@ -30,7 +30,7 @@ from starlette.routing import Mount
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.transport import ASGIConnection, target_of
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 from h3ref.exchange import Exchange
 from h3ref.trace import Record
 

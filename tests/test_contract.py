@@ -33,7 +33,7 @@ from h3ref import (
     WriterClosed,
     flows,
 )
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 from h3ref.trace import Record
 
 from .clients import open_client, server_of

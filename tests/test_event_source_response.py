@@ -33,7 +33,7 @@ from starlette.types import ASGIApp
 import h3ref.testing
 from h3ref import BlockingSSEWriter, Limits, SSEEvent, SSEWriter, flows
 from h3ref.adapters.asgi import EventSourceResponse, response
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 from h3ref.exchange import Service
 
 from .clients import SocketClient, SocketReply

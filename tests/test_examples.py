@@ -16,8 +16,9 @@ import anyio
 import pytest
 
 from h3ref import examples, flows, running
-from h3ref.adapters.memory import End, open_memory
+from h3ref.adapters.memory import open_memory
 from h3ref.app import H3App
+from h3ref.connection import End
 from h3ref.event import H3Event
 from h3ref.examples import callback, chat, counter, minimal, proxy, text
 from h3ref.lifecycle import State

@@ -24,8 +24,8 @@ from h3ref import (
     WriterClosed,
     running,
 )
-from h3ref.adapters.memory import End, MemoryConnection, open_memory
-from h3ref.connection import StreamHead
+from h3ref.adapters.memory import MemoryConnection, open_memory
+from h3ref.connection import End, StreamHead
 
 from .clients import raw
 

@@ -12,7 +12,7 @@ import anyio.from_thread
 import pytest
 
 from h3ref import H3App, H3Event, Limits, RequestError, ResponseAlreadySent, SSEAlreadyStarted, State, flows
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 
 from .clients import ReplyLike, open_client
 

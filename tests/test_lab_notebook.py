@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from h3ref import H3App, H3Event, SSEWriter, flows
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 from h3ref.examples.callback import app as example
 from h3ref.lab.notebook import Received, compare, in_memory, on_socket, raw_get, recorded, virtually
 

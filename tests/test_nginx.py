@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from h3ref import H3App, H3Event, SSEWriter, running
-from h3ref.adapters.memory import End
+from h3ref.connection import End
 
 from .clients import SocketClient
 from .conftest import require_program

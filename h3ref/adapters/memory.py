@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import TaskGroup
 
-from ..connection import HIGH_WATER, Request, Response, StreamHead
+from ..connection import HIGH_WATER, End, Request, Response, StreamHead
 from ..errors import BodyTooLarge
 from ..exchange import Service
 from ..flows import check_flow
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
     from ..app import H3App
     from ..exchange import Flow
     from ..trace import Listener
-
-
-class End(Enum):
-    """How a reply's body ended."""
-
-    PROPER = "proper"
-    CUT = "cut"
 
 
 class Reply:

@@ -7,7 +7,7 @@ loop of its own whose clock is virtual. `AsyncTestClient` does it in the loop of
 
 from __future__ import annotations
 
-from ..adapters.memory import End
+from ..connection import End
 from .asynchronous import (
     Arrival,
     AsyncStream,

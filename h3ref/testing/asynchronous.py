@@ -19,8 +19,8 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from ..adapters.asgi import ASGIApp
-from ..adapters.memory import End
 from ..app import H3App
+from ..connection import End
 from ..errors import H3Error
 from ..event import H3Event
 from ..exchange import Flow

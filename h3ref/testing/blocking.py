@@ -17,8 +17,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import anyio
 import anyio.abc
 
-from ..adapters.memory import End
 from ..app import H3App
+from ..connection import End
 from ..exchange import Flow
 from ..headers import Headers
 from ..lifecycle import State
