@@ -42,7 +42,8 @@ nitpicky = True
 
 nb_execution_mode = "off"  # the notebooks are committed with their outputs, and the tests run them
 nb_merge_streams = True
-myst_enable_extensions = ["deflist", "fieldlist"]
+nb_render_markdown_format = "myst"  # a table that a cell puts out is a table
+myst_enable_extensions = ["attrs_block", "deflist", "fieldlist"]
 myst_heading_anchors = 4
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

@@ -70,8 +70,8 @@ def add_diagram(commands: Any) -> None:
         default=[],
         metavar="WHAT",
         dest="exchanges",
-        help="the exchange to draw, by its number or its path, where a recording has several; "
-        "may be given twice for side-by-side",
+        help="the exchange to draw, by its number or its path (of which the latest is meant), where a recording has "
+        "several; may be given twice for side-by-side",
     )
     parser.add_argument("--scale", action="store_true", help="place the steps of a sequence to the scale of time")
     parser.add_argument(

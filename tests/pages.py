@@ -4,13 +4,12 @@ A block is one of these, and any other is an error:
 
 - `python`, whose first line is a comment with a file's name: that file, as the reader saves it.
 - `python`: run; its functions named `test_...` are run after it.
-- `text`: a part of what the Python block above it printed or logged, where `...` stands for anything.
+- `text`: a part of what the Python block above it printed as a script, where `...` stands for anything.
 - `diff`: applied.
-- `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but a failure.
-  It succeeds, or it ends in `|| true`, and fails. A server of ours is kept until the next one or to the end of the page, and port 3000 is one that is free. What would change the
-  machine is not run but checked: that make has the target, that the
-  environment is the one that make makes, that what pip shall install is what we need, that an ASGI
-  server has the options.
+- `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but failures.
+  It succeeds; one that ends in `|| true` fails. A server of ours is kept until the next one or to the end of the page, and
+  port 3000 is one that is free. What would change the machine is not run but checked: that make has the target, that
+  the environment is make's, that what pip shall install is what we need, that an ASGI server has the options.
 - `{name}`: a directive, which the site's builder runs.
 """
 
@@ -37,8 +36,6 @@ import anyio
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
-from h3ref.lab.log_lines import LogLines
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "spec" / "README.md"])
 
@@ -47,6 +44,7 @@ SECONDS = 60
 
 _FILE = re.compile(r"# (?P<name>[\w/]+\.(py|toml|html))\n")
 _SERVER = re.compile(r"\bserve \S+:\S+")
+_A_CLONE = re.compile(r"^(?:\.|/path/to/h3ref)(?=\[|$)")
 _FAILS = re.compile(r"\s*\|\| true$")
 _FAILURE = re.compile(r"\b(?:failed|errors?|Traceback)\b")
 
@@ -192,7 +190,8 @@ def _check_make(command: str, targets: list[str]) -> None:
 
 def _check_activation(command: str, arguments: list[str]) -> None:
     made = re.search(r"^VENV := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert made and arguments == [f"{made[1]}/bin/activate"], f"{command}: make makes {made and made[1]}"
+    assert made
+    assert arguments == [f"{made[1]}/bin/activate"], f"{command}: make makes {made[1]}"
 
 
 def _check_pip(command: str, arguments: list[str]) -> None:
@@ -200,7 +199,8 @@ def _check_pip(command: str, arguments: list[str]) -> None:
     extras = known["optional-dependencies"]
     ours = {Requirement(text).name for texts in [known["dependencies"], *extras.values()] for text in texts}
     assert arguments[:1] == ["install"], command
-    for wanted in (Requirement(text) for text in arguments[1:] if text != "."):
+    for text in arguments[1:]:
+        wanted = Requirement(_A_CLONE.sub(known["name"], text))
         assert wanted.name in ours | {known["name"]}, f"{command}: nothing of ours needs {wanted.name}"
         assert wanted.name != known["name"] or wanted.extras <= extras.keys(), f"{command}: no such extra"
 
@@ -257,17 +257,16 @@ def _contains(whole: str, part: str) -> bool:
 
 @contextmanager
 def _captured() -> Iterator[io.StringIO]:
-    """What is printed and logged."""
+    """What a script would print: the handlers of who runs it here, such as pytest's, are set aside."""
     written = io.StringIO()
-    handler = logging.StreamHandler(written)
-    handler.setFormatter(LogLines())
-    log = logging.getLogger("h3ref")
-    before = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.DEBUG)
+    root, ours = logging.getLogger(), logging.getLogger("h3ref")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    root.handlers[:] = []
+    root.setLevel(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(written):
+        with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
             yield written
     finally:
-        log.removeHandler(handler)
-        log.setLevel(before)
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])

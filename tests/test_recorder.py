@@ -94,7 +94,9 @@ def test_a_number_that_is_used_again_is_another_exchange() -> None:
     first, second = recorded("GET /first").recording, recorded("GET /second").recording
     both = Recording([*first, *second])
     assert both.exchanges == (first, second)
-    assert both.of(1) == second
+    assert both.of("/first") == first
+    with pytest.raises(LookupError, match=r"2 exchanges have the number 1 \(GET /first, GET /second\)"):
+        both.of(1)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import h3ref
 import h3ref.adapters.asgi
 import h3ref.client
 import h3ref.testing
+from h3ref.lifecycle import TRIGGERS
 
 from .conftest import require_module, require_program
 from .pages import ROOT
@@ -119,6 +120,21 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     names |= {f"h3ref.client.{name}" for name in h3ref.client.__all__ if name not in client}
     assert names - places - {"h3ref.flows"} == set()
     assert "module-h3ref.flows" in places
+
+
+def test_a_table_that_a_cell_puts_out_is_a_table(site: Path) -> None:
+    text = (site / "notebooks" / "04-the-machine.html").read_text(encoding="utf-8")
+    (table,) = re.findall(r"<table.*?</table>", text, re.DOTALL)
+    assert table.count("<tr") == 1 + len(TRIGGERS)
+    assert "ConnectionNotReady" in table
+    assert "| --- |" not in text
+
+
+def test_each_term_of_the_glossary_is_a_place(site: Path) -> None:
+    terms = re.findall(r"^(.+)\n: ", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(terms) > 25
+    places = page(site / "docs" / "glossary.html").places
+    assert {f"term-{term.replace(' ', '-')}" for term in terms} <= places
 
 
 def test_it_speaks_of_no_machine(site: Path) -> None:

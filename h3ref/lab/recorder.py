@@ -80,9 +80,16 @@ class Recording(Sequence[Record]):
                 of several such exchanges the latest.
 
         Raises:
-            LookupError: there is none.
+            LookupError: there is none; or there are several with that number, as where a file goes on after a restart
+                of the server, which counts from 1 again.
         """
         exchanges = self.exchanges
+        same = [_request_of(exchange[0]) for exchange in exchanges if exchange[0].exchange == what]
+        if len(same) > 1:
+            raise LookupError(
+                f"{len(same)} exchanges have the number {what} ({', '.join(same)}), of one run of the server after "
+                "another: take the path, which means the latest, or record each run into a file of its own"
+            )
         for exchange in reversed(exchanges):
             if exchange[0].exchange == what if isinstance(what, int) else _asks(exchange[0], what):
                 return exchange
