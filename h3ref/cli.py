@@ -287,6 +287,7 @@ def add_demo(commands: Any) -> None:
         "No other host is contacted. Colours: on a terminal, unless NO_COLOR is set.",
     )
     parser.add_argument("--once", action="store_true", help="end after the printed part, without the page")
+    parser.add_argument("--all", action="store_true", help="print the bytes and the steps of all four flows")
     _add_port(parser, "the port of the page; when it is taken, the next free one (%(default)s)")
 
 
@@ -295,7 +296,7 @@ def run_demo(options: argparse.Namespace) -> None:
     from .lab.demo import demo
 
     try:
-        demo(port=options.port, once=options.once)
+        demo(port=options.port, once=options.once, everything=options.all)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -7,7 +7,7 @@ A block is one of these, and any other is an error:
 - `text`: a part of what the Python block above it printed as a script, where `...` stands for anything.
 - `diff`: applied.
 - `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but failures.
-  It succeeds; one that ends in `|| true` fails. A server of ours is kept until the next one or to the end of the page, and
+  It succeeds; one that ends in `|| true` fails. A server of ours is kept until the next one or to the page's end, and
   port 3000 is one that is free. What would change the machine is not run but checked: that make has the target, that
   the environment is make's, that what pip shall install is what we need, that an ASGI server has the options.
 - `{name}`: a directive, which the site's builder runs.

@@ -65,6 +65,11 @@ def printed() -> str:
     return run_once("--port", "0")
 
 
+@pytest.fixture(scope="module")
+def everything() -> str:
+    return run_once("--port", "0", "--all")
+
+
 def section(printed: str, name: str) -> str:
     """What is printed of one flow's client and log."""
     (found,) = re.findall(rf"^[X+] {name}  .*?\n\n", printed, re.DOTALL | re.MULTILINE)
@@ -83,16 +88,16 @@ def test_the_broken_flow_shows_the_evidence(printed: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["callback", "awaited", "blocking"])
-def test_each_fixed_flow_shows_its_events_and_the_end(printed: str, name: str) -> None:
-    fixed = section(printed, name)
+def test_each_fixed_flow_shows_its_events_and_the_end(everything: str, name: str) -> None:
+    fixed = section(everything, name)
     places = [fixed.index(message.encode().decode().replace("\n", "\\n")) for message in EVENTS]
     assert places == sorted(places)
     assert fixed.endswith(" ms  end of the connection\n\n")
     assert "log" not in fixed
 
 
-def test_the_steps_are_drawn(printed: str) -> None:
-    broken = diagram(printed, "broken")
+def test_the_steps_are_drawn(everything: str) -> None:
+    broken = diagram(everything, "broken")
     assert "get_sse_writer() ─X" in broken
     assert "(rule L-17), 10 times" in broken
     assert "(too late!)" in broken
@@ -100,17 +105,40 @@ def test_the_steps_are_drawn(printed: str) -> None:
     assert "Headers, 124 bytes" in broken
     assert broken.rstrip().split("\n")[-1].lstrip(" 0123456789.").startswith("├─ disconnect ")
     for name in ("callback", "awaited", "blocking"):
-        fixed = diagram(printed, name)
+        fixed = diagram(everything, name)
         assert f"Event {len(EVENTS)}, {len(EVENTS[-1].encode())} bytes" in fixed
         assert "Connection closed" in fixed
         assert "late" not in fixed
 
 
 def test_wide_terminals_get_two_diagrams_side_by_side() -> None:
-    printed = run_once("--port", "0", columns=160)
+    printed = run_once("--port", "0", "--all", columns=160)
     assert re.search(r"^broken {70,}callback$", printed, re.MULTILINE)
+    assert "in brief" not in printed
     assert re.search(r"^awaited {70,}blocking$", printed, re.MULTILINE)
     assert max(map(len, printed.split("\n"))) <= 160
+
+
+def test_the_last_screen_has_broken_next_to_fixed_and_what_came_of_it(printed: str) -> None:
+    screen = printed.split("\n")[-40:]
+    steps = [
+        re.split(r"\s{3,}", line.strip()) for line in screen[screen.index("The same in brief, broken next to fixed") :]
+    ]
+    assert steps[1:5] == [
+        ["broken", "callback"],
+        ["GET /broken", "GET /callback"],
+        ["start_sse()", "start_sse()"],
+        ["get_sse_writer()  X rule L-17, 10 times", "set_stream_callback"],
+    ]
+    assert ["connection ready  (too late!)", "connection ready"] in steps
+    assert "What the client had" in screen
+
+
+def test_of_the_other_fixes_it_prints_what_came_and_with_all_everything(printed: str, everything: str) -> None:
+    for name in ("awaited", "blocking"):
+        assert section(printed, name).endswith(" bytes, 4 events, end of the connection\n\n")
+        assert f"\n{name}\n    ms  Client" not in printed
+    assert len(printed.split("\n")) < 140 < len(everything.split("\n"))
 
 
 def test_narrow_terminals_get_one_below_the_other(printed: str) -> None:
@@ -148,7 +176,7 @@ def test_a_taken_port_moves_it_to_the_next_free_one() -> None:
 
 def test_a_terminal_without_box_characters_is_no_failure() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "h3ref", "demo", "--once", "--port", "0"],
+        [sys.executable, "-m", "h3ref", "demo", "--once", "--all", "--port", "0"],
         env=environment(PYTHONIOENCODING="ascii"),
         capture_output=True,
         timeout=30,

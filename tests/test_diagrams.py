@@ -257,6 +257,14 @@ def test_what_is_drawn_is_what_the_text_diagram_tells() -> None:
             assert word in drawn or word in ("(rule", "L-17),"), (name, word)
 
 
+@pytest.mark.parametrize(("left", "right"), [("broken", "callback"), ("awaited", "blocking"), ("callback", "awaited")])
+def test_what_both_sides_have_stands_on_one_height(left: str, right: str) -> None:
+    figure = diagrams.side_by_side(recorded(left), recorded(right))
+    for step in ("checks sse_started", "sends headers", "connection ready"):
+        heights = {round(text.get_position()[1], 3) for text in texts(figure) if text.get_text() == step}
+        assert len(heights) == 1, f"{step} stands at {heights}"
+
+
 def test_a_side_by_side_fits_a_readme() -> None:
     figure = diagrams.side_by_side(recorded("broken"), recorded("callback"))
     assert figure.get_figwidth() * 96 <= 1004
@@ -364,9 +372,9 @@ def test_a_timeline_has_room_for_its_words(count: int) -> None:
     figure = diagrams.timeline(streams(count), title="Many streams " * (1 if count < 200 else 40))
     check(figure)
     said = words(figure).split("\n")
-    assert {"requested", "sse_started", "headers_sent", "streaming", "event", "rejected", "closed"} <= set(said), (
-        "a legend"
-    )
+    samples = ("requested", "sse_started", "headers_sent", "streaming", "event", "rejected", "closed", "still open")
+    there = {0: (), 1: (samples[0], samples[1], samples[5], samples[7])}
+    assert [sample for sample in samples if sample in said] == [*there.get(count, samples)], "a legend of what there is"
     assert ("… and 140 more that are not drawn" in said) is (count == 200)
 
 
@@ -379,6 +387,16 @@ def test_a_timeline_says_how_each_stream_ended() -> None:
         figure.get_label()
         == "timeline of 5 exchanges: 1 open, headers_sent, 1 complete, 1 responded, 1 client_gone, 1 error"
     )
+
+
+def test_the_rows_of_a_timeline_may_have_names() -> None:
+    figure = diagrams.timeline(streams(2), names=("first server", "second server"))
+    check(figure)
+    said = words(figure).split("\n")
+    assert [name for name in said if name.endswith(" server")] == ["first server", "second server"]
+    assert not [name for name in said if "GET" in name]
+    with pytest.raises(ValueError, match="one for each of the 2 exchanges, not 1"):
+        diagrams.timeline(streams(2), names=("first server",))
 
 
 def test_recordings_of_several_clocks_begin_together() -> None:

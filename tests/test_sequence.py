@@ -93,7 +93,7 @@ broken
          │                 │   (rule L-17), 10 times │                      │
    1.0   │                 ├─ returns ──────────────>│                      │
    1.0   │                 ┊                         ├─ checks sse_started  │
-   1.1   │                 ┊                         ├─ creates connection >│
+   1.1   │                 ┊                         ├ creates connection ─>│
    1.2   │                 ┊                         ├─ sends headers ─────>│
    1.2   │<──────────────────────────────────────────── Headers, 124 bytes ─┤
    1.3   │              (handler                     ├─ connection ready ──>│
@@ -117,7 +117,7 @@ Client           Handler                   Adapter           Connection
  │                 │   (registers callback)  │                      │
  │                 ├─ returns ──────────────>│                      │
  │                 ┊                         ├─ checks sse_started  │
- │                 ┊                         ├─ creates connection >│
+ │                 ┊                         ├ creates connection ─>│
  │                 ┊                         ├─ sends headers ─────>│
  │<─────────────────────────────────────────────────────── Headers ─┤
  │                 ┊                         ├─ connection ready ──>│
@@ -182,7 +182,7 @@ def test_nobody_is_said_to_hang_who_has_a_writer_or_an_answer() -> None:
 
 
 def test_a_long_path_is_cut_and_its_query_left_out() -> None:
-    assert "├─ GET /a-veryl… >│" in draw([record(trace.REQUEST, detail="GET /a-verylongpath/to/somewhere?x=1")])
+    assert "├ GET /a-veryl… ─>│" in draw([record(trace.REQUEST, detail="GET /a-verylongpath/to/somewhere?x=1")])
     assert "├─ GET /events ──>│" in draw([record(trace.REQUEST, detail="GET /events?stream=1")])
 
 

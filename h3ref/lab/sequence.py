@@ -118,10 +118,14 @@ class _Diagram:
             _put(row, *((low, f"├─ {on_arrow}") if rightward else (high - len(on_arrow) - 2, f"{on_arrow} ─┤")))
         elif rejected:
             _put(row, *((low, f"├─ {on_arrow} ─X") if rightward else (high - len(on_arrow) - 5, f"X─ {on_arrow} ─┤")))
-        elif rightward:
-            _put(row, low, f"├─ {on_arrow} {'─' * (room - len(on_arrow) - 4)}>")
         else:
-            _put(row, low + 1, f"<{'─' * (room - len(on_arrow) - 4)} {on_arrow} ─┤")
+            shaft = room - len(on_arrow) - 4
+            tail = "─" if shaft else ""  # what little there is belongs to the head
+            shaft = shaft or 1
+            if rightward:
+                _put(row, low, f"├{tail} {on_arrow} {'─' * shaft}>")
+            else:
+                _put(row, low + 1, f"<{'─' * shaft} {on_arrow} {tail}┤")
         for text in [line for note in notes for line in textwrap.wrap(note, room - 3)]:
             rows.append(self._empty())
             _put(rows[-1], low + 4 if rightward else high - 2 - len(text), text)

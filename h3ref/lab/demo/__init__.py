@@ -25,23 +25,24 @@ from .report import Report
 GRACE = 1.0
 
 
-def demo(*, port: int, once: bool) -> None:
+def demo(*, port: int, once: bool, everything: bool = False) -> None:
     """Run the demo; unless `once`, serve its page until SIGINT or SIGTERM.
 
     Args:
         port: the page's port; when it is taken, the next free one.
         once: end after the printed part.
+        everything: print the bytes and the steps of each flow, not just those of the bug and of one fix.
 
     Raises:
         OSError: it can't listen there, for another reason than that the port is taken.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without box characters shall still show the rest
-    anyio.run(_demo, port, once)
+    anyio.run(_demo, port, once, everything)
 
 
-async def _demo(port: int, once: bool) -> None:
-    page, report = Page(), Report()
+async def _demo(port: int, once: bool, everything: bool) -> None:
+    page, report = Page(), Report(everything=everything)
     async with AsyncExitStack() as stack:
         fixed = await _listen(stack, port, page, trace=page.steps["fixed"])
         broken = await _listen(stack, fixed.port + 1, page, trace=page.steps["broken"], flow=flows.broken)

@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import anyio
@@ -16,13 +17,17 @@ import h3ref
 from h3ref import flows, trace
 from h3ref.adapters.h11_anyio import Server
 
+from .. import story
 from ..log_lines import captured_log
 from ..recorder import Recorder
-from ..sequence import beside, draw
+from ..sequence import SIDE_BY_SIDE, beside, draw
 from .wire import Arrival, receive
 
 FIXED = ("callback", "awaited", "blocking")
 PATHS = ("/broken", *(f"/{name}" for name in FIXED))
+SHOWN = ("broken", "callback")
+"""The flows that are shown in full."""
+
 PATIENCE = 1.0
 
 _SUMMARY = {
@@ -38,9 +43,14 @@ _STYLES = {"bold": "1", "dim": "2", "bad": "1;31", "good": "1;32"}
 
 
 class Report:
-    """Prints; in colour on a terminal, unless NO_COLOR is set."""
+    """Prints; in colour on a terminal, unless NO_COLOR is set.
 
-    def __init__(self) -> None:
+    Args:
+        everything: whether the bytes and the diagram of each flow are shown, not just those of the bug and of one fix.
+    """
+
+    def __init__(self, *, everything: bool = False) -> None:
+        self.shown = ("broken", *FIXED) if everything else SHOWN
         self.coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.columns = shutil.get_terminal_size((100, 24)).columns
 
@@ -72,9 +82,19 @@ class Report:
         self.say()
         self.say(self.paint(style, f"{sign} {name}") + f"  {_SUMMARY[name]}")
         self.say(self.paint("dim", f"  GET {server.url}/{name}, as its client receives it"))
+        if name == "broken":
+            self.say(
+                self.paint(
+                    "dim", "  (on a port of its own: this flow is chosen for a whole server, never by a handler)"
+                )
+            )
         with captured_log() as lines:
-            async for arrival in receive(server.port, f"/{name}", patience=PATIENCE):
-                self._arrival(arrival)
+            arrivals = receive(server.port, f"/{name}", patience=PATIENCE)
+            if name in self.shown:
+                async for arrival in arrivals:
+                    self._arrival(arrival)
+            else:
+                self._in_brief([arrival async for arrival in arrivals])
         if lines:
             self.say(self.paint("dim", "  The server's log meanwhile"))
             for line in lines:
@@ -91,27 +111,36 @@ class Report:
             for line in _LINE.findall(arrival.data.decode("utf-8", "replace")):
                 self.say(f"{'':12}{self._visible(line)}")
 
+    def _in_brief(self, arrivals: Sequence[Arrival]) -> None:
+        data = b"".join(arrival.data or b"" for arrival in arrivals)
+        events = data.count(b"\n\n")
+        self.say(f"{arrivals[-1].ms:7.1f} ms  {len(data)} bytes, {events} events, end of the connection")
+
     def _visible(self, line: str) -> str:
         """Show CR and LF, faintly."""
         named = {"\r": "\\r", "\n": "\\n"}
         return re.sub("[\r\n]+", lambda found: self.paint("dim", "".join(named[end] for end in found[0])), line)
 
     def _steps(self, broken: Recorder, fixed: Recorder) -> None:
-        diagrams = [
-            draw((broken if name == "broken" else fixed).of(f"/{name}"), title=name, times=True)
-            for name in ("broken", *FIXED)
-        ]
+        records = {name: (broken if name == "broken" else fixed).of(f"/{name}") for name in self.shown}
+        diagrams = [draw(recording, title=name, times=True) for name, recording in records.items()]
         self.say()
         self.say(self.paint("bold", "The steps, as they were recorded"))
-        for left, right in (diagrams[:2], diagrams[2:]):
+        for left, right in zip(diagrams[::2], diagrams[1::2], strict=True):
             self.say()
             self.say(self._painted(beside(left, right, columns=self.columns)))
+        if self.columns < SIDE_BY_SIDE:
+            self.say()
+            self.say(self.paint("bold", "The same in brief, broken next to fixed"))
+            columns = [[name, *in_words(records[name])] for name in SHOWN]
+            for ours, theirs in zip_longest(*columns, fillvalue=""):
+                self.say(self._painted(f"  {ours:42}{theirs}".rstrip()))
 
     def _painted(self, diagram: str) -> str:
         if not self.coloured:
             return diagram
-        bad = r"(?<=─)X|ConnectionNotReady|\(rule L-\d+\)(, \d+ times)?|\(too late!\)|\[No events sent.*?\]"
-        bad += r"|\(handler(?= )|already(?= )|exited!\)"
+        bad = r"(?<=─)X|\bX (?=rule)|rule L-\d+, \d+ times|ConnectionNotReady|\(rule L-\d+\)(, \d+ times)?"
+        bad += r"|\(too late!\)|\[No events sent.*?\]|\(handler(?= )|already(?= )|exited!\)"
         diagram = re.sub(bad, lambda found: self.paint("bad", found[0]), diagram)
         diagram = re.sub(r"\bEvent \d+(?=,)", lambda found: self.paint("good", found[0]), diagram)
         diagram = re.sub(r"^broken\b", lambda found: self.paint("bad", found[0]), diagram, flags=re.MULTILINE)
@@ -135,6 +164,18 @@ class Report:
         self.say(f"Where the bug lives:  {self.paint('bad', place(flows.broken))}  broken")
         for flow in (flows.callback, flows.awaited, flows.blocking):
             self.say(f"Where the fix lives:  {self.paint('good', place(flow))}  {flow.__name__}")
+
+
+def in_words(records: Sequence[trace.Record]) -> Iterator[str]:
+    """Each row of the diagram as a few words; of a sent event, that it is on the wire."""
+    for row in story.tell(records):
+        if isinstance(row, story.Remark):
+            if row.text != story.CALLBACK:
+                yield row.text
+        elif row.arrows[-1].record.step != trace.DATA.name:
+            first = row.arrows[0]
+            rejected = f"  X rule {first.record.rule}{first.often}" if first.record.error else ""
+            yield f"{first.words}{rejected}{'  ' + story.TOO_LATE if row.too_late else ''}"
 
 
 def place(function: Callable[..., object]) -> str:

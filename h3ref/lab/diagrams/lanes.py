@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -102,8 +103,31 @@ def side_by_side(
         ]
         for panel in panels:
             panel.gaps = [max(gaps) for gaps in zip(*(other.gaps for other in panels), strict=True)]
+        if not scale:
+            _align(*(panel.blocks for panel in panels))
         words = "; ".join(of_sequence(records, title) for records, title in zip((left, right), titles, strict=True))
         return _draw(panels, scale, times, words)
+
+
+def _align(left: Sequence[_Block], right: Sequence[_Block]) -> None:
+    """Put the steps that both have on one height: the one that comes sooner gets more room above."""
+    first, second = ([_key(block.row) for block in blocks] for blocks in (left, right))
+    found = SequenceMatcher(a=first, b=second, autojunk=False)
+    pairs = [(run.a + i, run.b + i) for run in found.get_matching_blocks() for i in range(run.size)]
+    at = [0.0, 0.0]
+    done = [0, 0]
+    for pair in pairs:
+        sides = (left, right)
+        for side, place in enumerate(pair):
+            at[side] += sum(block.up + block.down for block in sides[side][done[side] : place]) + sides[side][place].up
+            done[side] = place + 1
+        for side, place in enumerate(pair):
+            sides[side][place].up += max(at) - at[side]
+        at = [max(at) + sides[side][place].down for side, place in enumerate(pair)]
+
+
+def _key(row: Row) -> str:
+    return row.arrows[0].record.step if isinstance(row, Line) else row.text
 
 
 def _request_of(records: Sequence[Record]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ LIMIT = 60
 
 _MARGIN, _ROW, _BARS = 22.0, 22.0, 560.0
 _MOST_NAME, _MOST_END = 230.0, 190.0
+_STROKE = 10.0
 _HEIGHTS = {State.REQUESTED: 3.0, State.SSE_STARTED: 6.0, State.HEADERS_SENT: 10.0, State.STREAMING: 15.0}
 """A bar tells its state by its height too."""
 
@@ -41,31 +42,55 @@ _HEIGHTS = {State.REQUESTED: 3.0, State.SSE_STARTED: 6.0, State.HEADERS_SENT: 10
 class _Stream(NamedTuple):
     records: Sequence[Record]
     start: float
+    number: str
     request: str
-
-    @property
-    def number(self) -> str:
-        """Of its exchange."""
-        return str(self.records[0].exchange)
 
     @property
     def times(self) -> list[float]:
         """Seconds since the zero of the axis."""
         return [record.time - self.start for record in self.records]
 
+    def states(self, end: float) -> Iterator[tuple[str, float, float]]:
+        """Yield each state that lasted, until it was closed or to the end of the axis."""
+        begin, state = self.times[0], self.records[0].before
+        changes = [(time, record.after) for time, record in zip(self.times, self.records, strict=True)]
+        for time, after in [*changes, (end, "")]:
+            if after != state:
+                if time > begin and state != State.CLOSED:
+                    yield state, begin, time
+                begin, state = time, after
+
+    @property
+    def is_closed(self) -> bool:
+        return any(record.after == State.CLOSED for record in self.records)
+
 
 def timeline(
-    recordings: Sequence[Record] | Iterable[Sequence[Record]], *, title: str = "", limit: int = LIMIT
+    recordings: Sequence[Record] | Iterable[Sequence[Record]],
+    *,
+    title: str = "",
+    names: Sequence[str] = (),
+    limit: int = LIMIT,
 ) -> Figure:
     """Draw a row for each exchange: its states, its events, what was rejected, and how it ended.
 
     Args:
         recordings: a recording; or several, which then begin at the same point, since clocks may differ.
         title: a heading.
+        names: what to call each row, in the order in which the exchanges began; by default its number and request.
         limit: the most rows; when there are more, the first are drawn, and the others are counted.
+
+    Raises:
+        ValueError: there are names, but not one for each exchange.
     """
     with plain():
         streams = list(_streams(recordings))
+        if names:
+            if len(names) != len(streams):
+                raise ValueError(f"names is one for each of the {len(streams)} exchanges, not {len(names)}")
+            streams = [
+                stream._replace(number="", request=shown(name)) for stream, name in zip(streams, names, strict=True)
+            ]
         return _draw(
             streams[:limit], len(streams) - limit, shown(title), of_timeline([s.records for s in streams], title)
         )
@@ -76,7 +101,7 @@ def _streams(recordings: Sequence[Record] | Iterable[Sequence[Record]]) -> Itera
     several: list[list[Record]] = [given] if given and isinstance(given[0], Record) else [list(part) for part in given]
     for records in several:
         for exchange in split(records):
-            yield _Stream(exchange, records[0].time, _request(exchange))
+            yield _Stream(exchange, records[0].time, str(exchange[0].exchange), _request(exchange))
 
 
 def split(records: Iterable[Record]) -> list[list[Record]]:
@@ -99,8 +124,8 @@ def _request(records: Sequence[Record]) -> str:
 
 
 def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figure:
-    numbers = max([0.0, *(width_of(stream.number, SMALL) for stream in streams)])
-    names = numbers + 8 + max([100.0, *(min(width_of(stream.request, SMALL), _MOST_NAME) for stream in streams)])
+    numbers = max([0.0, *(width_of(stream.number, SMALL) + 8 for stream in streams if stream.number)])
+    names = numbers + max([100.0, *(min(width_of(stream.request, SMALL), _MOST_NAME) for stream in streams)])
     ends = {id(stream.records): _end(stream.records) for stream in streams}
     ending = max([40.0, *(min(width_of(text, SMALL), _MOST_END) for text in ends.values())])
     left = _MARGIN + names + 14
@@ -112,8 +137,8 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figu
         sheet.text(
             _MARGIN, _MARGIN + 8, cut(title, width - 2 * _MARGIN, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold"
         )
-    _legend(sheet, _MARGIN + (30 if title else 0) + 6)
     span = max((time for stream in streams for time in stream.times), default=0.0)
+    _legend(sheet, _MARGIN + (30 if title else 0) + 6, streams, span)
     scale = Scale(left, _BARS, span or 1.0)
     bottom = top + depth + 6
     for seconds, text in scale.ticks(apart=90):
@@ -124,8 +149,8 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figu
         sheet.text(left + _BARS / 2, top + _ROW / 2, "nothing was recorded", colour=SOFT, align="center", ground=CARD)
     for number, stream in enumerate(streams):
         y = top + (number + 0.5) * _ROW
-        sheet.text(_MARGIN + numbers, y, stream.number, size=SMALL, colour=SOFT, align="right")
-        sheet.text(_MARGIN + numbers + 8, y, cut(stream.request, _MOST_NAME, SMALL), size=SMALL)
+        sheet.text(_MARGIN + numbers - 8, y, stream.number, size=SMALL, colour=SOFT, align="right")
+        sheet.text(_MARGIN + numbers, y, cut(stream.request, _MOST_NAME, SMALL), size=SMALL)
         _row(sheet, stream, scale, y, span)
         text = cut(ends[id(stream.records)], _MOST_END, SMALL)
         sheet.text(left + _BARS + 16, y, text, size=SMALL, colour=SOFT)
@@ -140,19 +165,13 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figu
 def _row(sheet: Sheet, stream: _Stream, scale: Scale, y: float, span: float) -> None:
     times = stream.times
     records = stream.records
-    begin, state = times[0], records[0].before
-    changes = [(time, record.after) for time, record in zip(times, records, strict=True)]
-    for time, after in [*changes, (span, None)]:
-        if after == state:
-            continue
-        if state != State.CLOSED:
-            _bar(sheet, scale.y(begin), scale.y(time), y, state)
-        begin, state = time, after or state
+    for state, begin, end in stream.states(span):
+        _bar(sheet, scale.y(begin), scale.y(end), y, state)
     for time, record in zip(times, records, strict=True):
         if record.step == trace.EVENT.name:
             x = scale.y(time)
-            sheet.line([(x, y - 9.5), (x, y + 9.5)], colour=CARD, thick=3, order=4)
-            sheet.line([(x, y - 9.5), (x, y + 9.5)], colour=INK, thick=1.3, order=4.1)
+            sheet.line([(x, y - _STROKE), (x, y + _STROKE)], colour=CARD, thick=6, order=4)
+            sheet.line([(x, y - _STROKE), (x, y + _STROKE)], colour=INK, thick=2, order=4.1)
         if record.error:
             sheet.cross(scale.y(time), y, size=5, colour=CARD, thick=5)
             sheet.cross(scale.y(time), y, size=4.5)
@@ -182,19 +201,27 @@ def _end(records: Sequence[Record]) -> str:
 _LEGEND_HIGH = 22.0
 
 
-def _legend(sheet: Sheet, y: float) -> None:
+def _legend(sheet: Sheet, y: float, streams: Sequence[_Stream], span: float) -> None:
+    """What there is to be seen, and no more."""
     x = _MARGIN
+    lasted = {state for stream in streams for state, _, _ in stream.states(span)}
+    records = [record for stream in streams for record in stream.records]
     for state in _HEIGHTS:
-        _bar(sheet, x, x + 26, y, state)
-        x = _said(sheet, x + 33, y, state)
-    sheet.line([(x + 6, y - 9.5), (x + 6, y + 9.5)], thick=1.3)
-    x = _said(sheet, x + 14, y, "event")
-    sheet.cross(x + 6, y, size=4.5)
-    x = _said(sheet, x + 17, y, "rejected")
-    _stop(sheet, x + 4, y)
-    x = _said(sheet, x + 14, y, "closed")
-    sheet.head(x + 8, y, "right", colour=SOFT)
-    _said(sheet, x + 14, y, "still open")
+        if state in lasted:
+            _bar(sheet, x, x + 26, y, state)
+            x = _said(sheet, x + 33, y, state)
+    if any(record.step == trace.EVENT.name for record in records):
+        sheet.line([(x + 6, y - _STROKE), (x + 6, y + _STROKE)], thick=2)
+        x = _said(sheet, x + 14, y, "event")
+    if any(record.error for record in records):
+        sheet.cross(x + 6, y, size=4.5)
+        x = _said(sheet, x + 17, y, "rejected")
+    if any(stream.is_closed for stream in streams):
+        _stop(sheet, x + 4, y)
+        x = _said(sheet, x + 14, y, "closed")
+    if not all(stream.is_closed for stream in streams):
+        sheet.head(x + 8, y, "right", colour=SOFT)
+        _said(sheet, x + 14, y, "still open")
 
 
 def _said(sheet: Sheet, x: float, y: float, text: str) -> float:
