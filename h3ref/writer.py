@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio.from_thread
 import anyio.lowlevel
@@ -26,6 +26,17 @@ KEEP_ALIVE = b": keep-alive\n\n"
 _STREAMING = State.STREAMING
 
 
+class Feed(Protocol):
+    """What brings a stream events besides the writer's own methods, such as a subscription to a channel."""
+
+    @property
+    def taken(self) -> int:
+        """How many events it has brought."""
+
+    def take_rest(self) -> bytes:
+        """Return what it still holds for the stream, which ends; b"" if nothing, and from then on."""
+
+
 class SSEWriter:
     """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
 
@@ -36,22 +47,28 @@ class SSEWriter:
 
     Attributes:
         event: the `H3Event` whose stream this is.
-        event_count: events taken so far; keep-alives are not counted.
     """
 
-    __slots__ = ("_connection", "_ended", "_interrupt", "_lifecycle", "_unyielded", "cut_short", "event", "event_count")
+    __slots__ = ("_connection", "_count", "_ended", "_feeds", "_interrupt", "_lifecycle", "_room", "cut_short", "event")
 
     def __init__(
         self, event: H3Event, lifecycle: Lifecycle, connection: Connection, interrupt: Callable[[], None]
     ) -> None:
         self.event = event
-        self.event_count = 0
+        self._count = 0
         self._lifecycle = lifecycle
         self._connection = connection
         self._interrupt = interrupt
         self.cut_short = False  # whether a cancellation left `async with`
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
-        self._unyielded = 0  # bytes taken since the sender last gave way to other tasks
+        self._feeds: tuple[Feed, ...] = ()  # what else brings it events
+        # Bytes that fit for sure before anybody needs to look at the buffer, or to give way to other tasks.
+        self._room = HIGH_WATER
+
+    @property
+    def event_count(self) -> int:
+        """Events taken so far; keep-alives are not counted."""
+        return self._count + sum(feed.taken for feed in self._feeds)
 
     @property
     def is_active(self) -> bool:
@@ -66,7 +83,11 @@ class SSEWriter:
             WriteError: the adapter can't write, though the client is not known to have left.
             TypeError, ValueError: what `SSEEvent` refuses.
         """
-        await self.send_encoded(encode(event))
+        data = event.encode() if event.__class__ is SSEEvent else encode(event)
+        # As send_encoded, in place: it is called for each event.
+        if self._room <= 0 or self._lifecycle._state is not _STREAMING:
+            await self._give_way()
+        self._put(data)
 
     def send_nowait(self, event: SSEEvent | str) -> None:
         """Send an event without waiting.
@@ -82,42 +103,24 @@ class SSEWriter:
         self._put(data)
 
     async def send_encoded(self, data: bytes) -> None:
-        """Send an event that is encoded already, as a channel does for all its subscribers.
-
-        Raises as `send_event` does.
-        """
-        if (
-            self._unyielded >= HIGH_WATER
-            or self._connection.buffered >= HIGH_WATER
-            or self._lifecycle._state is not _STREAMING
-        ):
+        """Send an event that is encoded already. Raises as `send_event` does."""
+        if self._room <= 0 or self._lifecycle._state is not _STREAMING:
             await self._give_way()
         self._put(data)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the next event would be taken without waiting; always, once the stream has ended."""
-        return self._connection.buffered < HIGH_WATER or not self.is_active
 
     def offer_encoded(self, data: bytes) -> None:
         """Take an encoded event without waiting or raising; a stream that has ended takes nothing."""
         if self._lifecycle._state is _STREAMING:
             self._put(data)
 
-    async def drained(self) -> None:
-        """Wait until there is room for the next event, or the stream has ended."""
-        while not self.has_room:
-            await self._connection.drain()
-            await anyio.lowlevel.checkpoint()
-
     async def send_keep_alive(self) -> None:
         """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does."""
-        if self._unyielded >= HIGH_WATER or not self.has_room or self._lifecycle._state is not _STREAMING:
+        if self._room <= 0 or self._connection.buffered >= HIGH_WATER or self._lifecycle._state is not _STREAMING:
             await self._give_way()
         if self._lifecycle.traced:
             self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
         self._connection.write_chunk(KEEP_ALIVE)
-        self._unyielded += len(KEEP_ALIVE)
+        self._room -= len(KEEP_ALIVE)
 
     async def flush(self) -> None:
         """Wait until all that was sent has left for the client, or the stream has ended."""
@@ -164,6 +167,9 @@ class SSEWriter:
         if reason is Reason.CLIENT_GONE:
             await connection.close()
             return
+        if reason is not Reason.SLOW_CONSUMER:
+            for feed in self._feeds:
+                connection.write_chunk(feed.take_rest())
         if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
             self._lifecycle.take(trace.CUTS_CONNECTION)
             await connection.cut()
@@ -194,8 +200,8 @@ class SSEWriter:
         if self._lifecycle._listener is not None:
             self._record(trace.SEND_EVENT, trace.EVENT, data)
         self._connection.write_chunk(data)
-        self._unyielded += len(data)
-        self.event_count += 1
+        self._room -= len(data)
+        self._count += 1
 
     def _record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
         text = data.decode()
@@ -205,10 +211,46 @@ class SSEWriter:
 
     async def _give_way(self) -> None:
         """Let the other tasks run, and the reader catch up; then check that there still is a stream."""
-        self._unyielded = 0
         await anyio.lowlevel.checkpoint()
-        await self.drained()
+        while self._lifecycle._state is _STREAMING and self._connection.buffered >= HIGH_WATER:
+            await self._connection.drain()
+            await anyio.lowlevel.checkpoint()
         self._check()
+        # What a feed brings fills the buffer unseen, so that with one each event has to look.
+        self._room = 0 if self._feeds else HIGH_WATER - self._connection.buffered
+
+    # -- what a channel, or another feed, does with it
+
+    def add_feed(self, feed: Feed) -> None:
+        """Have a feed asked for what it still holds before the stream ends."""
+        self._feeds = (*self._feeds, feed)
+        self._room = 0
+
+    def remove_feed(self, feed: Feed) -> None:
+        """The feed brings nothing any more; what it has brought stays counted."""
+        if self._lifecycle.reason not in (Reason.CLIENT_GONE, Reason.SLOW_CONSUMER):
+            self._connection.write_chunk(feed.take_rest())
+        self._count += feed.taken
+        self._feeds = tuple(other for other in self._feeds if other is not feed)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether each event has to be recorded, so that it must come through this writer."""
+        return self._lifecycle.traced
+
+    def relay(self, data: bytes, events: Sequence[bytes]) -> None:
+        """Take events that a feed brings and counts, as their joined bytes; a stream that has ended takes nothing."""
+        if self._lifecycle._state is _STREAMING:
+            if self._lifecycle._listener is not None:
+                for event in events:
+                    self._record(trace.SEND_EVENT, trace.EVENT, event)
+            self._connection.write_chunk(data)
+
+    def end_slow(self) -> None:
+        """End the stream of a reader that is too slow, without waiting for that end: its client sees it cut."""
+        if self._lifecycle.state is not State.CLOSED:
+            self._lifecycle.take(trace.CLOSE, reason=Reason.SLOW_CONSUMER)
+            self._interrupt()
 
     def __repr__(self) -> str:
         return f"<SSEWriter {self.event.method} {self.event.path}, {self._lifecycle.state}, {self.event_count} events>"

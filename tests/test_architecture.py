@@ -13,10 +13,10 @@ import h3ref
 HOUSE = Path(h3ref.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "trace", "headers", "limits", "callables"},
+    {"errors", "trace", "headers", "limits", "callables", "parking", "log"},
     {"sse", "lifecycle", "connection"},
     {"writer", "router", "threads"},
-    {"event", "channel"},
+    {"event", "subscription", "channel"},
     {"generator"},
     {"app"},
     {"exchange"},

@@ -35,7 +35,7 @@ class Server:
         self._listeners = _listen(host, port)
         self.service = service
         self.host = host
-        self.loop = Loop(flush_gap, service.limits.close_timeout)
+        self.loop = Loop(flush_gap, service.limits.close_timeout, service.limits.keep_alive)
         self.port: int = self._listeners[0].getsockname()[1]
         self._clients: set[ClientConnection] = set()
         self._changed = anyio.Event()
