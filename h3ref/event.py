@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
@@ -46,6 +46,8 @@ class Host(Protocol):
     def open_stream_blocking(self) -> BlockingSSEWriter: ...
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None: ...
+
+    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool: ...
 
     async def read_body(self) -> bytes: ...
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
@@ -23,6 +23,7 @@ from .errors import H3Error, LifecycleError, RequestError, ShuttingDown, TooMany
 from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
+from .parking import current_task_id
 from .router import Handler
 from .threads import ThreadPool, ThreadUse
 from .trace import Listener
@@ -210,7 +211,11 @@ class Exchange:
         """Call the callback with the writer, and wait until it returns."""
         self.lifecycle.take(trace.SCHEDULES_CALLBACK)
         self.lifecycle.take(trace.CALLS_CALLBACK)
-        await self._call(stream, writer if is_async(stream) else BlockingSSEWriter(writer))
+        function: Callable[[Any], Any] = stream  # which takes the writer of its kind
+        if is_async(function):
+            await function(writer)
+        else:
+            await self._threads.run(function, BlockingSSEWriter(writer))
 
     async def wait_until_closed(self) -> None:
         """Wait for the client to leave or the server to end: nobody else will close this one."""
@@ -247,6 +252,10 @@ class Exchange:
         if self.state is not State.CLOSED:
             self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
             self._scope.cancel()
+
+    def cancel(self) -> None:
+        """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
+        self._scope.cancel()
 
     def abandon(self) -> None:
         """The time is up: leave a worker thread to itself."""
@@ -308,6 +317,9 @@ class Exchange:
         self._threads.count_as_stream()
         await self._threads.run(function, *args)
 
+    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
+        return self._threads.run_beside(function, *args)
+
     async def read_body(self) -> bytes:
         if self._writer is not None:
             raise H3Error(BODY_TOO_LATE)
@@ -317,7 +329,7 @@ class Exchange:
 
     async def run(self) -> None:
         """Run the flow; whichever way it goes, the lifecycle ends in closed and the connection with it."""
-        self._task = anyio.get_current_task().id
+        self._task = current_task_id()
         try:
             with anyio.CancelScope() as self._scope:
                 await self.service.flow(self)
@@ -333,8 +345,7 @@ class Exchange:
             await self._fail(RuntimeError(f"it raised a {type(group).__name__}: {group.exceptions!r}"))
         finally:
             try:
-                with anyio.CancelScope(shield=True):
-                    await self._end()
+                await self._end()
             finally:
                 self._threads.release()
 
@@ -361,7 +372,7 @@ class Exchange:
         return self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR)
 
     async def _end(self) -> None:
-        """Close what is open and bring the connection to its end; runs shielded, so every wait is bounded."""
+        """Close what is open and bring the connection to its end; shielded, so every wait is bounded."""
         if self.state is not State.CLOSED:
             self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
         if self._writer is not None:
@@ -369,7 +380,7 @@ class Exchange:
             return
         if self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
             self.event.fail_with(ShuttingDown())
-        with anyio.move_on_after(self.close_timeout) as bounded:
+        with anyio.move_on_after(self.close_timeout, shield=True) as bounded:
             await self._respond()
         if bounded.cancelled_caught:
             log.warning("%r: the answer was given up after %g s", self.event, self.close_timeout)
@@ -402,7 +413,7 @@ class Exchange:
 
     def _interrupt(self) -> None:
         """A close by the task that streams is its own; by any other task it comes from outside."""
-        if anyio.get_current_task().id != self._task:
+        if current_task_id() != self._task:
             self._scope.cancel()
 
 

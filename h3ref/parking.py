@@ -15,7 +15,7 @@ class Parking:
     __slots__ = ("_awake", "_loop", "_waiting")
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = _asyncio_loop()
+        self._loop: asyncio.AbstractEventLoop | None = asyncio_loop()
         self._waiting: Any = None  # the future, or trio's task
         self._awake = False  # whether a wake came while nobody waited
 
@@ -81,10 +81,23 @@ class ThreadParking(Parking):
             return
 
 
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop whose task runs here; None on trio, also where trio is a guest of asyncio."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
         return None
     return task.get_loop() if task is not None else None
+
+
+def current_task_id() -> int:
+    """A number that only the task which runs here has; an `anyio.TaskInfo` says the same at twenty times the cost."""
+    try:
+        task: object = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    if task is None:
+        from trio import lowlevel
+
+        task = lowlevel.current_task()
+    return id(task)

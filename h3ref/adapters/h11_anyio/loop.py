@@ -11,13 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
 from ...connection import Group
-from ...parking import Parking
+from ...parking import Parking, asyncio_loop
 
 log = logging.getLogger(__name__)
 
@@ -28,52 +29,62 @@ Ready = Callable[[], None]
 
 
 class Watcher:
-    """Waits on the sockets of all connections at once, in a selector that is itself waited on by one task.
+    """Waits on the sockets of all connections at once, in a selector that the event loop itself waits on.
 
     A socket's entry is a pair of callables: what to do when it can be read, and when it can be written.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._entries: dict[int, tuple[Ready | None, Ready | None]] = {}  # by descriptor
         self._lock = threading.Lock()  # a plain def handler may start a stream on its worker thread
 
     def watch(self, sock: socket.socket, readable: Ready) -> None:
         """Call `readable` on the loop's thread whenever the socket has bytes or an end to read."""
         with self._lock:
-            key = self._selector.get_map().get(sock)
-            if key is None:
-                self._selector.register(sock, selectors.EVENT_READ, (readable, None))
-            else:
-                self._selector.modify(sock, key.events | selectors.EVENT_READ, (readable, key.data[1]))
+            self._enter(sock.fileno(), readable, self._entries.get(sock.fileno(), _NOTHING)[1])
 
     def await_write(self, sock: socket.socket, writable: Ready) -> None:
         """Call `writable` on the loop's thread, until `forget_write`, when the socket takes bytes again."""
         with self._lock:
-            key = self._selector.get_map().get(sock)
-            if key is None:
-                self._selector.register(sock, selectors.EVENT_WRITE, (None, writable))
-            else:
-                self._selector.modify(sock, key.events | selectors.EVENT_WRITE, (key.data[0], writable))
+            self._enter(sock.fileno(), self._entries.get(sock.fileno(), _NOTHING)[0], writable)
 
-    def forget(self, sock: socket.socket, mask: int = selectors.EVENT_READ | selectors.EVENT_WRITE) -> None:
-        """Stop waiting for reading, writing or both; do so before the socket is closed."""
+    def forget(self, sock: socket.socket) -> None:
+        """Stop waiting; do so before the socket is closed."""
         with self._lock:
-            key = self._selector.get_map().get(sock)
-            if key is None:
-                return
-            if key.events & ~mask:
-                self._selector.modify(sock, key.events & ~mask, key.data)
-            else:
-                self._selector.unregister(sock)
+            self._enter(sock.fileno(), None, None)
 
     def forget_write(self, sock: socket.socket) -> None:
         """Stop waiting until the socket takes bytes."""
-        self.forget(sock, selectors.EVENT_WRITE)
+        with self._lock:
+            self._enter(sock.fileno(), self._entries.get(sock.fileno(), _NOTHING)[0], None)
+
+    def _enter(self, descriptor: int, readable: Ready | None, writable: Ready | None) -> None:
+        known = descriptor in self._entries
+        events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
+        if events:
+            self._entries[descriptor] = (readable, writable)
+            if known:
+                self._selector.modify(descriptor, events)
+            else:
+                self._selector.register(descriptor, events)
+        elif known:
+            del self._entries[descriptor]
+            self._selector.unregister(descriptor)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         fileno = getattr(self._selector, "fileno", None)
         assert fileno is not None, "the platform's selector has no descriptor to wait on"
+        loop = asyncio_loop()
+        if loop is not None and hasattr(loop, "add_reader"):
+            # Once and for all: to wait anew for each turn takes a quarter of the time to a stream's first event.
+            with suppress(NotImplementedError):
+                loop.add_reader(fileno(), self._turn)
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    loop.remove_reader(fileno())
         while True:
             await anyio.wait_readable(fileno())
             self._turn()
@@ -84,7 +95,7 @@ class Watcher:
         with self._lock:
             ready = self._selector.select(0)
         for key, events in ready:
-            readable, writable = key.data
+            readable, writable = self._entries.get(key.fd, _NOTHING)
             if events & selectors.EVENT_READ:
                 _call(readable)
             if events & selectors.EVENT_WRITE:
@@ -93,6 +104,9 @@ class Watcher:
     def close(self) -> None:
         """Release the selector's descriptor."""
         self._selector.close()
+
+
+_NOTHING: tuple[None, None] = (None, None)
 
 
 class Flushable(Protocol):

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -17,7 +18,7 @@ from ...event import phrase
 from ...exchange import Service
 from .loop import Loop
 from .stream import StreamConnection
-from .wire import origin_form, respond
+from .wire import HeaderLines, origin_form, respond
 
 log = logging.getLogger(__name__)
 
@@ -35,49 +36,155 @@ _UNREAD = (h11.SEND_BODY, h11.ERROR)
 """The parser's states in which a request's body was not read to its end, so that no other request can follow."""
 
 
+class Home(Protocol):
+    """What a client's connection asks of the server."""
+
+    @property
+    def service(self) -> Service: ...
+
+    @property
+    def loop(self) -> Loop: ...
+
+    def answer(self, client: ClientConnection, request: h11.Request | h11.RemoteProtocolError) -> None:
+        """Start a task that answers a request, or refuses one, and then sees to it that the client goes on."""
+
+    def left(self, client: ClientConnection) -> None:
+        """The client's socket is closed."""
+
+
 class ClientConnection:
-    """One client's socket: requests one after another, until one of them was a stream, or either side ends it."""
+    """One client's socket: requests one after another, until one of them was a stream, or either side ends it.
 
-    __slots__ = ("_parser", "_sending", "_sock", "_stream", "_waiting", "loop", "service")
+    Who waits for a request has no task: the watcher calls when there is something to read.
+    """
 
-    def __init__(self, sock: socket.socket, service: Service, loop: Loop) -> None:
-        self.service = service
-        self.loop = loop
+    __slots__ = ("_home", "_is_waiting", "_parser", "_sending", "_sock", "_stream")
+
+    def __init__(self, sock: socket.socket, home: Home) -> None:
+        self._home = home
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
-        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=service.limits.head_size)
-        self._waiting: anyio.CancelScope | None = None  # for the next request
+        self._parser = _parser(home.service.limits.head_size)
+        self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
         self._sending = memoryview(b"")  # what is left of the bytes that are being sent
 
-    async def serve(self) -> None:
-        """Answer requests until there are no more."""
-        while self.loop.accepting and (request := await self._next_request()):
-            transport = H11Transport(self, request, self._parser)
-            await self.service.answer(transport)
-            if self._stream is not None or not await self._is_reusable():
-                return
-            self._parser.start_next_cycle()
-            await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
+    @property
+    def service(self) -> Service:
+        """What all exchanges of the server share."""
+        return self._home.service
 
-    async def _next_request(self) -> h11.Request | None:
+    @property
+    def loop(self) -> Loop:
+        """What all connections of the server share."""
+        return self._home.loop
+
+    def begin(self) -> None:
+        """Read the first request; most often it is there already."""
         try:
-            with anyio.move_on_after(self.service.limits.keep_alive) as self._waiting:
-                while (event := self._parser.next_event()) is h11.NEED_DATA:
-                    self._parser.receive_data(await self.receive())
-                if not isinstance(event, h11.Request):
-                    return None
-                self._check(event)
-                return event
+            request = self._read_request()
         except h11.RemoteProtocolError as error:
-            log.info("a request was refused: %s", error)
-            await self._refuse(error.error_status_hint)
+            self._home.answer(self, error)
+        except OSError as error:
+            self._end(error)
+        else:
+            if isinstance(request, h11.Request):
+                self._home.answer(self, request)
+            elif request is h11.NEED_DATA:
+                self._wait()
+            else:
+                self._end()
+
+    def _wait(self) -> None:
+        self._is_waiting = True
+        self.loop.watcher.watch(self._sock, self._readable)
+        self.loop.deadlines.put(self)
+
+    def _readable(self) -> None:
+        try:
+            request = self._read_request()
+            if request is h11.NEED_DATA:
+                return
+        except h11.RemoteProtocolError as error:
+            self._stop_waiting()
+            self._home.answer(self, error)
+        except OSError as error:
+            self._end(error)
+        else:
+            self._stop_waiting()
+            if isinstance(request, h11.Request):
+                self._home.answer(self, request)
+            else:
+                self._end()
+
+    def _stop_waiting(self) -> None:
+        self._is_waiting = False
+        self.loop.watcher.forget(self._sock)
+        self.loop.deadlines.discard(self)
+
+    def expire(self) -> None:
+        """No request has come in time."""
+        self._end()
+
+    def stop_waiting(self) -> None:
+        """Wait for no further request."""
+        if self._is_waiting:
+            self._end()
+
+    def _end(self, error: OSError | None = None) -> None:
+        if error is not None:
+            log.debug("a client left: %s", error)
+        self.close()
+
+    def _read_request(self) -> h11.Request | type[h11.NEED_DATA] | None:
+        """Return the next request, NEED_DATA if it has not come whole, or None if none will come.
+
+        Raises:
+            h11.RemoteProtocolError: it can't be one.
+            OSError: the client left.
+        """
+        event = self._parser.next_event()
+        if event is h11.NEED_DATA:
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except BlockingIOError:
+                return h11.NEED_DATA
+            self._parser.receive_data(data)
+            event = self._parser.next_event()
+        if isinstance(event, h11.Request):
+            self._check(event)
+            return event
+        return h11.NEED_DATA if event is h11.NEED_DATA else None
+
+    async def serve(self, request: h11.Request | h11.RemoteProtocolError) -> None:
+        """Answer a request, and those that have come meanwhile; then wait for the next without a task, or close."""
+        try:
+            while True:
+                if isinstance(request, h11.RemoteProtocolError):
+                    raise request
+                transport = H11Transport(self, request, self._parser)
+                del request  # a stream's headers, as the parser keeps them, would take a tenth of its memory
+                await self.service.answer(transport)
+                if self._stream is not None or not await self._is_reusable():
+                    return
+                self._parser.start_next_cycle()
+                await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
+                found = self._read_request() if self.loop.accepting else None
+                if not isinstance(found, h11.Request):
+                    if found is h11.NEED_DATA:
+                        self._wait()
+                    return
+                request = found
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error)
         except OSError as error:
             log.debug("a client left: %s", error)
+        except Exception:
+            log.exception("serving a connection failed")
         finally:
-            self._waiting = None
-        return None
+            if not self._is_waiting:
+                self.close()
 
     def _check(self, request: h11.Request) -> None:
         """Refuse what h11 lets through: an unknown version, a head too large that came in one go, two lengths."""
@@ -99,8 +206,10 @@ class ClientConnection:
             await self._linger()
         return False
 
-    async def _refuse(self, status: int) -> None:
+    async def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        log.info("a request was refused: %s", error)
         if self._parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            status = error.error_status_hint
             text = phrase(status).encode()
             response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text)
             await self.send(respond(self._parser, response, close=True))
@@ -167,13 +276,9 @@ class ClientConnection:
 
     def open_stream(self, gone: Callable[[], None], *, chunked: bool, bodiless: bool) -> StreamConnection:
         """Give the socket to a stream; there will be no further request on it."""
+        del self._parser  # which takes more memory than all the rest
         self._stream = StreamConnection(self._sock, self.loop, gone, chunked=chunked, bodiless=bodiless)
         return self._stream
-
-    def stop_waiting(self) -> None:
-        """Wait for no further request."""
-        if self._waiting is not None:
-            self._waiting.cancel()
 
     def abort(self) -> None:
         """Let whatever still waits to send give up."""
@@ -185,13 +290,23 @@ class ClientConnection:
 
     def close(self) -> None:
         """Close the socket: with FIN, since what the client has sent so far is read first."""
-        self.loop.watcher.forget(self._sock)
+        if self._sock.fileno() < 0:
+            return
+        if self._is_waiting:
+            self._stop_waiting()
+        else:
+            self.loop.watcher.forget(self._sock)
         with suppress(OSError):
             # Unread bytes would make it RST, which can cost the client what it has not read.
             for _ in range(READS_AT_CLOSE):
                 if not self._sock.recv(READ_SIZE):
                     break
         self._sock.close()
+        self._home.left(self)
+
+
+def _parser(head_size: int) -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=head_size)
 
 
 class H11Transport:
@@ -207,11 +322,11 @@ class H11Transport:
         self._size = 0  # of the parts
         self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
         target = origin_form(request.target.decode("latin-1"))
-        self.request = Request(request.method.decode(), target, request.headers, request.http_version.decode())
-        self._take_arrived()
+        headers = HeaderLines(request.headers)
+        self.request = Request(request.method.decode(), target, headers, request.http_version.decode())
 
     def _take_arrived(self) -> None:
-        """Take what the parser has of the body."""
+        """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
         try:
             while isinstance(event := self._parser.next_event(), h11.Data):
                 self._parts.append(bytes(event.data))
@@ -226,6 +341,7 @@ class H11Transport:
             raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
         if self._gone is not None:
             self._client.unwatch()  # who waits for the body sees the client's end
+        self._take_arrived()
         try:
             while self._parser.their_state is h11.SEND_BODY and self._size <= limit:
                 if self._parser.they_are_waiting_for_100_continue:
@@ -255,11 +371,12 @@ class H11Transport:
     def _take(self, data: bytes) -> None:
         """Keep what belongs to the body while it may still be asked for; throw away the rest."""
         limit = self._client.service.limits.body_size
-        if self._parser.their_state is h11.SEND_BODY and self._size <= limit and not self._client.is_streaming:
+        if not self._client.is_streaming and self._parser.their_state is h11.SEND_BODY and self._size <= limit:
             self._parser.receive_data(data)
             self._take_arrived()
 
     async def send_response(self, response: Response) -> int:
+        self._take_arrived()
         unread = self._parser.their_state in _UNREAD
         watched = self._gone is not None  # since then what the client sent was thrown away, requests too
         close = unread or watched or not self._client.loop.accepting
@@ -269,6 +386,8 @@ class H11Transport:
 
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
+        if not any(name in _TWO_LENGTHS for name, _ in self.request.headers):
+            del self._parser  # else somebody may be reading the body just now
         return self._client.open_stream(
             self._gone,
             chunked=self.request.http_version != "1.0",

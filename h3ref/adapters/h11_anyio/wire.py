@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Any
 
 import h11
 
@@ -15,6 +17,28 @@ from ...event import phrase
 LAST_CHUNK = b"0\r\n\r\n"
 
 
+class HeaderLines(Sequence[tuple[bytes, bytes]]):
+    """A request's headers as one piece of memory, for as long as its stream lasts; taken apart when asked for."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._lines = b"\n".join([b"%b:%b" % pair for pair in headers])
+
+    def _pairs(self) -> list[tuple[bytes, bytes]]:
+        lines = self._lines.split(b"\n") if self._lines else []
+        return [(name, value) for name, _, value in (line.partition(b":") for line in lines)]
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self._pairs())
+
+    def __len__(self) -> int:
+        return len(self._pairs())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._pairs()[index]
+
+
 def chunk(data: bytes) -> bytes:
     """Frame data as one chunk (RFC 9112, section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -22,11 +46,16 @@ def chunk(data: bytes) -> bytes:
 
 def stream_head(headers: list[tuple[str, str]], *, chunked: bool) -> bytes:
     """The head of a stream: its end is the end of the connection, so it says `Connection: close`."""
+    return _stream_head(tuple(headers), chunked, int(time.time()))
+
+
+@lru_cache(maxsize=64)
+def _stream_head(headers: tuple[tuple[str, str], ...], chunked: bool, second: int) -> bytes:
     lines = [f"{name}: {value}" for name, value in headers]
     if chunked:
         lines.append("Transfer-Encoding: chunked")
     fields = "\r\n".join(lines)
-    return f"HTTP/1.1 200 OK\r\nDate: {date()}\r\nConnection: close\r\n{fields}\r\n\r\n".encode("latin-1")
+    return f"HTTP/1.1 200 OK\r\nDate: {_date_of(second)}\r\nConnection: close\r\n{fields}\r\n\r\n".encode("latin-1")
 
 
 def date() -> str:
