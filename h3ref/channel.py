@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from .connection import HIGH_WATER, Group
+from .lifecycle import Reason
 from .log import Log
 from .sse import SSEEvent
 from .subscription import Each, Subscription
@@ -166,7 +167,7 @@ class Channel:
         if self._unyielded >= HIGH_WATER:
             self._unyielded = 0
             await anyio.lowlevel.checkpoint()
-        while full := [late for late in self._behind if late.lag >= self._limit]:
+        while self._open and (full := [late for late in self._behind if late.lag >= self._limit]):
             if self._policy == "wait":
                 if self._moved is None:
                     self._moved = anyio.Event()
@@ -184,7 +185,7 @@ class Channel:
     def _disconnect(self, late: Subscription) -> None:
         self._disconnected += 1
         del self._behind[late]
-        late.writer.end_slow()
+        late.writer.begin_close(Reason.SLOW_CONSUMER)
         late.parking.wake()
 
     def _forget(self) -> None:
@@ -216,8 +217,8 @@ class Channel:
                 await subscription.connection.flush()
                 self._tell_moved()
         finally:
-            self._leave(subscription)
             writer.remove_feed(subscription)
+            self._leave(subscription)
 
     def _start_for(self, writer: SSEWriter) -> int:
         """The number of the first event that a newcomer gets; who missed some that are lost is told so."""
@@ -295,9 +296,17 @@ class Channel:
     async def close(self) -> None:
         """End every subscriber's stream properly; a second call does nothing."""
         self._open = False
+        self._tell_moved()
+        for late in self._behind:
+            late.read(self._log.size)
+        writers = [subscription.writer for subscription in self._subscriptions]
+        for writer in writers:
+            writer.begin_close(Reason.COMPLETE)
+        await anyio.lowlevel.checkpoint()  # in which most of them end by themselves
         async with anyio.create_task_group() as ends:
-            for subscription in self._subscriptions:
-                ends.start_soon(subscription.writer.close)
+            for writer in writers:
+                if not writer.is_ended:
+                    ends.start_soon(writer.end)
 
     def __repr__(self) -> str:
         return f"<Channel {self.name}, {f'{len(self)} subscribers' if self._open else 'closed'}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 
@@ -82,12 +83,17 @@ class ThreadParking(Parking):
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """The asyncio loop whose task runs here; None on trio, also where trio is a guest of asyncio."""
+    """The asyncio loop that runs here; None on trio, also where trio is a guest of asyncio."""
     try:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-    return task.get_loop() if task is not None else None
+    if asyncio.current_task() is None and "trio" in sys.modules:
+        from trio import lowlevel
+
+        if lowlevel.in_trio_run():
+            return None
+    return loop
 
 
 def current_task_id() -> int:

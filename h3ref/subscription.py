@@ -61,7 +61,9 @@ class Subscription:
         self.parking.wake()
 
     def read(self, most: int) -> None:
-        """Pass on the next events, up to so many bytes, but at least one."""
+        """Pass on the next events, if there are any: up to so many bytes, but at least one."""
+        if self.cursor == self._log.end:
+            return
         data, stop = self._log.read(self._cursor, most)
         self.writer.relay(data, self._log.events(self._cursor, stop))
         self._cursor = stop

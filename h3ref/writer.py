@@ -77,6 +77,11 @@ class SSEWriter:
         """Whether the stream can still be written to."""
         return self._lifecycle.state is _STREAMING
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether the stream's connection has come to its end."""
+        return self._ended is not None and self._ended.is_set()
+
     async def send_event(self, event: SSEEvent | str) -> None:
         """Send an event, or a str as an event's data. Waits while 64 KiB or more wait for the reader.
 
@@ -141,9 +146,7 @@ class SSEWriter:
 
     async def close_for(self, reason: Reason) -> None:
         """End the stream as `close` does, for another reason than that it is complete."""
-        if self._lifecycle.state is not State.CLOSED:
-            self._lifecycle.take(trace.CLOSE, reason=reason)
-            self._interrupt()
+        self.begin_close(reason)
         await self.end()
 
     async def close_from_thread(self) -> None:
@@ -154,6 +157,8 @@ class SSEWriter:
 
     async def end(self) -> None:
         """Bring a closed stream's connection to the end that its reason asks for; returns when it is there."""
+        if self.is_ended:
+            return
         timeout = self.event._host.close_timeout + 1  # the port bounds the time; this is for an adapter that does not
         with anyio.move_on_after(timeout, shield=True):
             if self._ended is not None:
@@ -175,7 +180,7 @@ class SSEWriter:
             return
         if reason is not Reason.SLOW_CONSUMER:
             for feed in self._feeds:
-                connection.write_chunk(feed.take_rest())
+                self._take_rest_of(feed, connection)
         if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
             self._lifecycle.take(trace.CUTS_CONNECTION)
             await connection.cut()
@@ -235,9 +240,16 @@ class SSEWriter:
     def remove_feed(self, feed: Feed) -> None:
         """The feed brings nothing any more; what it has brought stays counted."""
         if self._lifecycle.reason not in (Reason.CLIENT_GONE, Reason.SLOW_CONSUMER):
-            self._connection.write_chunk(feed.take_rest())
+            self._take_rest_of(feed, self._connection)
         self._count += feed.taken
         self._feeds = tuple(other for other in self._feeds if other is not feed)
+
+    def _take_rest_of(self, feed: Feed, connection: Connection) -> None:
+        if rest := feed.take_rest():
+            connection.write_chunk(rest)
+            if self._lifecycle.traced:  # the stream is closed already: this was sent before, and leaves now
+                self._lifecycle.take(trace.DATA, size=len(rest))
+                self._lifecycle.take(trace.EVENT, size=len(rest), detail=rest.decode())
 
     @property
     def is_traced(self) -> bool:
@@ -252,10 +264,10 @@ class SSEWriter:
                     self._record(trace.SEND_EVENT, trace.EVENT, event)
             self._connection.write_chunk(data)
 
-    def end_slow(self) -> None:
-        """End the stream of a reader that is too slow, without waiting for that end: its client sees it cut."""
+    def begin_close(self, reason: Reason) -> None:
+        """Close the stream without waiting for its end, which its own task brings about."""
         if self._lifecycle.state is not State.CLOSED:
-            self._lifecycle.take(trace.CLOSE, reason=Reason.SLOW_CONSUMER)
+            self._lifecycle.take(trace.CLOSE, reason=reason)
             self._interrupt()
 
     def __repr__(self) -> str:
@@ -339,7 +351,7 @@ class BlockingSSEWriter:
         data = encode(event)
         self._writer._check()
         if not self._put(data):
-            anyio.from_thread.run_sync(self._send_nowait, event)
+            anyio.from_thread.run(self._send_nowait, event)
 
     def send_keep_alive(self) -> None:
         """As `SSEWriter.send_keep_alive`."""
@@ -391,7 +403,7 @@ class BlockingSSEWriter:
         await self._writer.send_encoded(data)
         self._make_room()
 
-    def _send_nowait(self, event: SSEEvent | str) -> None:
+    async def _send_nowait(self, event: SSEEvent | str) -> None:
         self._take_over()
         self._writer.send_nowait(event)
         self._make_room()

@@ -15,13 +15,22 @@ class Shard:
     A member reads on from where it is in `pending`: at 0, unless it was written to alone meanwhile.
     """
 
-    __slots__ = ("_group", "_size", "members", "pending")
+    __slots__ = ("_group", "_rest", "_size", "members", "pending")
 
     def __init__(self, group: StreamGroup) -> None:
         self._group = group
         self._size = 0  # of what is pending
         self.members: dict[StreamConnection, None] = {}
         self.pending: list[bytes] = []
+        self._rest = (0, b"")  # all that was pending when there were so many pieces
+
+    def since(self, number: int) -> bytes:
+        """What is pending from a piece on; many ask for all of it at once, when a channel closes."""
+        if number:
+            return b"".join(self.pending[number:])
+        if self._rest[0] != len(self.pending):
+            self._rest = (len(self.pending), b"".join(self.pending))
+        return self._rest[1]
 
     def write_chunk(self, data: bytes) -> None:
         self.pending.append(data)
@@ -36,6 +45,7 @@ class Shard:
         if not self.pending:
             return 0
         pieces, self.pending, self._size = self.pending, [], 0
+        self._rest = (0, b"")
         data = b"".join(pieces)
         framed = chunk(data)
         members = tuple(self.members)

@@ -83,10 +83,11 @@ class StreamConnection:
 
     def _catch_up(self, group: Shard) -> None:
         """Take what the group has pending, so that all goes out in the order in which it was written."""
-        if behind := group.pending[self.read_up_to :]:
+        if self.read_up_to < len(group.pending):
+            behind = group.since(self.read_up_to)
             self.read_up_to = len(group.pending)
-            self._pending += behind
-            self._size += sum(map(len, behind))
+            self._pending.append(behind)
+            self._size += len(behind)
 
     def flush_now(self) -> int:
         """Send all that is pending as one chunk; what the socket refuses goes when it takes bytes again."""
