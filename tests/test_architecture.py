@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
     {"client", "testing"},
     {"examples"},
     {"lab"},
-    {"cli", "diagram", "tail", "__main__"},
+    {"cli", "bench", "diagram", "tail", "__main__"},
 ]
 """From the ground up: a module imports only from floors below its own, and from its own floor."""
 
