@@ -209,7 +209,7 @@ class Channel:
         try:
             while writer.is_active:
                 await self._catch_up(subscription)
-                if not self._open:
+                if not self._open or not writer.is_active:
                     return
                 # No await since it has read all: what is published next reaches this subscriber live.
                 self._go_live(subscription)

@@ -19,7 +19,7 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from h3ref import H3App, H3Event, Limits, flows, running
+from h3ref import Channel, H3App, H3Event, Limits, flows, running
 from h3ref.adapters.h11_anyio import Server
 
 from .clients import raw
@@ -980,3 +980,33 @@ async def test_a_limit_that_nothing_could_keep_is_refused(name: str) -> None:
         options: dict[str, Any] = {name: limit}
         with pytest.raises(ValueError, match=f"limit {name} must be more than 0"):
             Limits(**options)
+
+
+async def test_a_channel_frames_for_each_client_as_its_version_asks() -> None:
+    channel, app = Channel(), H3App()
+
+    @app.get("/events")
+    def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(channel.stream)
+
+    bodies: dict[str, bytes] = {}
+
+    async def read(port: int, version: str) -> None:
+        head = f"GET /events HTTP/{version}\r\nHost: x\r\n\r\n".encode()
+        bodies[version] = (await raw(port, head)).partition(b"\r\n\r\n")[2]
+
+    async with running(app) as server, anyio.create_task_group() as tasks:
+        tasks.start_soon(read, server.port, "1.0")
+        tasks.start_soon(read, server.port, "1.1")
+        with anyio.fail_after(5):
+            while len(channel) < 2:
+                await anyio.lowlevel.checkpoint()
+        await channel.publish("one")
+        await channel.publish("two")
+        await channel.close()
+    assert bodies["1.0"] == b"data: one\n\ndata: two\n\n"
+    assert bodies["1.1"] in (
+        b"16\r\ndata: one\n\ndata: two\n\n\r\n0\r\n\r\n",
+        b"b\r\ndata: one\n\n\r\nb\r\ndata: two\n\n\r\n0\r\n\r\n",
+    )

@@ -274,10 +274,15 @@ class ClientConnection:
         """Leave it to somebody else to read from the client."""
         self.loop.watcher.forget(self._sock)
 
-    def open_stream(self, gone: Callable[[], None], *, chunked: bool, bodiless: bool) -> StreamConnection:
+    def forget_parser(self) -> None:
+        """There will be no further request."""
+        del self._parser
+
+    def open_stream(
+        self, gone: Callable[[], None], opened: Callable[[], None], *, chunked: bool, bodiless: bool
+    ) -> StreamConnection:
         """Give the socket to a stream; there will be no further request on it."""
-        del self._parser  # which takes more memory than all the rest
-        self._stream = StreamConnection(self._sock, self.loop, gone, chunked=chunked, bodiless=bodiless)
+        self._stream = StreamConnection(self._sock, self.loop, gone, opened, chunked=chunked, bodiless=bodiless)
         return self._stream
 
     def abort(self) -> None:
@@ -386,10 +391,15 @@ class H11Transport:
 
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
-        if not any(name in _TWO_LENGTHS for name, _ in self.request.headers):
-            del self._parser  # else somebody may be reading the body just now
         return self._client.open_stream(
             self._gone,
+            self._opened,
             chunked=self.request.http_version != "1.0",
             bodiless=self.request.method == "HEAD",
         )
+
+    def _opened(self) -> None:
+        """The head is sent: the parser, which takes more memory than all the rest, is not needed any more."""
+        if not any(name in _TWO_LENGTHS for name, _ in self.request.headers):  # else somebody may be reading the body
+            del self._parser
+            self._client.forget_parser()

@@ -26,6 +26,7 @@ class StreamConnection:
         "_bodiless",
         "_gone",
         "_head",
+        "_opened",
         "_pending",
         "_progress",
         "_size",
@@ -38,7 +39,14 @@ class StreamConnection:
     )
 
     def __init__(
-        self, sock: socket.socket, loop: Loop, gone: Callable[[], None], *, chunked: bool, bodiless: bool
+        self,
+        sock: socket.socket,
+        loop: Loop,
+        gone: Callable[[], None],
+        opened: Callable[[], None],
+        *,
+        chunked: bool,
+        bodiless: bool,
     ) -> None:
         self.sharing = loop
         self.is_chunked = chunked
@@ -46,6 +54,7 @@ class StreamConnection:
         self.read_up_to = 0  # how many of its group's pending pieces it has taken already
         self._sock: socket.socket | None = sock  # None once the peer has left, or the body has ended
         self._gone = gone
+        self._opened: Callable[[], None] | None = opened  # until the head is sent
         self._bodiless = bodiless
         self._head = b""  # until it leaves, together with the first bytes of the body
         self._pending: list[bytes] = []
@@ -61,6 +70,9 @@ class StreamConnection:
         if head.wire is not None:
             self.is_chunked = False
         data = head.wire or stream_head(head.headers, chunked=self.is_chunked)
+        if self._opened is not None:
+            self._opened()
+            self._opened = None
         if self._sock is not None:
             self._head = data
             self.sharing.flusher.put_later(self)
