@@ -161,7 +161,8 @@ class Flusher:
                 round, self._due = self._due, {}
                 while round:
                     self._send(round)
-                    await anyio.lowlevel.checkpoint()
+                    if round or self._due:  # else it waits next
+                        await anyio.lowlevel.checkpoint()
                 self._last = time.monotonic()
 
     async def _pause(self) -> None:
