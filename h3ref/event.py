@@ -187,7 +187,7 @@ class H3Event:
         Raises:
             ValueError: no final status, or another than 200 for a stream.
         """
-        if (type(status) is not int and not isinstance(status, HTTPStatus)) or not 200 <= status <= 599:
+        if not _is_whole(status) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
         if self.state is not State.REQUESTED and status != self._status:
             self._check_head("set_status")
@@ -245,7 +245,7 @@ class H3Event:
             ValueError: the status redirects nowhere, or the location holds CR, LF or NUL.
             ResponseAlreadySent, SSEAlreadyStarted: as `send_text`.
         """
-        if status not in REDIRECTS:
+        if not _is_whole(status) or status not in REDIRECTS:
             raise ValueError(f"a redirection's status is one of {REDIRECTS}, not {status!r}")
         check_header("Location", location.encode().decode("latin-1"))
         self._answer(None, b"", status, ("Location", quote(location, safe="!#$%&'()*+,/:;=?@[]~")))
@@ -261,7 +261,7 @@ class H3Event:
             ValueError: not an error status.
             ResponseAlreadySent, SSEAlreadyStarted: as `send_text`. Send errors before `start_sse`.
         """
-        if not 400 <= status <= 599:
+        if not _is_whole(status) or not 400 <= status <= 599:
             raise ValueError(f"an error's status is from 400 to 599, not {status!r}")
         self._answer("text/plain; charset=utf-8", (message if message is not None else phrase(status)).encode(), status)
 
@@ -402,6 +402,10 @@ def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, 
         return list(defaults)
     named = {name.lower() for name, _ in own}
     return [pair for pair in defaults if pair[0].lower() not in named] + own
+
+
+def _is_whole(status: object) -> bool:
+    return type(status) is int or isinstance(status, HTTPStatus)
 
 
 def _refuse_constant(name: str) -> Any:

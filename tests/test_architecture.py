@@ -19,6 +19,7 @@ FLOORS: list[set[str]] = [
     {"event", "subscription", "channel"},
     {"generator"},
     {"app"},
+    {"cors"},
     {"exchange"},
     {"flows"},
     {"adapters"},

@@ -109,6 +109,7 @@ class EventSourceResponse(Response):
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
         if media_type is not None and media_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
             raise ValueError(f"a stream's media type is {MEDIA_TYPE}, not {media_type!r}")
+        check_header("Content-Type", media_type or MEDIA_TYPE)
         for name, value in (headers or {}).items():
             check_header(name, value)
         _check_seconds("ping", ping)

@@ -12,13 +12,14 @@ import anyio
 import anyio.lowlevel
 import h11
 
-from ...connection import Request, Response
+from ...connection import RawHeaders, Request, Response
 from ...errors import BodyTooLarge, RequestError
 from ...event import phrase
 from ...exchange import Service
+from .guard import Guard, Refused
 from .loop import Loop
 from .stream import StreamConnection
-from .wire import HeaderLines, origin_form, respond
+from .wire import HeaderLines, origin_form, respond, with_host
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ READS_AT_CLOSE = 16
 LINGER = 1.0
 """Seconds that a client gets to stop sending, so that it can read the answer that refused its body."""
 
-_TWO_LENGTHS = {b"content-length", b"transfer-encoding"}
-"""RFC 9112, section 6.1: a request with both may be an attempt to smuggle another one in."""
+_OF_BODIES = {b"content-length", b"transfer-encoding"}
+"""The headers that only a request with a body has."""
 
 _UNREAD = (h11.SEND_BODY, h11.ERROR)
 """The parser's states in which a request's body was not read to its end, so that no other request can follow."""
@@ -58,14 +59,16 @@ class ClientConnection:
     Who waits for a request has no task: the watcher calls when there is something to read.
     """
 
-    __slots__ = ("_home", "_is_waiting", "_parser", "_sending", "_sock", "_stream")
+    __slots__ = ("_home", "_is_waiting", "_parser", "_sending", "_sock", "_stream", "guard")
 
     def __init__(self, sock: socket.socket, home: Home) -> None:
         self._home = home
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
-        self._parser = _parser(home.service.limits.head_size)
+        limits = home.service.limits
+        self.guard = Guard(limits.head_size, limits.target_size)
+        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_size)
         self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
         self._sending = memoryview(b"")  # what is left of the bytes that are being sent
@@ -150,12 +153,17 @@ class ClientConnection:
                 data = self._sock.recv(READ_SIZE)
             except BlockingIOError:
                 return h11.NEED_DATA
-            self._parser.receive_data(data)
+            self.feed(data)
             event = self._parser.next_event()
         if isinstance(event, h11.Request):
-            self._check(event)
             return event
         return h11.NEED_DATA if event is h11.NEED_DATA else None
+
+    def _next_request(self) -> h11.Request | type[h11.NEED_DATA] | None:
+        """As `_read_request`, after another request: with what was sent ahead."""
+        if passed := self.guard.next_request():
+            self._parser.receive_data(passed)
+        return self._read_request()
 
     async def serve(self, request: h11.Request | h11.RemoteProtocolError) -> None:
         """Answer a request, and those that have come meanwhile; then wait for the next without a task, or close."""
@@ -170,7 +178,7 @@ class ClientConnection:
                     return
                 self._parser.start_next_cycle()
                 await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
-                found = self._read_request() if self.loop.accepting else None
+                found = self._next_request() if self.loop.accepting else None
                 if not isinstance(found, h11.Request):
                     if found is h11.NEED_DATA:
                         self._wait()
@@ -186,15 +194,15 @@ class ClientConnection:
             if not self._is_waiting:
                 self.close()
 
-    def _check(self, request: h11.Request) -> None:
-        """Refuse what h11 lets through: an unknown version, a head too large that came in one go, two lengths."""
-        if request.http_version not in (b"1.0", b"1.1"):
-            raise h11.RemoteProtocolError("an unknown HTTP version", error_status_hint=505)
-        size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
-        if size > self.service.limits.head_size:
-            raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
-        if {name for name, _ in request.headers} >= _TWO_LENGTHS:
-            raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+    def feed(self, data: bytes) -> None:
+        """Let the parser have what has arrived, as far as the guard lets it; b"" is the client's end.
+
+        Raises:
+            Refused: a request's head.
+        """
+        passed = self.guard.receive(data)
+        if passed or not data:
+            self._parser.receive_data(passed)
 
     async def _is_reusable(self) -> bool:
         """Whether another request may follow; if the last one was not read to its end, let the client notice."""
@@ -210,8 +218,8 @@ class ClientConnection:
         log.info("a request was refused: %s", error)
         if self._parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             status = error.error_status_hint
-            text = phrase(status).encode()
-            response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text)
+            text = f"{phrase(status)}: {error}" if isinstance(error, Refused) else phrase(status)
+            response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
             await self.send(respond(self._parser, response, close=True))
             await self._linger()
 
@@ -275,8 +283,8 @@ class ClientConnection:
         self.loop.watcher.forget(self._sock)
 
     def forget_parser(self) -> None:
-        """There will be no further request."""
-        del self._parser
+        """There will be no further request: what parsing needs takes more memory than all the rest."""
+        del self._parser, self.guard
 
     def open_stream(
         self, gone: Callable[[], None], opened: Callable[[], None], *, chunked: bool, bodiless: bool
@@ -310,10 +318,6 @@ class ClientConnection:
         self._home.left(self)
 
 
-def _parser(head_size: int) -> h11.Connection:
-    return h11.Connection(h11.SERVER, max_incomplete_event_size=head_size)
-
-
 class H11Transport:
     """One request on a client's connection."""
 
@@ -326,9 +330,11 @@ class H11Transport:
         self._parts: list[bytes] = []  # of the body, as far as it has come
         self._size = 0  # of the parts
         self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
-        target = origin_form(request.target.decode("latin-1"))
-        headers = HeaderLines(request.headers)
-        self.request = Request(request.method.decode(), target, headers, request.http_version.decode())
+        target = request.target.decode("latin-1")
+        headers: RawHeaders = request.headers
+        if target[:1] != "/":
+            target, headers = origin_form(target), with_host(headers, target)
+        self.request = Request(request.method.decode(), target, HeaderLines(headers), request.http_version.decode())
 
     def _take_arrived(self) -> None:
         """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
@@ -336,6 +342,7 @@ class H11Transport:
             while isinstance(event := self._parser.next_event(), h11.Data):
                 self._parts.append(bytes(event.data))
                 self._size += len(event.data)
+            self._client.guard.check()
         except h11.RemoteProtocolError as error:
             self._broken = error
 
@@ -348,7 +355,7 @@ class H11Transport:
             self._client.unwatch()  # who waits for the body sees the client's end
         self._take_arrived()
         try:
-            while self._parser.their_state is h11.SEND_BODY and self._size <= limit:
+            while self._parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None:
                 if self._parser.they_are_waiting_for_100_continue:
                     go_on = self._parser.send(
                         h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
@@ -357,12 +364,13 @@ class H11Transport:
                 data = await self._client.receive()
                 if not data and self._gone is not None:
                     self._gone()
-                self._parser.receive_data(data)
+                self._client.feed(data)
                 self._take_arrived()
         except OSError as error:
             raise RequestError(f"the body broke off: {error}") from error
         if self._broken is not None:
-            raise RequestError("the body is malformed or broke off") from self._broken
+            why = f": {self._broken}" if isinstance(self._broken, Refused) else ""
+            raise RequestError(f"the body is malformed or broke off{why}") from self._broken
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
         if self._gone is not None:
@@ -377,7 +385,7 @@ class H11Transport:
         """Keep what belongs to the body while it may still be asked for; throw away the rest."""
         limit = self._client.service.limits.body_size
         if not self._client.is_streaming and self._parser.their_state is h11.SEND_BODY and self._size <= limit:
-            self._parser.receive_data(data)
+            self._client.feed(data)
             self._take_arrived()
 
     async def send_response(self, response: Response) -> int:
@@ -400,6 +408,6 @@ class H11Transport:
 
     def _opened(self) -> None:
         """The head is sent: the parser, which takes more memory than all the rest, is not needed any more."""
-        if not any(name in _TWO_LENGTHS for name, _ in self.request.headers):  # else somebody may be reading the body
+        if not any(name in _OF_BODIES for name, _ in self.request.headers):  # else somebody may be reading the body
             del self._parser
             self._client.forget_parser()

@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 
-from ...connection import Response
+from ...connection import RawHeaders, Response
 from ...event import phrase
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -77,6 +77,14 @@ def origin_form(target: str) -> str:
     assert authority is not None, "the pattern matches even nothing"
     path = rest[authority.end() :]
     return path if path.startswith("/") else f"/{path}"
+
+
+def with_host(headers: RawHeaders, target: str) -> RawHeaders:
+    """Return the headers with the host that a target in absolute form names: it takes Host's place (section 3.2.2)."""
+    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)", target)
+    if found is None:
+        return headers
+    return [(b"host", found[1].encode("latin-1")), *(pair for pair in headers if pair[0] != b"host")]
 
 
 def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> bytes:
