@@ -29,6 +29,9 @@ GROWTH: Final = 4 * 2**20
 SLOWER: Final = 2.0
 """By how much stalled readers may delay the others' events, at the 99th percentile."""
 
+PER_STREAM: Final = 16 * 1024
+"""Bytes of a stream besides its buffer: its task, its socket's objects, what the allocator rounds up."""
+
 Say = Callable[[str], None]
 
 
@@ -114,7 +117,7 @@ async def stalled_readers(backend: str, say: Say, stalled: int = STALLED, second
             disturbed = await _percentile(server, seconds)
             grown = await _memory(server) - before
         await server.settled(0)
-        bound = stalled * (HIGH_WATER + 2 * len(BULK) + 20 * 1024)
+        bound = stalled * (2 * HIGH_WATER + 2 * len(BULK) + PER_STREAM)
         say(
             f"{backend}: {stalled:,} stalled readers: memory {_signed(grown)}, the bound {_signed(bound)}; "
             f"p99 of the others {disturbed * 1000:.2f} ms, undisturbed {undisturbed * 1000:.2f} ms"
