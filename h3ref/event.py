@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, quote, unquote
 import anyio
 
 from . import trace
+from .blocking import BlockingSSEWriter
 from .callables import is_generator, name_of
 from .connection import Request, Response
 from .errors import ConnectionNotReady, H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header
 from .lifecycle import TABLE, Lifecycle, Reason, State
-from .writer import BlockingSSEWriter, SSEWriter
+from .writer import SSEWriter
 
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
 

@@ -17,6 +17,7 @@ import anyio.from_thread
 
 from . import trace
 from .app import H3App
+from .blocking import BlockingSSEWriter
 from .callables import is_async, name_of
 from .connection import Connection, StreamHead, Transport
 from .errors import H3Error, LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
@@ -27,7 +28,7 @@ from .parking import current_task_id
 from .router import Handler
 from .threads import ThreadPool, ThreadUse
 from .trace import Listener
-from .writer import BlockingSSEWriter, SSEWriter
+from .writer import SSEWriter
 
 log = logging.getLogger(__name__)
 

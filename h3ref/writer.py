@@ -1,21 +1,19 @@
-"""`SSEWriter`, what a stream sends with, and its blocking twin for worker threads."""
+"""`SSEWriter`, what a stream sends with."""
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-import anyio.from_thread
+import anyio
 import anyio.lowlevel
 
 from . import trace
 from .connection import HIGH_WATER, Connection
 from .errors import BackpressureDetected
 from .lifecycle import Lifecycle, Reason, State
-from .parking import ThreadParking
 from .sse import SSEEvent
 
 if TYPE_CHECKING:
@@ -78,6 +76,11 @@ class SSEWriter:
         return self._lifecycle.state is _STREAMING
 
     @property
+    def is_ending(self) -> bool:
+        """Whether somebody has begun to end the stream's connection."""
+        return self._ended is not None
+
+    @property
     def is_ended(self) -> bool:
         """Whether the stream's connection has come to its end."""
         return self._ended is not None and self._ended.is_set()
@@ -108,7 +111,7 @@ class SSEWriter:
             WriterClosed, TypeError, ValueError: as `send_event`.
         """
         data = encode(event)
-        self._check()
+        self.check()
         if self._connection.buffered >= HIGH_WATER:
             raise BackpressureDetected(self._connection.buffered, HIGH_WATER)
         self._put(data)
@@ -203,10 +206,6 @@ class SSEWriter:
             self._lifecycle.take(trace.FAILS, detail=type(error).__name__)
             await self.end()
 
-    def _check(self) -> None:
-        if self._lifecycle.state is not _STREAMING:
-            self._lifecycle.take(trace.SEND_EVENT)  # raises, and records the rejection
-
     def _put(self, data: bytes) -> None:
         if self._lifecycle._listener is not None:
             self._record(trace.SEND_EVENT, trace.EVENT, data)
@@ -226,15 +225,21 @@ class SSEWriter:
         while self._lifecycle._state is _STREAMING and self._connection.buffered >= HIGH_WATER:
             await self._connection.drain()
             await anyio.lowlevel.checkpoint()
-        self._check()
+        self.check()
         # What a feed brings fills the buffer unseen, so that with one each event has to look.
         self._room = 0 if self._feeds else HIGH_WATER - self._connection.buffered
 
     # -- what a channel, or another feed, does with it
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the reader."""
+        return self._connection.buffered
+
     def add_feed(self, feed: Feed) -> None:
-        """Have a feed asked for what it still holds before the stream ends."""
-        self._feeds = (*self._feeds, feed)
+        """Have a feed asked for what it still holds before the stream ends; again: does nothing."""
+        if not any(other is feed for other in self._feeds):
+            self._feeds = (*self._feeds, feed)
         self._room = 0
 
     def remove_feed(self, feed: Feed) -> None:
@@ -250,6 +255,11 @@ class SSEWriter:
             if self._lifecycle.traced:  # the stream is closed already: this was sent before, and leaves now
                 self._lifecycle.take(trace.DATA, size=len(rest))
                 self._lifecycle.take(trace.EVENT, size=len(rest), detail=rest.decode())
+
+    def check(self) -> None:
+        """Raise what a send would raise now, a stream that has ended above all."""
+        if self._lifecycle.state is not _STREAMING:
+            self._lifecycle.take(trace.SEND_EVENT)  # raises, and records the rejection
 
     @property
     def is_traced(self) -> bool:
@@ -300,168 +310,3 @@ class _Ended:
 
 
 _ENDED = _Ended()
-
-
-PAUSE = 0.0005
-"""Seconds between two looks at what a busy thread has sent: to be woken for each event would take longer than it."""
-
-
-class BlockingSSEWriter:
-    """`SSEWriter` for a plain `def` on a worker thread: the same methods, which block that thread only.
-
-    What it sends is taken over by the event loop at once after quiet, else within half a millisecond. A client that
-    left is noticed at the next send, which raises `WriterClosed`.
-    """
-
-    __slots__ = ("_count", "_is_awake", "_lock", "_mail", "_parking", "_room", "_writer")
-
-    def __init__(self, writer: SSEWriter) -> None:
-        self._writer = writer
-        self._lock = threading.Lock()
-        self._mail: list[bytes] = []  # events that the loop has not taken over yet
-        self._count = 0  # of all that were ever put there
-        self._room = 0  # bytes that fit for sure; without room the thread asks the loop, and waits for its answer
-        self._is_awake = False  # whether the loop will look for mail by itself
-        self._parking: ThreadParking | None = None  # where the task that looks for it sleeps, once there is one
-
-    @property
-    def event(self) -> H3Event:
-        """The `H3Event` whose stream this is."""
-        return self._writer.event
-
-    @property
-    def event_count(self) -> int:
-        """Events taken so far; keep-alives are not counted."""
-        return self._writer.event_count
-
-    @property
-    def is_active(self) -> bool:
-        """Whether the stream can still be written to."""
-        return self._writer.is_active
-
-    def send_event(self, event: SSEEvent | str) -> None:
-        """As `SSEWriter.send_event`."""
-        data = encode(event)
-        self._writer._check()  # also when the loop has ended and the thread has not
-        if not self._put(data):
-            anyio.from_thread.run(self._send, data)
-
-    def send_nowait(self, event: SSEEvent | str) -> None:
-        """As `SSEWriter.send_nowait`."""
-        data = encode(event)
-        self._writer._check()
-        if not self._put(data):
-            anyio.from_thread.run(self._send_nowait, event)
-
-    def send_keep_alive(self) -> None:
-        """As `SSEWriter.send_keep_alive`."""
-        self._writer._check()
-        anyio.from_thread.run(self._after_mail, self._writer.send_keep_alive)
-
-    def flush(self) -> None:
-        """As `SSEWriter.flush`."""
-        anyio.from_thread.run(self._after_mail, self._writer.flush)
-
-    def close(self) -> None:
-        """As `SSEWriter.close`."""
-        if self._writer._connection is not _ENDED:
-            anyio.from_thread.run(self._after_mail, self._writer.close_from_thread)
-
-    def __enter__(self) -> BlockingSSEWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        elif self._writer._connection is not _ENDED:
-            anyio.from_thread.run(self._after_mail, self._writer.__aexit__, kind, error, where)
-
-    # -- on the thread
-
-    def _put(self, data: bytes) -> bool:
-        """Leave an event for the loop, and wake it if it sleeps; False if it might not fit."""
-        with self._lock:
-            if self._room <= 0:
-                return False
-            self._mail.append(data)
-            self._room -= len(data)
-            self._count += 1
-            if self._is_awake:
-                return True
-            self._is_awake = True
-            parking = self._parking
-        assert parking is not None, "there is room only while there is a task to wake"
-        parking.wake_from_thread()
-        return True
-
-    # -- on the loop
-
-    async def _send(self, data: bytes) -> None:
-        self._take_over()
-        await self._writer.send_encoded(data)
-        self._make_room()
-
-    async def _send_nowait(self, event: SSEEvent | str) -> None:
-        self._take_over()
-        self._writer.send_nowait(event)
-        self._make_room()
-
-    async def _after_mail(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
-        with self._lock:
-            self._room = 0  # what the thread sends next comes after this
-        self._take_over()
-        await function(*args)
-
-    def _make_room(self) -> None:
-        """Let the thread go on by itself, as far as the buffer reaches; a traced stream records each event in turn."""
-        writer = self._writer
-        if writer.is_traced or not writer.is_active:
-            return
-        if self._parking is None:
-            parking = ThreadParking()
-            if not writer.event._host.run_beside_thread(self._look_for_mail, parking):
-                return  # a thread of the user's own: each event is taken over before its call returns
-            self._parking = parking
-            if self not in writer._feeds:
-                writer.add_feed(self)
-        with self._lock:
-            self._room = HIGH_WATER - writer._connection.buffered
-
-    async def _look_for_mail(self, parking: ThreadParking) -> None:
-        try:
-            while True:
-                await parking.wait()
-                while self._take_over():  # noqa: ASYNC110  # to be woken for each event is what this avoids
-                    await anyio.sleep(PAUSE)
-        finally:
-            with self._lock:
-                self._room = 0  # should another thread go on, it asks the loop
-            self._parking = None
-            self._take_over()
-
-    def _take_over(self) -> bool:
-        """Give the stream what the thread has sent; whether that was anything."""
-        with self._lock:
-            if not self._mail or not self._writer.is_active:  # what is left when it ends, its end takes
-                self._is_awake = False
-                return False
-            mail, self._mail = self._mail, []
-        self._writer.relay(b"".join(mail), mail)
-        return True
-
-    @property
-    def taken(self) -> int:
-        """`Feed`: how many events the thread has sent by itself."""
-        return self._count
-
-    def take_rest(self) -> bytes:
-        """`Feed`: what the thread has sent, and the loop has not taken over."""
-        with self._lock:
-            self._room = 0
-            mail, self._mail = self._mail, []
-        return b"".join(mail)
-
-    def __repr__(self) -> str:
-        return f"<Blocking{repr(self._writer)[1:]}"

@@ -15,7 +15,7 @@ HOUSE = Path(h3ref.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "trace", "headers", "limits", "callables", "parking", "log"},
     {"sse", "lifecycle", "connection"},
-    {"writer", "router", "threads"},
+    {"writer", "blocking", "router", "threads"},
     {"event", "subscription", "channel"},
     {"generator"},
     {"app"},

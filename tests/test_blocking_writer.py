@@ -11,8 +11,8 @@ import pytest
 
 from h3ref import BackpressureDetected, H3App, H3Event, SSEEvent, WriterClosed
 from h3ref.adapters.memory import End, open_memory
+from h3ref.blocking import BlockingSSEWriter
 from h3ref.trace import Record
-from h3ref.writer import BlockingSSEWriter
 
 from .clients import open_client
 

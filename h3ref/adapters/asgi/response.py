@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
 from ...app import H3App
+from ...blocking import BlockingSSEWriter
 from ...callables import check_takes, is_async, is_generator, name_of
 from ...errors import H3Error, TooManyStreams
 from ...event import STREAM_HEADERS, H3Event
@@ -28,7 +29,7 @@ from ...headers import check_header
 from ...lifecycle import State
 from ...router import Match
 from ...sse import SSEEvent
-from ...writer import BlockingSSEWriter, SSEWriter, encode
+from ...writer import SSEWriter, encode
 from .app import answer
 from .transport import Message, Receive, Send
 
