@@ -159,7 +159,7 @@ class BlockingSSEWriter:
     def _take_over(self) -> bool:
         """Give the stream what the thread has sent; whether that was anything."""
         with self._lock:
-            if not self._mail or not self._writer.is_active:  # what is left when it ends, its end takes
+            if not self._mail or not self._writer.is_active:
                 self._is_awake = False
                 return False
             mail, self._mail = self._mail, []
@@ -171,12 +171,12 @@ class BlockingSSEWriter:
         """`Feed`: how many events the thread has sent by itself."""
         return self._count
 
-    def take_rest(self) -> bytes:
-        """`Feed`: what the thread has sent, and the loop has not taken over."""
+    def bring_rest(self) -> None:
+        """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
         with self._lock:
             self._room = 0
             mail, self._mail = self._mail, []
-        return b"".join(mail)
+        self._writer.relay(b"".join(mail), mail)
 
     def __repr__(self) -> str:
         return f"<Blocking{repr(self._writer)[1:]}"

@@ -234,9 +234,9 @@ class Exchange:
         if self.state is State.CLOSED:
             await self._respond()
         elif self._writer is not None and self._writer.cut_short:
-            self.lifecycle.take(trace.FAILS, detail="cancelled")
+            self._close(trace.FAILS, detail="cancelled")
         else:
-            self.lifecycle.take(trace.CLOSES)
+            self._close(trace.CLOSES)
 
     # -- from outside
 
@@ -251,7 +251,7 @@ class Exchange:
     def shut_down(self) -> None:
         """The server ends: a stream gets its proper end, what has no headers yet a 503."""
         if self.state is not State.CLOSED:
-            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)
             self._scope.cancel()
 
     def cancel(self) -> None:
@@ -363,7 +363,7 @@ class Exchange:
         if bounded.cancelled_caught:
             log.warning("%r: an on_error hook was given up after %g s", self.event, self.close_timeout)
         gave_up = isinstance(error, Unanswered | TooManyStreams)
-        self.lifecycle.take(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
+        self._close(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
         if self._writer is None and self.lifecycle.reason is Reason.ERROR:
             self.event.fail_with(error)
 
@@ -375,7 +375,7 @@ class Exchange:
     async def _end(self) -> None:
         """Close what is open and bring the connection to its end; shielded, so every wait is bounded."""
         if self.state is not State.CLOSED:
-            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
+            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
         if self._writer is not None:
             await self._writer.end()
             return
@@ -385,6 +385,11 @@ class Exchange:
             await self._respond()
         if bounded.cancelled_caught:
             log.warning("%r: the answer was given up after %g s", self.event, self.close_timeout)
+
+    def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
+        if self._writer is not None:
+            self._writer.bring_rest()
+        self.lifecycle.take(step, reason=reason, detail=detail)
 
     async def _respond(self) -> None:
         """Send the plain response, if there is one that has not been sent."""

@@ -75,12 +75,11 @@ class Subscription:
         self.dropped += cursor - self._cursor
         self._cursor = cursor
 
-    def take_rest(self) -> bytes:
-        """Return all that it has not read; it gets nothing any more."""
-        rest = b"" if self.cursor == self._log.end else self._log.read(self._cursor, self._log.size)[0]
+    def bring_rest(self) -> None:
+        """`Feed`: pass on all that it has not read; it gets nothing any more."""
+        self.read(self._log.size)
         self._cursor = self._log.end
         self.parking.wake()
-        return rest
 
 
 class Each:

@@ -33,8 +33,8 @@ class Feed(Protocol):
     def taken(self) -> int:
         """How many events it has brought."""
 
-    def take_rest(self) -> bytes:
-        """Return what it still holds for the stream, which ends; b"" if nothing, and from then on."""
+    def bring_rest(self) -> None:
+        """Bring all that it still holds for the stream, by `relay`; and nothing from then on."""
 
 
 class SSEWriter:
@@ -155,6 +155,7 @@ class SSEWriter:
     async def close_from_thread(self) -> None:
         """End the stream as `close` does, for the thread that streams: nothing of its own is cancelled."""
         if self._lifecycle.state is not State.CLOSED:
+            self.bring_rest()
             self._lifecycle.take(trace.CLOSE)
         await self.end()
 
@@ -181,9 +182,6 @@ class SSEWriter:
         if reason is Reason.CLIENT_GONE:
             await connection.close()
             return
-        if reason is not Reason.SLOW_CONSUMER:
-            for feed in self._feeds:
-                self._take_rest_of(feed, connection)
         if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
             self._lifecycle.take(trace.CUTS_CONNECTION)
             await connection.cut()
@@ -203,6 +201,7 @@ class SSEWriter:
         elif isinstance(error, anyio.get_cancelled_exc_class()):
             self.cut_short = True
         else:
+            self.bring_rest()
             self._lifecycle.take(trace.FAILS, detail=type(error).__name__)
             await self.end()
 
@@ -244,17 +243,14 @@ class SSEWriter:
 
     def remove_feed(self, feed: Feed) -> None:
         """The feed brings nothing any more; what it has brought stays counted."""
-        if self._lifecycle.reason not in (Reason.CLIENT_GONE, Reason.SLOW_CONSUMER):
-            self._take_rest_of(feed, self._connection)
+        feed.bring_rest()
         self._count += feed.taken
         self._feeds = tuple(other for other in self._feeds if other is not feed)
 
-    def _take_rest_of(self, feed: Feed, connection: Connection) -> None:
-        if rest := feed.take_rest():
-            connection.write_chunk(rest)
-            if self._lifecycle.traced:  # the stream is closed already: this was sent before, and leaves now
-                self._lifecycle.take(trace.DATA, size=len(rest))
-                self._lifecycle.take(trace.EVENT, size=len(rest), detail=rest.decode())
+    def bring_rest(self) -> None:
+        """Take what feeds still hold, right before the stream is closed: it was sent before that."""
+        for feed in self._feeds:
+            feed.bring_rest()
 
     def check(self) -> None:
         """Raise what a send would raise now, a stream that has ended above all."""
@@ -277,6 +273,8 @@ class SSEWriter:
     def begin_close(self, reason: Reason) -> None:
         """Close the stream without waiting for its end, which its own task brings about."""
         if self._lifecycle.state is not State.CLOSED:
+            if reason is not Reason.SLOW_CONSUMER:  # which has had enough
+                self.bring_rest()
             self._lifecycle.take(trace.CLOSE, reason=reason)
             self._interrupt()
 

@@ -10,6 +10,8 @@ import pytest
 
 from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
 from h3ref.adapters.memory import End, MemoryServer, Reply, open_memory
+from h3ref.lab.check import check
+from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 
 from .clients import open_client
@@ -444,3 +446,22 @@ async def test_more_streams_than_one_turn_sends_to_get_the_same(adapter: str) ->
             await channel.close()
             for reply in replies:
                 assert await reply.read() == numbered(*range(20))
+
+
+@pytest.mark.parametrize("by", ["shutdown", "close"])
+async def test_what_a_late_reader_has_not_had_is_sent_before_its_stream_closes(by: str) -> None:
+    recorder = Recorder()
+    channel = Channel(policy="drop", limit=1024 * 1024)
+    async with open_memory(app_of(channel), trace=recorder) as server:
+        reply = await subscribe(server, channel)
+        for _ in range(3):
+            await channel.publish("x" * 65_536)  # the second and third wait in the log: nobody reads
+        if by == "close":
+            await channel.close()
+    assert (await reply.read()).count(b"data: ") == 3
+    steps = [record.step for record in recorder.recording]
+    assert steps.count("send_event") == steps.count("data") == 3
+    assert max(place for place, step in enumerate(steps) if step == "data") < steps.index(
+        "closes" if by == "shutdown" else "close"
+    )
+    assert check(recorder.recording, whole=True) is None
