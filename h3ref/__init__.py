@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import flows
 from .app import H3App
+from .blocking import BlockingSSEWriter
 from .channel import Channel
 from .errors import (
     BackpressureDetected,
@@ -30,7 +31,7 @@ from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
 from .server import running, serve
 from .sse import EventStreamParser, EventTooLarge, MessageEvent, SSEEvent
-from .writer import BlockingSSEWriter, SSEWriter
+from .writer import SSEWriter
 
 if TYPE_CHECKING:
     from .client import BlockingEventSource as BlockingEventSource

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 
 from .callables import check_takes, is_generator, name_of
 from .generator import DEFAULT_COMMIT_AFTER, generator_handler
+from .headers import check_token
 from .router import Handler, Match, Router
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,10 +48,11 @@ class H3App:
 
         Raises:
             TypeError: the handler can't be called with an event, or is a generator.
-            ValueError: the pattern can't be used.
+            ValueError: the pattern or the method can't be used.
         """
 
         _check_pattern(method, pattern)
+        check_token("method", method)
 
         def register(handler: F) -> F:
             check_takes(handler, 1, "a handler", "the H3Event")
@@ -106,10 +108,11 @@ class H3App:
 
         Raises:
             TypeError: not a generator.
-            ValueError: the pattern can't be used, or a negative `commit_after`.
+            ValueError: the pattern or the method can't be used, or a negative `commit_after`.
         """
 
         _check_pattern("sse", pattern)
+        check_token("method", method)
 
         def register(generator: F) -> F:
             check_takes(generator, 1, "a generator", "the H3Event")

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Literal
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import anyio
 import anyio.lowlevel
 
-from .connection import HIGH_WATER
+from .connection import HIGH_WATER, Group
+from .lifecycle import Reason
+from .log import Log
 from .sse import SSEEvent
+from .subscription import Each, Subscription
 from .writer import SSEWriter
 
 Newcomers = Literal["live", "history"]
+Policy = Literal["wait", "drop", "disconnect"]
+
+DEFAULT_LIMITS: Final = {"wait": HIGH_WATER, "drop": 16 * HIGH_WATER, "disconnect": 16 * HIGH_WATER}
+"""Bytes. Where nobody waits, a subscriber is given the time that a burst of events takes over a slow network."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """A channel's figures, as `Channel.stats` reads them.
+
+    Attributes:
+        subscribers: streams that get its events now.
+        published: events published so far.
+        delivered: events that were given to a stream, summed over all streams that there were.
+        dropped: events that a stream missed because its reader was too slow, summed likewise.
+        disconnected: streams that were ended because their reader was too slow.
+        gaps: clients that came with a last event ID that the history does not reach back to.
+        largest_lag: bytes that wait for the slowest subscriber now.
+    """
+
+    subscribers: int
+    published: int
+    delivered: int
+    dropped: int
+    disconnected: int
+    gaps: int
+    largest_lag: int
 
 
 class Channel:
-    """A named fan-out of events to many streams: each event is encoded once, and sent to every subscriber.
+    """A named fan-out of events to many streams: each event is encoded, kept and framed once for all of them.
 
-    Its policy for slow consumers is "wait": `publish` waits for the slowest subscriber whose 64 KiB buffer
-    is full, so that nobody loses an event. Cancelled while it waits, it has published nothing.
+    A subscriber whose connection can't take more reads on at its own pace, and holds up no other one, except as the
+    policy says.
 
     Args:
         history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
@@ -27,32 +58,85 @@ class Channel:
         name: what logs and `repr` call it.
         newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
             that is kept.
+        policy: what happens when `limit` bytes wait for a slow subscriber. "wait": `publish` waits for it, so that
+            nobody loses an event. "drop": it misses the oldest of them. "disconnect": its stream is cut, with the
+            reason slow_consumer; its client reconnects, and resumes from the history.
+        limit: bytes that may wait for one subscriber; left out, 64 KiB for "wait" and 1 MiB for the others.
+        gap: the type of an event that tells a client that the history does not reach back to its last event ID, which
+            is the event's data; it comes before all that the history has. Left out, none is sent: `stats().gaps`
+            counts them in any case.
 
     Raises:
-        ValueError: a negative `history`, or another word for `newcomers`.
+        ValueError: a negative `history`, another word for `newcomers` or `policy`, a `limit` below 1, or a `gap` that
+            can't be an event type.
     """
 
-    def __init__(self, history: int = 0, *, name: str = "channel", newcomers: Newcomers = "live") -> None:
+    def __init__(
+        self,
+        history: int = 0,
+        *,
+        name: str = "channel",
+        newcomers: Newcomers = "live",
+        policy: Policy = "wait",
+        limit: int | None = None,
+        gap: str | None = None,
+    ) -> None:
         if history < 0:
             raise ValueError(f"history is the number of events to keep, from 0 on, not {history}")
         if newcomers not in ("live", "history"):
             raise ValueError(f'newcomers get "live" or "history", not {newcomers!r}')
+        if policy not in DEFAULT_LIMITS:
+            raise ValueError(f'policy is "wait", "drop" or "disconnect", not {policy!r}')
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is the bytes that may wait for a subscriber, from 1 on, not {limit}")
+        if gap is not None:
+            SSEEvent("", event=gap)
         self.name = name
         self._newcomers = newcomers
-        self._history: deque[tuple[str | None, bytes]] = deque(maxlen=history)
-        self._writers: dict[SSEWriter, None] = {}  # in the order of their coming
+        self._history = history
+        self._policy = policy
+        self._limit = DEFAULT_LIMITS[policy] if limit is None else limit
+        self._gap = gap
+        # What a connection may hold by itself: half, so that there is something left that can be dropped.
+        self._mark = min(HIGH_WATER, self._limit) if policy == "wait" else max(1, min(HIGH_WATER, self._limit // 2))
+        self._log = Log()
+        self._keep = 64  # events that the log may hold before it is looked at which of them are needed
+        self._subscriptions: dict[Subscription, None] = {}  # in the order of their coming
+        self._behind: dict[Subscription, None] = {}  # those that read the log
+        self._groups: dict[object, Group] = {}  # of those that are live; None is the key of `Each`
+        self._shared: dict[object, Subscription] = {}  # by connection, those that are in a group of their adapter's
+        self._look_at: float = math.inf  # the log's size when somebody may have reached the limit
+        self._moved: anyio.Event | None = None  # set when somebody has caught up a bit; made by a publish that waits
         self._unyielded = 0  # bytes published since the publisher last gave way to other tasks
+        self._delivered = self._dropped = self._disconnected = self._gaps = 0  # of those who have left
         self._open = True
 
     def __len__(self) -> int:
         """The number of subscribers."""
-        return len(self._writers)
+        return len(self._subscriptions)
 
     def __bool__(self) -> bool:
         return True  # a channel that nobody listens to is a channel all the same
 
+    def stats(self) -> ChannelStats:
+        """Return the channel's figures as they are now."""
+        subscriptions = self._subscriptions
+        return ChannelStats(
+            subscribers=len(subscriptions),
+            published=self._log.end,
+            delivered=self._delivered + sum(subscription.taken for subscription in subscriptions),
+            dropped=self._dropped + sum(subscription.dropped for subscription in subscriptions),
+            disconnected=self._disconnected,
+            gaps=self._gaps,
+            largest_lag=max((subscription.lag for subscription in subscriptions), default=0),
+        )
+
+    # -- publishing
+
     async def publish(self, event: SSEEvent | str) -> None:
-        """Send an event to every subscriber, waiting for those whose buffer is full.
+        """Send an event to every subscriber, and do as the policy says about those who are too slow.
+
+        Cancelled while it waits, it has published nothing.
 
         Raises:
             ValueError: the channel is closed; or, with TypeError, what `SSEEvent` refuses.
@@ -61,54 +145,168 @@ class Channel:
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
         self._unyielded += len(data)
-        if self._unyielded >= HIGH_WATER:
-            self._unyielded = 0
-            await anyio.lowlevel.checkpoint()
-        while full := [writer for writer in self._writers if not writer.has_room]:
-            for writer in full:
-                await writer.drained()
-        self._check_open()  # again: it may have been closed meanwhile
+        if self._unyielded >= HIGH_WATER or self._log.size >= self._look_at:
+            await self._make_room()
+            self._check_open()  # again: it may have been closed meanwhile
         # No await from here on: all subscribers, and the history, see the events in the same order.
-        self._history.append((event.id, data))
-        for writer in self._writers:
-            writer.offer_encoded(data)
+        if self._history or self._behind:
+            self._log.append(event.id, data)
+            if len(self._log) > self._keep:
+                self._forget()
+        else:
+            self._log.skip(data)
+        for group in tuple(self._groups.values()):
+            group.write_chunk(data)
 
     def _check_open(self) -> None:
         if not self._open:
             raise ValueError(f"{self!r}: nothing can be published any more")
 
+    async def _make_room(self) -> None:
+        """Let other tasks run, and do as the policy says about those who have reached the limit."""
+        if self._unyielded >= HIGH_WATER:
+            self._unyielded = 0
+            await anyio.lowlevel.checkpoint()
+        while self._open and (full := [late for late in self._behind if late.lag >= self._limit]):
+            if self._policy == "wait":
+                if self._moved is None:
+                    self._moved = anyio.Event()
+                await self._moved.wait()
+                continue
+            for late in full:
+                if self._policy == "drop":
+                    late.drop(self._limit)
+                else:
+                    self._disconnect(late)
+            break
+        nearest = max((late.lag for late in self._behind), default=-math.inf)
+        self._look_at = self._log.size + self._limit - nearest
+
+    def _disconnect(self, late: Subscription) -> None:
+        self._disconnected += 1
+        del self._behind[late]
+        late.writer.begin_close(Reason.SLOW_CONSUMER)
+        late.parking.wake()
+
+    def _forget(self) -> None:
+        """Keep the history, and what somebody has still to read."""
+        needed = min((late.cursor for late in self._behind), default=self._log.end)
+        self._log.forget_before(min(needed, self._log.end - self._history))
+        self._keep = 2 * len(self._log) + 64
+
+    # -- subscribing
+
     async def stream(self, writer: SSEWriter) -> None:
         """The stream callback: subscribe, replay what the client missed, and stay until one of both closes.
 
         A client that reconnects gets what followed its `Last-Event-ID`, without gap or double, as far back as
-        the history reaches; with an id that the history does not hold, all of the history.
+        the history reaches; with an id that the history does not hold, all of the history, and before it the event
+        that `gap` names.
         """
-        for data in self._missed_by(writer.event.last_event_id):
-            writer.offer_encoded(data)
-        # No await since the history was read: what is published next reaches this subscriber live.
-        if self._open:
-            self._writers[writer] = None
-            try:
-                await anyio.sleep_forever()  # until close() closes the writer, or whatever else does
-            finally:
-                self._writers.pop(writer, None)
+        subscription = Subscription(writer, self._log, self._start_for(writer))
+        self._subscriptions[subscription] = None
+        writer.add_feed(subscription)
+        try:
+            while writer.is_active:
+                await self._catch_up(subscription)
+                if not self._open or not writer.is_active:
+                    return
+                # No await since it has read all: what is published next reaches this subscriber live.
+                self._go_live(subscription)
+                await subscription.parking.wait()  # until it falls behind; for ever, if it never does
+                await subscription.connection.flush()
+                self._tell_moved()
+        finally:
+            writer.remove_feed(subscription)
+            self._leave(subscription)
 
-    def _missed_by(self, last_event_id: str) -> list[bytes]:
+    def _start_for(self, writer: SSEWriter) -> int:
+        """The number of the first event that a newcomer gets; who missed some that are lost is told so."""
+        oldest = max(self._log.start, self._log.end - self._history)
+        last_event_id = writer.event.last_event_id
         if not last_event_id:
-            return [data for _, data in self._history] if self._newcomers == "history" else []
-        missed: list[bytes] = []
-        for id, data in reversed(self._history):
-            if id == last_event_id:
-                break
-            missed.append(data)
-        return missed[::-1]
+            return oldest if self._newcomers == "history" else self._log.end
+        next = self._log.number_after(last_event_id)
+        if next is not None and next >= oldest:
+            return next
+        self._gaps += 1
+        if self._gap is not None:
+            writer.offer_encoded(SSEEvent(last_event_id, event=self._gap).encode())
+        return oldest
+
+    async def _catch_up(self, late: Subscription) -> None:
+        if late.cursor == self._log.end:
+            return
+        self._fell_behind(late)
+        try:
+            while late.cursor < self._log.end and late.writer.is_active:
+                late.read(self._mark)
+                self._tell_moved()
+                if late.cursor < self._log.end:
+                    await late.connection.flush()
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self._behind.pop(late, None)
+            self._tell_moved()
+
+    def _go_live(self, subscription: Subscription) -> None:
+        self._behind.pop(subscription, None)
+        subscription.go_live()
+        # A traced stream is written to by itself, so that each event is recorded.
+        sharing: Any = None if subscription.writer.is_traced else getattr(subscription.connection, "sharing", None)
+        if sharing is not None:
+            if sharing not in self._groups:
+                self._groups[sharing] = sharing.create_group(self._mark, self._slow)
+            if self._groups[sharing].add(subscription.connection):
+                self._shared[subscription.connection] = subscription
+                return
+        if None not in self._groups:
+            self._groups[None] = Each(self._mark, self._fell_behind)
+        self._groups[None].add(subscription)
+
+    def _slow(self, connection: object) -> None:
+        self._fell_behind(self._shared.pop(connection))
+
+    def _fell_behind(self, late: Subscription) -> None:
+        if late.is_live:
+            late.fall_behind()
+        self._behind[late] = None
+        self._look_at = min(self._look_at, self._log.size + self._limit - late.lag)
+
+    def _leave(self, subscription: Subscription) -> None:
+        connection: Any = subscription.connection
+        if self._shared.get(connection) is subscription:
+            del self._shared[connection]
+            self._groups[connection.sharing].discard(connection)
+        elif None in self._groups:
+            self._groups[None].discard(subscription)
+        del self._subscriptions[subscription]
+        self._behind.pop(subscription, None)
+        self._delivered += subscription.taken
+        self._dropped += subscription.dropped
+        if not self._subscriptions:
+            self._groups.clear()
+        self._tell_moved()
+
+    def _tell_moved(self) -> None:
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
     async def close(self) -> None:
         """End every subscriber's stream properly; a second call does nothing."""
         self._open = False
+        self._tell_moved()
+        for late in self._behind:
+            late.read(self._log.size)
+        writers = [subscription.writer for subscription in self._subscriptions]
+        for writer in writers:
+            writer.begin_close(Reason.COMPLETE)
+        await anyio.lowlevel.checkpoint()  # in which most of them end by themselves
         async with anyio.create_task_group() as ends:
-            for writer in self._writers:
-                ends.start_soon(writer.close)
+            for writer in writers:
+                if not writer.is_ended:
+                    ends.start_soon(writer.end)
 
     def __repr__(self) -> str:
         return f"<Channel {self.name}, {f'{len(self)} subscribers' if self._open else 'closed'}>"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .bench import add_bench
 from .diagram import add_diagram
 from .server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT
 from .tail import add_tail
@@ -344,7 +345,7 @@ def run_trace(options: argparse.Namespace) -> None:
     write_out(f"{named}: {summary(recording, rules=rules)}\n")
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (add_demo, add_diagram, add_serve, add_tail, add_trace)
+COMMANDS: tuple[Callable[[Any], None], ...] = (add_bench, add_demo, add_diagram, add_serve, add_tail, add_trace)
 
 # -- arguments
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes that may wait in a connection's buffer before the one who sends has to wait."""
@@ -103,6 +103,39 @@ class Connection(Protocol):
         """Send what is buffered, then end without the proper end, so that the client can tell.
 
         Bounded in time, and called once.
+        """
+
+
+class Group(Protocol):
+    """Connections that get the same bytes, so that an adapter can frame and keep them once for all.
+
+    An ability that an adapter may have: a channel uses it where a connection has an attribute `sharing`, and else
+    writes to each connection by itself.
+    """
+
+    def add(self, connection: Any) -> bool:
+        """Let a connection have what is written from now on; False if it can't, as one that is in a group already.
+
+        One that ends leaves by itself.
+        """
+
+    def discard(self, connection: Any) -> None:
+        """Let it have nothing more; what was written before still leaves. One that is no member is no error."""
+
+    def write_chunk(self, data: bytes) -> None:
+        """As `Connection.write_chunk`, for every member, in one order with what is written to it alone."""
+
+
+class Sharing(Protocol):
+    """What connections have in common that can be in one group: the value of their attribute `sharing`."""
+
+    def create_group(self, mark: int, slow: Callable[[Any], None]) -> Group:
+        """Create a group without members.
+
+        Args:
+            mark: bytes that may be pending before they are sent at once.
+            slow: called with a member that could not take all that was pending, on the loop's thread. What it was
+                given stays its own, and counts as buffered; it has been discarded.
         """
 
 

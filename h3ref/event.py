@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, quote, unquote
 import anyio
 
 from . import trace
+from .blocking import BlockingSSEWriter
 from .callables import is_generator, name_of
 from .connection import Request, Response
 from .errors import ConnectionNotReady, H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header
 from .lifecycle import TABLE, Lifecycle, Reason, State
-from .writer import BlockingSSEWriter, SSEWriter
+from .writer import SSEWriter
 
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
 
@@ -46,6 +47,8 @@ class Host(Protocol):
     def open_stream_blocking(self) -> BlockingSSEWriter: ...
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None: ...
+
+    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool: ...
 
     async def read_body(self) -> bytes: ...
 
@@ -185,7 +188,7 @@ class H3Event:
         Raises:
             ValueError: no final status, or another than 200 for a stream.
         """
-        if (type(status) is not int and not isinstance(status, HTTPStatus)) or not 200 <= status <= 599:
+        if not _is_whole(status) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
         if self.state is not State.REQUESTED and status != self._status:
             self._check_head("set_status")
@@ -243,7 +246,7 @@ class H3Event:
             ValueError: the status redirects nowhere, or the location holds CR, LF or NUL.
             ResponseAlreadySent, SSEAlreadyStarted: as `send_text`.
         """
-        if status not in REDIRECTS:
+        if not _is_whole(status) or status not in REDIRECTS:
             raise ValueError(f"a redirection's status is one of {REDIRECTS}, not {status!r}")
         check_header("Location", location.encode().decode("latin-1"))
         self._answer(None, b"", status, ("Location", quote(location, safe="!#$%&'()*+,/:;=?@[]~")))
@@ -259,7 +262,7 @@ class H3Event:
             ValueError: not an error status.
             ResponseAlreadySent, SSEAlreadyStarted: as `send_text`. Send errors before `start_sse`.
         """
-        if not 400 <= status <= 599:
+        if not _is_whole(status) or not 400 <= status <= 599:
             raise ValueError(f"an error's status is from 400 to 599, not {status!r}")
         self._answer("text/plain; charset=utf-8", (message if message is not None else phrase(status)).encode(), status)
 
@@ -400,6 +403,10 @@ def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, 
         return list(defaults)
     named = {name.lower() for name, _ in own}
     return [pair for pair in defaults if pair[0].lower() not in named] + own
+
+
+def _is_whole(status: object) -> bool:
+    return type(status) is int or isinstance(status, HTTPStatus)
 
 
 def _refuse_constant(name: str) -> Any:

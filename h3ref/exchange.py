@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
@@ -17,16 +17,18 @@ import anyio.from_thread
 
 from . import trace
 from .app import H3App
+from .blocking import BlockingSSEWriter
 from .callables import is_async, name_of
 from .connection import Connection, StreamHead, Transport
 from .errors import H3Error, LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
 from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
+from .parking import current_task_id
 from .router import Handler
 from .threads import ThreadPool, ThreadUse
 from .trace import Listener
-from .writer import BlockingSSEWriter, SSEWriter
+from .writer import SSEWriter
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +212,11 @@ class Exchange:
         """Call the callback with the writer, and wait until it returns."""
         self.lifecycle.take(trace.SCHEDULES_CALLBACK)
         self.lifecycle.take(trace.CALLS_CALLBACK)
-        await self._call(stream, writer if is_async(stream) else BlockingSSEWriter(writer))
+        function: Callable[[Any], Any] = stream  # which takes the writer of its kind
+        if is_async(function):
+            await function(writer)
+        else:
+            await self._threads.run(function, BlockingSSEWriter(writer))
 
     async def wait_until_closed(self) -> None:
         """Wait for the client to leave or the server to end: nobody else will close this one."""
@@ -228,9 +234,9 @@ class Exchange:
         if self.state is State.CLOSED:
             await self._respond()
         elif self._writer is not None and self._writer.cut_short:
-            self.lifecycle.take(trace.FAILS, detail="cancelled")
+            self._close(trace.FAILS, detail="cancelled")
         else:
-            self.lifecycle.take(trace.CLOSES)
+            self._close(trace.CLOSES)
 
     # -- from outside
 
@@ -245,8 +251,12 @@ class Exchange:
     def shut_down(self) -> None:
         """The server ends: a stream gets its proper end, what has no headers yet a 503."""
         if self.state is not State.CLOSED:
-            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)
             self._scope.cancel()
+
+    def cancel(self) -> None:
+        """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
+        self._scope.cancel()
 
     def abandon(self) -> None:
         """The time is up: leave a worker thread to itself."""
@@ -308,6 +318,9 @@ class Exchange:
         self._threads.count_as_stream()
         await self._threads.run(function, *args)
 
+    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
+        return self._threads.run_beside(function, *args)
+
     async def read_body(self) -> bytes:
         if self._writer is not None:
             raise H3Error(BODY_TOO_LATE)
@@ -317,7 +330,7 @@ class Exchange:
 
     async def run(self) -> None:
         """Run the flow; whichever way it goes, the lifecycle ends in closed and the connection with it."""
-        self._task = anyio.get_current_task().id
+        self._task = current_task_id()
         try:
             with anyio.CancelScope() as self._scope:
                 await self.service.flow(self)
@@ -333,8 +346,7 @@ class Exchange:
             await self._fail(RuntimeError(f"it raised a {type(group).__name__}: {group.exceptions!r}"))
         finally:
             try:
-                with anyio.CancelScope(shield=True):
-                    await self._end()
+                await self._end()
             finally:
                 self._threads.release()
 
@@ -351,7 +363,7 @@ class Exchange:
         if bounded.cancelled_caught:
             log.warning("%r: an on_error hook was given up after %g s", self.event, self.close_timeout)
         gave_up = isinstance(error, Unanswered | TooManyStreams)
-        self.lifecycle.take(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
+        self._close(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
         if self._writer is None and self.lifecycle.reason is Reason.ERROR:
             self.event.fail_with(error)
 
@@ -361,18 +373,23 @@ class Exchange:
         return self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR)
 
     async def _end(self) -> None:
-        """Close what is open and bring the connection to its end; runs shielded, so every wait is bounded."""
+        """Close what is open and bring the connection to its end; shielded, so every wait is bounded."""
         if self.state is not State.CLOSED:
-            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
+            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
         if self._writer is not None:
             await self._writer.end()
             return
         if self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
             self.event.fail_with(ShuttingDown())
-        with anyio.move_on_after(self.close_timeout) as bounded:
+        with anyio.move_on_after(self.close_timeout, shield=True) as bounded:
             await self._respond()
         if bounded.cancelled_caught:
             log.warning("%r: the answer was given up after %g s", self.event, self.close_timeout)
+
+    def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
+        if self._writer is not None:
+            self._writer.bring_rest()
+        self.lifecycle.take(step, reason=reason, detail=detail)
 
     async def _respond(self) -> None:
         """Send the plain response, if there is one that has not been sent."""
@@ -402,7 +419,7 @@ class Exchange:
 
     def _interrupt(self) -> None:
         """A close by the task that streams is its own; by any other task it comes from outside."""
-        if anyio.get_current_task().id != self._task:
+        if current_task_id() != self._task:
             self._scope.cancel()
 
 

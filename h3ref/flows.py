@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 
+from .blocking import BlockingSSEWriter
 from .connection import StreamHead
 from .exchange import Exchange, Flow
 from .lifecycle import State
-from .writer import BlockingSSEWriter, SSEWriter
+from .writer import SSEWriter
 
 log = logging.getLogger(__name__)
 

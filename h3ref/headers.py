@@ -53,6 +53,16 @@ class Headers(MultiMapping):
         return isinstance(name, str) and name.lower() in self._values
 
 
+def check_token(what: str, name: str) -> None:
+    """Refuse what HTTP can't take for a name.
+
+    Raises:
+        ValueError: it is no token; the text says of what.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{what} {name!r} is no token (RFC 9110, section 5.6.2)")
+
+
 def check_header(name: str, value: str) -> None:
     """Refuse a header that would break the response, or that the server has to set itself.
 
@@ -62,8 +72,7 @@ def check_header(name: str, value: str) -> None:
     """
     if not all(isinstance(part, str) for part in (name, value)):
         raise TypeError(f"a header is a str and a str, not {type(name).__name__} and {type(value).__name__}")
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"header name {name!r} is no token (RFC 9110, section 5.6.2)")
+    check_token("header name", name)
     if name.lower() in _FRAMING:
         raise ValueError(f"header {name} is set by the server, which frames the response")
     if any(char in value for char in "\r\n\0"):

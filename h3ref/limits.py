@@ -11,6 +11,7 @@ class Limits:
 
     Args:
         head_size: bytes of a request's line and headers; a larger head gets a 431.
+        target_size: bytes of a request's target; a longer one gets a 414.
         body_size: bytes of a request's body; a larger one gets a 413.
         keep_alive: seconds that a connection may stay open without a request.
         handler_threads: plain `def` handlers that run at once; further ones wait.
@@ -22,6 +23,7 @@ class Limits:
     """
 
     head_size: int = 64 * 1024
+    target_size: int = 16 * 1024
     body_size: int = 1024 * 1024
     keep_alive: float = 15.0
     handler_threads: int = 40

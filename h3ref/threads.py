@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from .callables import name_of
 from .errors import TooManyStreams
@@ -56,12 +57,12 @@ class ThreadPool:
 class ThreadUse:
     """The thread that one exchange uses, if any: counted as a handler's first, as a stream's once it streams."""
 
-    __slots__ = ("_counted_by", "_pool", "_scopes")
+    __slots__ = ("_counted_by", "_groups", "_pool")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
         self._counted_by: anyio.CapacityLimiter | None = None
-        self._scopes: tuple[anyio.CancelScope, ...] = ()  # what only abandon() cancels
+        self._groups: tuple[TaskGroup, ...] = ()  # what only abandon() cancels
 
     async def run(self, function: Callable[..., Any], *args: Any) -> None:
         """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting."""
@@ -69,16 +70,30 @@ class ThreadUse:
         if is_first:
             await self._pool.handlers.acquire_on_behalf_of(self)
             self._counted_by = self._pool.handlers
-        outer = self._scopes
+        outer = self._groups
+        failure: Exception | None = None
         try:
-            # Shielded: a thread can't be cancelled, it learns of the end at its next send.
-            with anyio.CancelScope(shield=True) as scope:
-                self._scopes = (*outer, scope)
-                await self._pool.run(function, *args)
+            async with anyio.create_task_group() as tasks:
+                tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
+                self._groups = (*outer, tasks)
+                try:
+                    await self._pool.run(function, *args)
+                except Exception as error:  # carried past the task group, which would wrap it
+                    failure = error
+                tasks.cancel_scope.cancel()
         finally:
-            self._scopes = outer
+            self._groups = outer
             if is_first:
                 self.release()
+        if failure is not None:
+            raise failure
+
+    def run_beside(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
+        """Run a task on the event loop for as long as the thread runs; False if there is none."""
+        if not self._groups:
+            return False
+        self._groups[-1].start_soon(function, *args)
+        return True
 
     def count_as_stream(self) -> None:
         """Count the thread, or the one that will be needed, as a stream's.
@@ -105,5 +120,5 @@ class ThreadUse:
 
     def abandon(self) -> None:
         """Leave the thread to itself."""
-        for scope in self._scopes:
-            scope.cancel()
+        for tasks in self._groups:
+            tasks.cancel_scope.cancel()

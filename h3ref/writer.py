@@ -1,13 +1,13 @@
-"""`SSEWriter`, what a stream sends with, and its blocking twin for worker threads."""
+"""`SSEWriter`, what a stream sends with."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import anyio.from_thread
+import anyio
 import anyio.lowlevel
 
 from . import trace
@@ -26,6 +26,17 @@ KEEP_ALIVE = b": keep-alive\n\n"
 _STREAMING = State.STREAMING
 
 
+class Feed(Protocol):
+    """What brings a stream events besides the writer's own methods, such as a subscription to a channel."""
+
+    @property
+    def taken(self) -> int:
+        """How many events it has brought."""
+
+    def bring_rest(self) -> None:
+        """Bring all that it still holds for the stream, by `relay`; and nothing from then on."""
+
+
 class SSEWriter:
     """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
 
@@ -36,27 +47,43 @@ class SSEWriter:
 
     Attributes:
         event: the `H3Event` whose stream this is.
-        event_count: events taken so far; keep-alives are not counted.
     """
 
-    __slots__ = ("_connection", "_ended", "_interrupt", "_lifecycle", "_unyielded", "cut_short", "event", "event_count")
+    __slots__ = ("_connection", "_count", "_ended", "_feeds", "_interrupt", "_lifecycle", "_room", "cut_short", "event")
 
     def __init__(
         self, event: H3Event, lifecycle: Lifecycle, connection: Connection, interrupt: Callable[[], None]
     ) -> None:
         self.event = event
-        self.event_count = 0
+        self._count = 0
         self._lifecycle = lifecycle
         self._connection = connection
         self._interrupt = interrupt
         self.cut_short = False  # whether a cancellation left `async with`
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
-        self._unyielded = 0  # bytes taken since the sender last gave way to other tasks
+        self._feeds: tuple[Feed, ...] = ()  # what else brings it events
+        # Bytes that fit for sure before anybody needs to look at the buffer, or to give way to other tasks.
+        self._room = HIGH_WATER
+
+    @property
+    def event_count(self) -> int:
+        """Events taken so far; keep-alives are not counted."""
+        return self._count + sum(feed.taken for feed in self._feeds)
 
     @property
     def is_active(self) -> bool:
         """Whether the stream can still be written to."""
         return self._lifecycle.state is _STREAMING
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody has begun to end the stream's connection."""
+        return self._ended is not None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the stream's connection has come to its end."""
+        return self._ended is not None and self._ended.is_set()
 
     async def send_event(self, event: SSEEvent | str) -> None:
         """Send an event, or a str as an event's data. Waits while 64 KiB or more wait for the reader.
@@ -66,7 +93,15 @@ class SSEWriter:
             WriteError: the adapter can't write, though the client is not known to have left.
             TypeError, ValueError: what `SSEEvent` refuses.
         """
-        await self.send_encoded(encode(event))
+        data = event.encode() if event.__class__ is SSEEvent else encode(event)
+        # As send_encoded, in place: it is called for each event.
+        if self._room <= 0 or self._lifecycle._state is not _STREAMING:
+            await self._give_way()
+        if self._lifecycle._listener is not None:
+            self._record(trace.SEND_EVENT, trace.EVENT, data)
+        self._connection.write_chunk(data)
+        self._room -= len(data)
+        self._count += 1
 
     def send_nowait(self, event: SSEEvent | str) -> None:
         """Send an event without waiting.
@@ -76,48 +111,30 @@ class SSEWriter:
             WriterClosed, TypeError, ValueError: as `send_event`.
         """
         data = encode(event)
-        self._check()
+        self.check()
         if self._connection.buffered >= HIGH_WATER:
             raise BackpressureDetected(self._connection.buffered, HIGH_WATER)
         self._put(data)
 
     async def send_encoded(self, data: bytes) -> None:
-        """Send an event that is encoded already, as a channel does for all its subscribers.
-
-        Raises as `send_event` does.
-        """
-        if (
-            self._unyielded >= HIGH_WATER
-            or self._connection.buffered >= HIGH_WATER
-            or self._lifecycle._state is not _STREAMING
-        ):
+        """Send an event that is encoded already. Raises as `send_event` does."""
+        if self._room <= 0 or self._lifecycle._state is not _STREAMING:
             await self._give_way()
         self._put(data)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the next event would be taken without waiting; always, once the stream has ended."""
-        return self._connection.buffered < HIGH_WATER or not self.is_active
 
     def offer_encoded(self, data: bytes) -> None:
         """Take an encoded event without waiting or raising; a stream that has ended takes nothing."""
         if self._lifecycle._state is _STREAMING:
             self._put(data)
 
-    async def drained(self) -> None:
-        """Wait until there is room for the next event, or the stream has ended."""
-        while not self.has_room:
-            await self._connection.drain()
-            await anyio.lowlevel.checkpoint()
-
     async def send_keep_alive(self) -> None:
         """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does."""
-        if self._unyielded >= HIGH_WATER or not self.has_room or self._lifecycle._state is not _STREAMING:
+        if self._room <= 0 or self._connection.buffered >= HIGH_WATER or self._lifecycle._state is not _STREAMING:
             await self._give_way()
         if self._lifecycle.traced:
             self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
         self._connection.write_chunk(KEEP_ALIVE)
-        self._unyielded += len(KEEP_ALIVE)
+        self._room -= len(KEEP_ALIVE)
 
     async def flush(self) -> None:
         """Wait until all that was sent has left for the client, or the stream has ended."""
@@ -132,19 +149,20 @@ class SSEWriter:
 
     async def close_for(self, reason: Reason) -> None:
         """End the stream as `close` does, for another reason than that it is complete."""
-        if self._lifecycle.state is not State.CLOSED:
-            self._lifecycle.take(trace.CLOSE, reason=reason)
-            self._interrupt()
+        self.begin_close(reason)
         await self.end()
 
     async def close_from_thread(self) -> None:
         """End the stream as `close` does, for the thread that streams: nothing of its own is cancelled."""
         if self._lifecycle.state is not State.CLOSED:
+            self.bring_rest()
             self._lifecycle.take(trace.CLOSE)
         await self.end()
 
     async def end(self) -> None:
         """Bring a closed stream's connection to the end that its reason asks for; returns when it is there."""
+        if self.is_ended:
+            return
         timeout = self.event._host.close_timeout + 1  # the port bounds the time; this is for an adapter that does not
         with anyio.move_on_after(timeout, shield=True):
             if self._ended is not None:
@@ -183,19 +201,16 @@ class SSEWriter:
         elif isinstance(error, anyio.get_cancelled_exc_class()):
             self.cut_short = True
         else:
+            self.bring_rest()
             self._lifecycle.take(trace.FAILS, detail=type(error).__name__)
             await self.end()
-
-    def _check(self) -> None:
-        if self._lifecycle.state is not _STREAMING:
-            self._lifecycle.take(trace.SEND_EVENT)  # raises, and records the rejection
 
     def _put(self, data: bytes) -> None:
         if self._lifecycle._listener is not None:
             self._record(trace.SEND_EVENT, trace.EVENT, data)
         self._connection.write_chunk(data)
-        self._unyielded += len(data)
-        self.event_count += 1
+        self._room -= len(data)
+        self._count += 1
 
     def _record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
         text = data.decode()
@@ -205,10 +220,63 @@ class SSEWriter:
 
     async def _give_way(self) -> None:
         """Let the other tasks run, and the reader catch up; then check that there still is a stream."""
-        self._unyielded = 0
         await anyio.lowlevel.checkpoint()
-        await self.drained()
-        self._check()
+        while self._lifecycle._state is _STREAMING and self._connection.buffered >= HIGH_WATER:
+            await self._connection.drain()
+            await anyio.lowlevel.checkpoint()
+        self.check()
+        # What a feed brings fills the buffer unseen, so that with one each event has to look.
+        self._room = 0 if self._feeds else HIGH_WATER - self._connection.buffered
+
+    # -- what a channel, or another feed, does with it
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the reader."""
+        return self._connection.buffered
+
+    def add_feed(self, feed: Feed) -> None:
+        """Have a feed asked for what it still holds before the stream ends; again: does nothing."""
+        if not any(other is feed for other in self._feeds):
+            self._feeds = (*self._feeds, feed)
+        self._room = 0
+
+    def remove_feed(self, feed: Feed) -> None:
+        """The feed brings nothing any more; what it has brought stays counted."""
+        feed.bring_rest()
+        self._count += feed.taken
+        self._feeds = tuple(other for other in self._feeds if other is not feed)
+
+    def bring_rest(self) -> None:
+        """Take what feeds still hold, right before the stream is closed: it was sent before that."""
+        for feed in self._feeds:
+            feed.bring_rest()
+
+    def check(self) -> None:
+        """Raise what a send would raise now, a stream that has ended above all."""
+        if self._lifecycle.state is not _STREAMING:
+            self._lifecycle.take(trace.SEND_EVENT)  # raises, and records the rejection
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether each event has to be recorded, so that it must come through this writer."""
+        return self._lifecycle.traced
+
+    def relay(self, data: bytes, events: Sequence[bytes]) -> None:
+        """Take events that a feed brings and counts, as their joined bytes; a stream that has ended takes nothing."""
+        if self._lifecycle._state is _STREAMING:
+            if self._lifecycle._listener is not None:
+                for event in events:
+                    self._record(trace.SEND_EVENT, trace.EVENT, event)
+            self._connection.write_chunk(data)
+
+    def begin_close(self, reason: Reason) -> None:
+        """Close the stream without waiting for its end, which its own task brings about."""
+        if self._lifecycle.state is not State.CLOSED:
+            if reason is not Reason.SLOW_CONSUMER:  # which has had enough
+                self.bring_rest()
+            self._lifecycle.take(trace.CLOSE, reason=reason)
+            self._interrupt()
 
     def __repr__(self) -> str:
         return f"<SSEWriter {self.event.method} {self.event.path}, {self._lifecycle.state}, {self.event_count} events>"
@@ -240,69 +308,3 @@ class _Ended:
 
 
 _ENDED = _Ended()
-
-
-class BlockingSSEWriter:
-    """`SSEWriter` for a plain `def` on a worker thread: the same methods, which block that thread only.
-
-    A client that left is noticed at the next send, which raises `WriterClosed`.
-    """
-
-    __slots__ = ("_writer",)
-
-    def __init__(self, writer: SSEWriter) -> None:
-        self._writer = writer
-
-    @property
-    def event(self) -> H3Event:
-        """The `H3Event` whose stream this is."""
-        return self._writer.event
-
-    @property
-    def event_count(self) -> int:
-        """Events taken so far; keep-alives are not counted."""
-        return self._writer.event_count
-
-    @property
-    def is_active(self) -> bool:
-        """Whether the stream can still be written to."""
-        return self._writer.is_active
-
-    def send_event(self, event: SSEEvent | str) -> None:
-        """As `SSEWriter.send_event`."""
-        data = encode(event)
-        self._writer._check()  # also when the loop has ended and the thread has not
-        anyio.from_thread.run(self._writer.send_encoded, data)
-
-    def send_nowait(self, event: SSEEvent | str) -> None:
-        """As `SSEWriter.send_nowait`."""
-        self._writer._check()
-        anyio.from_thread.run_sync(self._writer.send_nowait, event)
-
-    def send_keep_alive(self) -> None:
-        """As `SSEWriter.send_keep_alive`."""
-        self._writer._check()
-        anyio.from_thread.run(self._writer.send_keep_alive)
-
-    def flush(self) -> None:
-        """As `SSEWriter.flush`."""
-        anyio.from_thread.run(self._writer.flush)
-
-    def close(self) -> None:
-        """As `SSEWriter.close`."""
-        if self._writer._connection is not _ENDED:
-            anyio.from_thread.run(self._writer.close_from_thread)
-
-    def __enter__(self) -> BlockingSSEWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-        elif self._writer._connection is not _ENDED:
-            anyio.from_thread.run(self._writer.__aexit__, kind, error, where)
-
-    def __repr__(self) -> str:
-        return f"<Blocking{repr(self._writer)[1:]}"

@@ -21,12 +21,12 @@ import anyio
 
 from h3ref import H3App, H3Event, SSEWriter, flows
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
+from h3ref.blocking import BlockingSSEWriter
 from h3ref.connection import End
 from h3ref.errors import ConnectionNotReady
 from h3ref.lab.recorder import Recorder, Recording
 from h3ref.testing import VirtualLoop
 from h3ref.trace import Record
-from h3ref.writer import BlockingSSEWriter
 
 PATIENCE = 60.0
 """Virtual seconds of silence after which a client leaves."""

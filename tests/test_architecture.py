@@ -13,12 +13,13 @@ import h3ref
 HOUSE = Path(h3ref.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "trace", "headers", "limits", "callables"},
+    {"errors", "trace", "headers", "limits", "callables", "parking", "log"},
     {"sse", "lifecycle", "connection"},
-    {"writer", "router", "threads"},
-    {"event", "channel"},
+    {"writer", "blocking", "router", "threads"},
+    {"event", "subscription", "channel"},
     {"generator"},
     {"app"},
+    {"cors"},
     {"exchange"},
     {"flows"},
     {"adapters"},
@@ -26,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"client", "testing"},
     {"examples"},
     {"lab"},
-    {"cli", "diagram", "tail", "__main__"},
+    {"cli", "bench", "diagram", "tail", "__main__"},
 ]
 """From the ground up: a module imports only from floors below its own, and from its own floor."""
 

@@ -827,16 +827,57 @@ async def test_a_plain_def_starts_a_stream_from_any_thread() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_silent_stream_has_one_task_of_its_own() -> None:
-    call = Call(only(forever))
+@pytest.mark.parametrize(("events", "tasks_of_its_own"), [(0, 2), (1, 3), (5, 3)])
+async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_first_event_on(
+    events: int, tasks_of_its_own: int
+) -> None:
+    quiet = anyio.Event()
+
+    async def callback(writer: SSEWriter) -> None:
+        for number in range(events):
+            await writer.send_event(str(number))
+            await writer.flush()
+            await anyio.wait_all_tasks_blocked()
+        quiet.set()
+        await anyio.sleep_forever()
+
+    def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    call = Call(only(handler))
+    before = len(anyio.get_running_tasks())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.run)
-        await until(lambda: call.sent and call.body)
-        await anyio.sleep(0.01)
-        silent = len(anyio.get_running_tasks())
+        await quiet.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert len(anyio.get_running_tasks()) - before == tasks_of_its_own, "the app's call among them"
         call.put.send_nowait({"type": "http.disconnect"})
-    await anyio.sleep(0.01)
-    assert silent - len(anyio.get_running_tasks()) == 2, "the app's call, and the one that listens"
+    assert len(anyio.get_running_tasks()) == before
+    assert call.body == b"".join(b"data: %d\n\n" % number for number in range(events))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pauses", [False, True])
+async def test_what_comes_in_the_moment_of_a_cancellation_is_sent(pauses: bool) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["body"])
+
+    async with anyio.create_task_group() as tasks:
+        connection = ASGIConnection(send, tasks, 5, lambda: None)
+        connection.write_chunk(b"1")
+        await connection.flush()
+        await anyio.wait_all_tasks_blocked()
+        if pauses:
+            connection.write_chunk(b"2")
+        tasks.cancel_scope.cancel()
+        if not pauses:
+            connection.write_chunk(b"2")
+        with anyio.move_on_after(2, shield=True):
+            await connection.close()
+    assert sent == [b"1", b"2", b""]
 
 
 def test_two_event_loops_one_after_another_serve_the_same_app() -> None:

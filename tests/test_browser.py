@@ -22,6 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import h3ref
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
+from h3ref.cors import cors
 
 from .conftest import require_module, require_program
 
@@ -50,8 +51,8 @@ PAGE = """<!DOCTYPE html>
 <script>
   let source;
   const seen = [];
-  function listen(path, types) {
-    source = new EventSource(path);
+  function listen(path, types, options) {
+    source = new EventSource(path, options);
     for (const type of ["open", "error"]) source.addEventListener(type, () => seen.push([type, source.readyState]));
     for (const type of ["message", ...types]) {
       source.addEventListener(type, (event) => seen.push([event.type, event.data, event.lastEventId]));
@@ -120,10 +121,10 @@ class Site:
 
         return answer
 
-    def listen(self, path: str = "/events", *types: str) -> None:
+    def listen(self, path: str = "/events", *types: str, **options: object) -> None:
         """Open the page, and in it an EventSource that notes messages of these types, too."""
         self.page.goto(f"http://127.0.0.1:{self.port}/")
-        self.page.evaluate("([path, types]) => listen(path, types)", [path, types])
+        self.page.evaluate("([path, types, options]) => listen(path, types, options)", [path, types, options])
 
     def seen(self, count: int) -> list[Any]:
         """Wait until that much was noted, and return all: ["open", readyState], [type, data, lastEventId]."""
@@ -495,6 +496,69 @@ def test_a_page_that_leaves_is_noticed(site: Site, leave: Callable[[Page], objec
     leave(site.page)
     assert left.wait(PATIENCE / 1000)
     assert len(site.requests) == 1
+
+
+# -- pages of another origin
+
+
+@pytest.fixture
+def elsewhere(page: Page, anyio_backend: str) -> Iterator[Site]:
+    """A site on another port, which is another origin; its page listens to the streams of `site`."""
+    elsewhere = Site(page, anyio_backend)
+    with elsewhere.serving():
+        yield elsewhere
+
+
+def origin_of(site: Site) -> str:
+    return f"http://127.0.0.1:{site.port}"
+
+
+ASK = """([url, options]) => fetch(url, options).then(
+    async (reply) => [reply.status, reply.headers.get("Last-Event-ID"), await reply.text()], () => "refused")"""
+
+
+@one_loop
+@pytest.mark.parametrize("credentials", [False, True])
+def test_a_page_of_an_allowed_origin_listens_and_comes_back(site: Site, elsewhere: Site, credentials: bool) -> None:
+    cors(site.app, origins=[origin_of(elsewhere)], credentials=credentials)
+    site.answers = [site.sends(SSEEvent("1", id='"é', retry=50)), site.sends("2")]
+    elsewhere.listen(f"{origin_of(site)}/events", withCredentials=credentials)
+    messages = [what for what in elsewhere.closed() if what[0] == "message"]
+    assert messages == [["message", "1", '"é'], ["message", "2", '"é']]
+    assert [request.method for request in site.requests] == ["GET"] * 3, "a browser's EventSource asks no preflight"
+    assert site.requests[1].last_event_id == '"é'
+
+
+@one_loop
+@pytest.mark.parametrize("options", [None, {"origins": ["https://page.example"]}], ids=["without cors", "not allowed"])
+def test_a_page_of_another_origin_learns_nothing(site: Site, elsewhere: Site, options: Any) -> None:
+    if options:
+        cors(site.app, **options)
+    site.answers = [site.sends("1")]
+    elsewhere.listen(f"{origin_of(site)}/events")
+    assert elsewhere.closed() == []
+    assert elsewhere.page.evaluate(ASK, [f"{origin_of(site)}/nowhere", {}]) == "refused"
+
+
+@one_loop
+def test_a_page_of_an_allowed_origin_asks_by_fetch_and_reads_errors(site: Site, elsewhere: Site) -> None:
+    cors(site.app, origins=[origin_of(elsewhere)], headers=["Content-Type", "Authorization"])
+
+    @site.app.post("/ask")
+    async def ask(event: H3Event) -> None:
+        asked = await event.read_json()
+        event.set_header("Last-Event-ID", event.last_event_id)
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event(asked["a"])
+
+    elsewhere.page.goto(origin_of(elsewhere))
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer x", "Last-Event-ID": "7"}
+    options = {"method": "POST", "headers": headers, "body": '{"a": "b"}'}
+    assert elsewhere.page.evaluate(ASK, [f"{origin_of(site)}/ask", options]) == [200, "7", "data: b\n\n"]
+    assert elsewhere.page.evaluate(ASK, [f"{origin_of(site)}/nowhere", options]) == [404, None, "Not Found"]
+    options["headers"] = {**headers, "X-Not-Allowed": "1"}
+    assert elsewhere.page.evaluate(ASK, [f"{origin_of(site)}/ask", options]) == "refused"
 
 
 # -- pages of ours

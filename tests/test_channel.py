@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
 from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
-from h3ref.adapters.memory import MemoryServer, Reply, open_memory
+from h3ref.adapters.memory import End, MemoryServer, Reply, open_memory
+from h3ref.lab.check import check
+from h3ref.lab.recorder import Recorder
+from h3ref.trace import Record
+
+from .clients import open_client
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +39,11 @@ async def subscribe(server: MemoryServer, channel: Channel, last_event_id: str =
         while len(channel) == before:
             await anyio.lowlevel.checkpoint()
     return reply
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await anyio.lowlevel.checkpoint()
 
 
 def numbered(*numbers: int) -> bytes:
@@ -193,7 +204,264 @@ async def test_a_publish_that_waits_while_the_channel_is_closed_says_so() -> Non
             await reply.read()
 
 
-@pytest.mark.parametrize("wrong", [{"history": -1}, {"newcomers": "all"}])
+@pytest.mark.parametrize(
+    "wrong", [{"history": -1}, {"newcomers": "all"}, {"policy": "hope"}, {"limit": 0}, {"gap": "a\nb"}]
+)
 async def test_what_a_channel_cant_be_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"history is|newcomers get"):
+    with pytest.raises(ValueError, match=r"history is|newcomers get|policy is|limit is|event must be one line"):
         Channel(**wrong)
+
+
+# -- slow readers
+
+SIZE = 1000
+"""Bytes of one event of `fill`, as it is sent."""
+
+
+def filled(number: int) -> SSEEvent:
+    event = SSEEvent(str(number).rjust(SIZE - 18, "."), id=f"{number:05}")
+    assert len(event.encode()) == SIZE
+    return event
+
+
+async def fill(channel: Channel, start: int, stop: int) -> None:
+    for number in range(start, stop):
+        await channel.publish(filled(number))
+
+
+def encoded(start: int, stop: int) -> bytes:
+    return b"".join(filled(number).encode() for number in range(start, stop))
+
+
+async def received(reply: Reply, size: int) -> bytes:
+    data = b""
+    with anyio.fail_after(5):
+        while len(data) < size:
+            data += await reply.receive()
+    return data
+
+
+async def test_wait_loses_nothing_and_holds_the_publisher_at_the_limit() -> None:
+    channel = Channel(limit=10_000)
+    async with open_memory(app_of(channel)) as server, anyio.create_task_group() as tasks:
+        slow = await subscribe(server, channel)
+        tasks.start_soon(fill, channel, 0, 50)
+        await anyio.wait_all_tasks_blocked()
+        held = channel.stats()
+        assert held.largest_lag == 10_000
+        assert held.published == 10
+        assert await received(slow, 50 * SIZE) == encoded(0, 50)
+        assert channel.stats().dropped == channel.stats().disconnected == 0
+        await channel.close()
+
+
+async def test_drop_leaves_out_the_oldest_and_counts_them() -> None:
+    channel = Channel(policy="drop", limit=10_000)
+    async with open_memory(app_of(channel)) as server:
+        fast, slow = await subscribe(server, channel), await subscribe(server, channel)
+        body = b""
+        for number in range(100):
+            with anyio.fail_after(1):  # nobody waits for the slow one
+                await channel.publish(filled(number))
+                body += await fast.receive()
+        assert body == encoded(0, 100)
+        stats = channel.stats()
+        assert stats.largest_lag <= 10_000 + SIZE
+        await channel.close()
+        events = (await slow.read()).split(b"\n\n")[:-1]
+    numbers = [int(event[4:9]) for event in events]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 99
+    assert stats.dropped == 100 - len(numbers) > 80
+    assert (stats.published, stats.subscribers, stats.disconnected) == (100, 2, 0)
+
+
+async def test_disconnect_cuts_the_slow_one_which_resumes_from_the_history() -> None:
+    channel = Channel(history=1000, policy="disconnect", limit=10_000)
+    async with open_memory(app_of(channel)) as server:
+        fast, slow = await subscribe(server, channel), await subscribe(server, channel)
+        body = b""
+        for number in range(100):
+            with anyio.fail_after(1):
+                await channel.publish(filled(number))
+                body += await fast.receive()
+        assert body == encoded(0, 100)
+        assert channel.stats().disconnected == 1
+        first = await slow.read()
+        assert slow.end is End.CUT
+        assert len(channel) == 1
+        last_id = first.split(b"id: ")[-1][:5].decode()
+        again = await subscribe(server, channel, last_id)
+        rest = await received(again, 100 * SIZE - len(first))
+        assert first + rest == encoded(0, 100)
+        await channel.close()
+
+
+async def test_a_subscriber_that_lags_gets_the_rest_when_the_channel_closes() -> None:
+    channel = Channel(policy="drop", limit=60_000)
+    async with open_memory(app_of(channel)) as server:
+        reply = await subscribe(server, channel)
+        await fill(channel, 0, 50)
+        await channel.close()
+        assert await reply.read() == encoded(0, 50)
+        assert reply.end is End.PROPER
+
+
+async def test_a_replay_is_no_lag_and_fills_no_buffer() -> None:
+    channel = Channel(history=1000, policy="disconnect", limit=5_000)
+    async with open_memory(app_of(channel)) as server:
+        await fill(channel, 0, 100)
+        reply = await subscribe(server, channel, "00000")
+        await anyio.wait_all_tasks_blocked()
+        assert channel.stats().largest_lag <= 5_000
+        await fill(channel, 100, 102)
+        assert await received(reply, 101 * SIZE) == encoded(1, 102)
+        await fill(channel, 102, 103)
+        await channel.close()
+        assert await reply.read() == encoded(102, 103)
+        assert channel.stats().disconnected == 0
+
+
+async def test_events_published_while_a_replay_goes_on_follow_it_without_gap_or_double() -> None:
+    channel = Channel(history=200)
+    async with open_memory(app_of(channel)) as server, anyio.create_task_group() as tasks:
+        await fill(channel, 0, 100)
+        reply = await subscribe(server, channel, "00049")
+        tasks.start_soon(fill, channel, 100, 300)
+        assert await received(reply, 250 * SIZE) == encoded(50, 300)
+        await channel.close()
+
+
+async def test_a_client_that_comes_too_late_is_told_so_where_the_channel_says_so() -> None:
+    channel = Channel(history=2, gap="gap")
+    async with open_memory(app_of(channel)) as server:
+        await publish(channel, 1, 2, 3, 4)
+        late = await subscribe(server, channel, "1")
+        just = await subscribe(server, channel, "2")
+        new = await subscribe(server, channel)
+        await channel.close()
+        assert await late.read() == b"event: gap\ndata: 1\n\n" + numbered(3, 4)
+        assert await just.read() == numbered(3, 4)
+        assert await new.read() == b""
+    assert channel.stats().gaps == 1
+
+
+async def test_what_a_writer_sends_itself_keeps_its_place_among_what_a_channel_brings(adapter: str) -> None:
+    channel, other, app = Channel(), Channel(), H3App()
+    counts: list[int] = []
+
+    @app.get("/mixed")
+    async def mixed(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(mix)
+
+    async def mix(writer: SSEWriter) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channel.stream, writer)
+            tasks.start_soon(other.stream, writer)
+            with anyio.fail_after(5):
+                while not len(channel) or not len(other):
+                    await anyio.lowlevel.checkpoint()
+            for number in range(0, 40, 4):
+                await publish(channel, number)
+                await writer.send_event(SSEEvent(str(number + 1), id=str(number + 1)))
+                await publish(other, number + 2)
+                await publish(channel, number + 3)
+            counts.append(writer.event_count)
+            await writer.close()
+            tasks.cancel_scope.cancel()
+
+    async with open_client(adapter, app) as client:
+        reply = await client.request("GET", "/mixed")
+        assert await reply.read() == numbered(*range(40))
+    assert counts == [40]
+
+
+async def test_a_reader_that_stops_loses_nothing_and_holds_up_no_other(adapter: str) -> None:
+    channel = Channel(policy="disconnect", limit=1 << 30)
+    event = SSEEvent("x" * 99_992)
+    size = len(event.encode())
+    async with open_client(adapter, app_of(channel)) as client:
+        slow, fast = await client.request("GET", "/events"), await client.request("GET", "/events")
+        with anyio.fail_after(30):
+            await until(lambda: len(channel) == 2)
+            for _ in range(100):  # 10 MB: more than a kernel holds for one who reads nothing
+                await channel.publish(event)
+                got = 0
+                while got < size:
+                    got += len(await fast.receive())
+                assert got == size
+            left = 100 * size
+            while left > 0:
+                left -= len(await slow.receive())
+            assert left == 0
+            await channel.publish("the last")
+            await channel.close()
+            assert await slow.read() == await fast.read() == b"data: the last\n\n"
+    stats = channel.stats()
+    assert (stats.delivered, stats.dropped, stats.disconnected, stats.subscribers) == (202, 0, 0, 0)
+
+
+async def test_clients_that_leave_in_the_middle_of_a_round_harm_no_other(adapter: str) -> None:
+    channel = Channel()
+    async with open_client(adapter, app_of(channel)) as client:
+        replies = [await client.request("GET", "/events") for _ in range(20)]
+        with anyio.fail_after(30):
+            await until(lambda: len(channel) == 20)
+            for number in range(40):
+                if number % 4 == 0:
+                    replies[number // 2].disconnect()
+                await publish(channel, number)
+                await anyio.sleep(0.001)
+            await until(lambda: len(channel) == 10)
+            await channel.close()
+            for reply in replies[1::2]:
+                assert await reply.read() == numbered(*range(40))
+                assert reply.end is End.PROPER
+
+
+async def test_a_traced_streams_events_are_recorded_one_by_one(adapter: str) -> None:
+    channel, records = Channel(history=10), list[Record]()
+    async with open_client(adapter, app_of(channel), trace=records.append) as client:
+        await publish(channel, 1, 2, 3)
+        reply = await client.request("GET", "/events", headers={"Last-Event-ID": "1"})
+        with anyio.fail_after(5):
+            await until(lambda: len(channel) == 1)
+        await publish(channel, 4, 5)
+        await channel.close()
+        assert await reply.read() == numbered(2, 3, 4, 5)
+    sent = [record.detail for record in records if record.step == "event"]
+    assert sent == [numbered(number).decode() for number in (2, 3, 4, 5)]
+
+
+async def test_more_streams_than_one_turn_sends_to_get_the_same(adapter: str) -> None:
+    channel = Channel()
+    async with open_client(adapter, app_of(channel)) as client:
+        replies = [await client.request("GET", "/events") for _ in range(150)]
+        with anyio.fail_after(30):
+            await until(lambda: len(channel) == 150)
+            await publish(channel, *range(10))
+            await anyio.sleep(0.01)
+            await publish(channel, *range(10, 20))
+            await channel.close()
+            for reply in replies:
+                assert await reply.read() == numbered(*range(20))
+
+
+@pytest.mark.parametrize("by", ["shutdown", "close"])
+async def test_what_a_late_reader_has_not_had_is_sent_before_its_stream_closes(by: str) -> None:
+    recorder = Recorder()
+    channel = Channel(policy="drop", limit=1024 * 1024)
+    async with open_memory(app_of(channel), trace=recorder) as server:
+        reply = await subscribe(server, channel)
+        for _ in range(3):
+            await channel.publish("x" * 65_536)  # the second and third wait in the log: nobody reads
+        if by == "close":
+            await channel.close()
+    assert (await reply.read()).count(b"data: ") == 3
+    steps = [record.step for record in recorder.recording]
+    assert steps.count("send_event") == steps.count("data") == 3
+    assert max(place for place, step in enumerate(steps) if step == "data") < steps.index(
+        "closes" if by == "shutdown" else "close"
+    )
+    assert check(recorder.recording, whole=True) is None

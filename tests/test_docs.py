@@ -32,6 +32,7 @@ HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
 PAGES = [
     HOW_TO / f"{name}.md"
     for name in (
+        "allow-other-origins",
         "behind-nginx",
         "mount-in-fastapi",
         "move-from-aiohttp-sse",

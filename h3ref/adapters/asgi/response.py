@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
 from ...app import H3App
+from ...blocking import BlockingSSEWriter
 from ...callables import check_takes, is_async, is_generator, name_of
 from ...errors import H3Error, TooManyStreams
 from ...event import STREAM_HEADERS, H3Event
@@ -28,7 +29,7 @@ from ...headers import check_header
 from ...lifecycle import State
 from ...router import Match
 from ...sse import SSEEvent
-from ...writer import BlockingSSEWriter, SSEWriter, encode
+from ...writer import SSEWriter, encode
 from .app import answer
 from .transport import Message, Receive, Send
 
@@ -109,6 +110,7 @@ class EventSourceResponse(Response):
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
         if media_type is not None and media_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
             raise ValueError(f"a stream's media type is {MEDIA_TYPE}, not {media_type!r}")
+        check_header("Content-Type", media_type or MEDIA_TYPE)
         for name, value in (headers or {}).items():
             check_header(name, value)
         _check_seconds("ping", ping)

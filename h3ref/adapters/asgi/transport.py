@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from ...connection import HIGH_WATER, Request, Response, StreamHead
 from ...errors import BodyTooLarge, RequestError, WriteError
 from ...exchange import Service
+from ...parking import Parking
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -148,7 +149,8 @@ class ASGITransport:
 class ASGIConnection:
     """Carries a stream by `http.response.body` messages.
 
-    What is pending is sent by a task that lives while something is: a silent stream has none.
+    What is pending is sent by a task that starts with the first event and is parked between two: one for each event
+    would cost more than to send it. A silent stream has none.
     """
 
     adapter_type = "asgi"
@@ -158,6 +160,7 @@ class ASGIConnection:
         "_close_timeout",
         "_lost",
         "_over",
+        "_parking",
         "_pending",
         "_progress",
         "_pump_scope",
@@ -176,7 +179,8 @@ class ASGIConnection:
         self._lost = lost
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
-        self._pump_scope: anyio.CancelScope | None = None  # there while something is being sent
+        self._pump_scope: anyio.CancelScope | None = None  # there while the head is sent, or the pump lives
+        self._parking: Parking | None = None  # where the pump waits for what is next
         self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
         self._over = False
 
@@ -207,8 +211,13 @@ class ASGIConnection:
             self._pending.append(data)
             self._size += len(data)
             if self._pump_scope is None:
-                self._pump_scope = anyio.CancelScope(shield=True)  # only abort ends it: close still needs it
-                self._tasks.start_soon(self._pump, self._pump_scope)
+                self._start_pump()
+            elif self._parking is not None:
+                self._parking.wake()
+
+    def _start_pump(self) -> None:
+        self._pump_scope = anyio.CancelScope(shield=True)  # only abort ends it: close still needs it
+        self._tasks.start_soon(self._pump, self._pump_scope)
 
     async def drain(self) -> None:
         await self._until_below(HIGH_WATER)
@@ -233,17 +242,24 @@ class ASGIConnection:
             self.abort()
 
     async def _pump(self, scope: anyio.CancelScope) -> None:
-        with scope:
-            while self._pending:
-                data = b"".join(self._pending)
-                self._pending.clear()
-                if not await self._pass_on(_part(data)):
-                    return
-                self._size -= len(data)
-                self._tell_waiters()
-                if not self._pending:
-                    await anyio.lowlevel.cancel_shielded_checkpoint()  # a busy sender's next is there: no task anew
-        self._pump_scope = None
+        self._parking = parking = Parking()
+        try:
+            with scope:
+                while True:
+                    while self._pending:
+                        data = b"".join(self._pending)
+                        self._pending.clear()
+                        if not await self._pass_on(_part(data)):
+                            return
+                        self._size -= len(data)
+                        self._tell_waiters()
+                    scope.shield = False  # with nothing to send, it ends with the request's other tasks
+                    await parking.wait()
+                    scope.shield = True
+        finally:
+            self._pump_scope = self._parking = None
+            if self._pending:  # they came just when it was cancelled
+                self._start_pump()
 
     async def _pass_on(self, message: Message) -> bool:
         """Send a message; a server that can't is taken for a client that left."""

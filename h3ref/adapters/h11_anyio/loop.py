@@ -1,4 +1,7 @@
-"""`Loop`: two tasks that serve all streams of a server, `Watcher` and `Flusher`."""
+"""`Loop`: what all connections of a server share, and the tasks that serve them all.
+
+The `Watcher` waits on every socket, the `Flusher` sends what is due, `Deadlines` ends who keeps silent.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +11,80 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
+from ...connection import Group
+from ...parking import Parking, asyncio_loop
+
 log = logging.getLogger(__name__)
+
+SENDS_A_TURN = 64
+"""After so many system calls the flusher gives way: a round over thousands of streams must not hold up the loop."""
+
+Ready = Callable[[], None]
 
 
 class Watcher:
-    """Waits on the sockets of all streams at once, in a selector that is itself waited on by one task.
+    """Waits on the sockets of all connections at once, in a selector that the event loop itself waits on.
 
     A socket's entry is a pair of callables: what to do when it can be read, and when it can be written.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._entries: dict[int, tuple[Ready | None, Ready | None]] = {}  # by descriptor
         self._lock = threading.Lock()  # a plain def handler may start a stream on its worker thread
 
-    def watch(self, sock: socket.socket, readable: Callable[[], None]) -> None:
+    def watch(self, sock: socket.socket, readable: Ready) -> None:
         """Call `readable` on the loop's thread whenever the socket has bytes or an end to read."""
-        self._add(sock, selectors.EVENT_READ, readable)
-
-    def await_write(self, sock: socket.socket, writable: Callable[[], None]) -> None:
-        """Call `writable` on the loop's thread, once, when the socket takes bytes again."""
-        self._add(sock, selectors.EVENT_WRITE, writable)
-
-    def forget(self, sock: socket.socket, mask: int = selectors.EVENT_READ | selectors.EVENT_WRITE) -> None:
-        """Stop waiting for reading, writing or both; do so before the socket is closed."""
         with self._lock:
-            key = self._selector.get_map().get(sock)
-            if key is None:
-                return
-            if key.events & ~mask:
-                self._selector.modify(sock, key.events & ~mask, key.data)
-            else:
-                self._selector.unregister(sock)
+            self._enter(sock.fileno(), readable, self._entries.get(sock.fileno(), _NOTHING)[1])
+
+    def await_write(self, sock: socket.socket, writable: Ready) -> None:
+        """Call `writable` on the loop's thread, until `forget_write`, when the socket takes bytes again."""
+        with self._lock:
+            self._enter(sock.fileno(), self._entries.get(sock.fileno(), _NOTHING)[0], writable)
+
+    def forget(self, sock: socket.socket) -> None:
+        """Stop waiting; do so before the socket is closed."""
+        with self._lock:
+            self._enter(sock.fileno(), None, None)
 
     def forget_write(self, sock: socket.socket) -> None:
         """Stop waiting until the socket takes bytes."""
-        self.forget(sock, selectors.EVENT_WRITE)
-
-    def _add(self, sock: socket.socket, event: int, call: Callable[[], None]) -> None:
         with self._lock:
-            key = self._selector.get_map().get(sock)
-            if key is None:
-                self._selector.register(sock, event, {event: call})
+            self._enter(sock.fileno(), self._entries.get(sock.fileno(), _NOTHING)[0], None)
+
+    def _enter(self, descriptor: int, readable: Ready | None, writable: Ready | None) -> None:
+        known = descriptor in self._entries
+        events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
+        if events:
+            self._entries[descriptor] = (readable, writable)
+            if known:
+                self._selector.modify(descriptor, events)
             else:
-                self._selector.modify(sock, key.events | event, {**key.data, event: call})
+                self._selector.register(descriptor, events)
+        elif known:
+            del self._entries[descriptor]
+            self._selector.unregister(descriptor)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         fileno = getattr(self._selector, "fileno", None)
         assert fileno is not None, "the platform's selector has no descriptor to wait on"
+        loop = asyncio_loop()
+        if loop is not None and hasattr(loop, "add_reader"):
+            # Once and for all: to wait anew for each turn takes a quarter of the time to a stream's first event.
+            with suppress(NotImplementedError):
+                loop.add_reader(fileno(), self._turn)
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    loop.remove_reader(fileno())
         while True:
             await anyio.wait_readable(fileno())
             self._turn()
@@ -71,19 +95,25 @@ class Watcher:
         with self._lock:
             ready = self._selector.select(0)
         for key, events in ready:
-            for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
-                if events & event:
-                    _call(key.data.get(event))
+            readable, writable = self._entries.get(key.fd, _NOTHING)
+            if events & selectors.EVENT_READ:
+                _call(readable)
+            if events & selectors.EVENT_WRITE:
+                _call(writable)
 
     def close(self) -> None:
         """Release the selector's descriptor."""
         self._selector.close()
 
 
+_NOTHING: tuple[None, None] = (None, None)
+
+
 class Flushable(Protocol):
     """What has bytes to send."""
 
-    def flush_now(self) -> None: ...
+    def flush_now(self) -> int:
+        """Send them, as far as the sockets take them; return the number of system calls that it took."""
 
 
 class Flusher:
@@ -97,62 +127,144 @@ class Flusher:
         self._gap = gap
         self._due: dict[Flushable, None] = {}
         self._last = -1.0
-        self._sleeping: anyio.Event | None = None
+        self._parking: Parking | None = None  # while there is a task to wake
 
     def put(self, stream: Flushable) -> None:
-        """Send what the stream has pending, now or with the next round."""
-        if not self._due and self._gap and time.monotonic() - self._last >= self._gap:
-            stream.flush_now()
-            self._last = time.monotonic()
-            return
+        """Send what the stream has pending: now if all has been quiet, else with the next round."""
+        if not self._due and self._gap:
+            now = time.monotonic()
+            if now - self._last >= self._gap:
+                self._last = now
+                stream.flush_now()
+                return
+        self.put_later(stream)
+
+    def put_later(self, stream: Flushable) -> None:
+        """Send what the stream has pending with the next round, which comes with the loop's next turn after quiet."""
+        if not self._due and self._parking is not None:
+            self._parking.wake()
         self._due[stream] = None
-        if self._sleeping is not None:
-            self._sleeping.set()
-            self._sleeping = None
+
+    def discard(self, stream: Flushable) -> None:
+        """The stream has nothing to send any more."""
+        self._due.pop(stream, None)
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        parking = self._parking = Parking()
+        if self._due:
+            parking.wake()
         while True:
-            if not self._due:
-                self._sleeping = anyio.Event()
-                await self._sleeping.wait()
-            await anyio.sleep(self._gap)
-            self._round()
+            await parking.wait()
+            while self._due:
+                await self._pause()
+                round, self._due = self._due, {}
+                while round:
+                    self._send(round)
+                    if round or self._due:  # else it waits next
+                        await anyio.lowlevel.checkpoint()
+                self._last = time.monotonic()
 
-    def _round(self) -> None:
+    async def _pause(self) -> None:
+        pause = self._last + self._gap - time.monotonic()
+        if pause > 0:
+            await anyio.sleep(pause)
+
+    def _send(self, round: dict[Flushable, None]) -> None:
         """A function of its own, so that the task that sleeps keeps no stream alive."""
-        due, self._due = self._due, {}
-        for stream in due:
-            _call(stream.flush_now)
-        self._last = time.monotonic()
+        left = SENDS_A_TURN
+        while round and left > 0:
+            stream = next(iter(round))
+            del round[stream]
+            try:
+                left -= stream.flush_now()
+            except Exception:  # one stream's failure must not end the task that serves them all
+                log.exception("sending a stream's bytes failed")
+
+
+class Waiting(Protocol):
+    """Who waits for something that may never come."""
+
+    def expire(self) -> None:
+        """The time is up."""
+
+
+class Deadlines:
+    """Ends those who have waited for some time, always the same, so that the oldest is always the next.
+
+    Args:
+        seconds: how long each may wait.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due: dict[Waiting, float] = {}
+        self._parking: Parking | None = None
+
+    def put(self, waiting: Waiting) -> None:
+        """From now on the time counts."""
+        if not self._due and self._parking is not None:
+            self._parking.wake()
+        self._due[waiting] = time.monotonic() + self._seconds
+
+    def discard(self, waiting: Waiting) -> None:
+        """It has come, or nobody waits any more."""
+        self._due.pop(waiting, None)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        parking = self._parking = Parking()
+        while True:
+            if self._due:
+                await anyio.sleep(self._expire())
+            else:
+                await parking.wait()
+
+    def _expire(self) -> float:
+        """Tell those whose time is up; return the seconds until the next one's is."""
+        now = time.monotonic()
+        while self._due:
+            first = next(iter(self._due))
+            if self._due[first] > now:
+                return self._due[first] - now
+            del self._due[first]
+            _call(first.expire)
+        return 0
 
 
 class Loop:
-    """What all connections of a server share: the two tasks, and whether further requests are taken."""
+    """What all connections of a server share: the tasks that serve them, and whether further requests are taken."""
 
-    def __init__(self, flush_gap: float, close_timeout: float) -> None:
+    def __init__(self, flush_gap: float, close_timeout: float, keep_alive: float) -> None:
         self.watcher = Watcher()
         self.flusher = Flusher(flush_gap)
+        self.deadlines = Deadlines(keep_alive)
         self.close_timeout = close_timeout
         self.accepting = True
         self._scope = anyio.CancelScope(shield=True)
+
+    def create_group(self, mark: int, slow: Callable[[object], None]) -> Group:
+        """`Sharing`: streams of one server can have the same bytes."""
+        from .group import StreamGroup
+
+        return StreamGroup(self.flusher, mark, slow)
 
     async def run(self) -> None:
         """Serve until `stop`, also when the server is cancelled from outside: its streams have to end in order."""
         with self._scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.watcher.run)
-                tasks.start_soon(self.flusher.run)
+                for serve in (self.watcher.run, self.flusher.run, self.deadlines.run):
+                    tasks.start_soon(serve)
 
     def stop(self) -> None:
         """Serve no longer: there are no streams any more."""
         self._scope.cancel()
 
 
-def _call(function: Callable[[], None] | None) -> None:
-    """One stream's failure must not end the task that serves them all."""
+def _call(function: Ready | None) -> None:
+    """One connection's failure must not end the task that serves them all."""
     if function is not None:
         try:
             function()
         except Exception:
-            log.exception("serving a stream failed")
+            log.exception("serving a connection failed")

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-from anyio.abc import TaskGroup
+import h11
 
 from ...exchange import Service
 from ...lifecycle import State
 from .loop import Loop
 from .peer import ClientConnection
+from .tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,11 @@ class Server:
         self._listeners = _listen(host, port)
         self.service = service
         self.host = host
-        self.loop = Loop(flush_gap, service.limits.close_timeout)
+        self.loop = Loop(flush_gap, service.limits.close_timeout, service.limits.keep_alive)
         self.port: int = self._listeners[0].getsockname()[1]
         self._clients: set[ClientConnection] = set()
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # set when a client has left; made by who waits for that
+        self._tasks: Tasks
 
     @property
     def url(self) -> str:
@@ -65,9 +67,10 @@ class Server:
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
+                self._tasks = Tasks(tasks, self._cancel)
                 tasks.start_soon(self.loop.run)
                 for listener in self._listeners:
-                    tasks.start_soon(self._accept, listener, tasks)
+                    tasks.start_soon(self._accept, listener)
                 try:
                     yield
                 except Exception as error:  # carried past the task group, which would wrap it
@@ -82,13 +85,13 @@ class Server:
         if failure is not None:
             raise failure
 
-    async def _accept(self, listener: socket.socket, tasks: TaskGroup) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         while self.is_accepting:
             try:
                 await anyio.wait_readable(listener)
                 for _ in range(ACCEPTS_A_TURN):
                     sock, _ = listener.accept()
-                    tasks.start_soon(self._serve, sock)
+                    self._begin(sock)
             except BlockingIOError:
                 continue
             except (OSError, anyio.ClosedResourceError) as error:
@@ -98,23 +101,34 @@ class Server:
                 log.warning("accepting a connection failed: %s", error)
                 await anyio.sleep(0.1)
 
-    async def _serve(self, sock: socket.socket) -> None:
+    def _begin(self, sock: socket.socket) -> None:
+        """A function of its own, so that the task that accepts keeps no client alive."""
         try:
-            client = ClientConnection(sock, self.service, self.loop)
+            client = ClientConnection(sock, self)
         except OSError as error:
             log.debug("a client left at once: %s", error)
             sock.close()
             return
         self._clients.add(client)
         try:
-            await client.serve()
+            client.begin()
         except Exception:
             log.exception("serving a connection failed")
-        finally:
             client.close()
-            self._clients.discard(client)
-            changed, self._changed = self._changed, anyio.Event()
-            changed.set()
+
+    def answer(self, client: ClientConnection, request: h11.Request | h11.RemoteProtocolError) -> None:
+        """Start a task that answers a client's request, or refuses it."""
+        self._tasks.start(client.serve, request)
+
+    def _cancel(self) -> None:
+        for exchange in list(self.service.live):
+            exchange.cancel()
+
+    def left(self, client: ClientConnection) -> None:
+        """A client's socket is closed."""
+        self._clients.discard(client)
+        if self._changed is not None:
+            self._changed.set()
 
     async def _shut_down(self, grace: float, stuck: Callable[[], None]) -> None:
         """Stop accepting; end the streams; let plain handlers finish; then leave what is left."""
@@ -123,7 +137,7 @@ class Server:
         for listener in self._listeners:
             anyio.notify_closing(listener)
             listener.close()
-        for client in self._clients:
+        for client in list(self._clients):
             client.stop_waiting()
         for exchange in list(self.service.live):
             if exchange.state is not State.REQUESTED:
@@ -147,6 +161,7 @@ class Server:
 
     async def _until_no_clients(self) -> None:
         while self._clients:
+            self._changed = anyio.Event()
             await self._changed.wait()
 
     def __repr__(self) -> str:

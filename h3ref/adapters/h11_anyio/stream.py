@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -12,58 +13,129 @@ from ...connection import HIGH_WATER, StreamHead
 from .loop import Loop
 from .wire import LAST_CHUNK, chunk, stream_head
 
+if TYPE_CHECKING:
+    from .group import Shard
+
 
 class StreamConnection:
     """Carries a stream over a socket: chunked for HTTP/1.1, unframed for HTTP/1.0 and for raw heads."""
 
     adapter_type = "h11_anyio"
 
-    __slots__ = ("_bodiless", "_chunked", "_gone", "_loop", "_pending", "_progress", "_size", "_sock", "_unsent")
+    __slots__ = (
+        "_bodiless",
+        "_gone",
+        "_head",
+        "_opened",
+        "_pending",
+        "_progress",
+        "_size",
+        "_sock",
+        "_unsent",
+        "group",
+        "is_chunked",
+        "read_up_to",
+        "sharing",
+    )
 
     def __init__(
-        self, sock: socket.socket, loop: Loop, gone: Callable[[], None], *, chunked: bool, bodiless: bool
+        self,
+        sock: socket.socket,
+        loop: Loop,
+        gone: Callable[[], None],
+        opened: Callable[[], None],
+        *,
+        chunked: bool,
+        bodiless: bool,
     ) -> None:
+        self.sharing = loop
+        self.is_chunked = chunked
+        self.group: Shard | None = None
+        self.read_up_to = 0  # how many of its group's pending pieces it has taken already
         self._sock: socket.socket | None = sock  # None once the peer has left, or the body has ended
-        self._loop = loop
         self._gone = gone
-        self._chunked = chunked
+        self._opened: Callable[[], None] | None = opened  # until the head is sent
         self._bodiless = bodiless
+        self._head = b""  # until it leaves, together with the first bytes of the body
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending
-        self._unsent = memoryview(b"")  # framed, and refused by a full socket
+        self._unsent: bytes | memoryview = b""  # framed, and refused by a full socket
         self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
 
     @property
     def buffered(self) -> int:
-        return self._size + len(self._unsent)
+        return self._size + len(self._unsent) + len(self._head)
 
     async def send_headers(self, head: StreamHead) -> int:
         if head.wire is not None:
-            self._chunked = False
-        data = head.wire or stream_head(head.headers, chunked=self._chunked)
-        self._send(data)
+            self.is_chunked = False
+        data = head.wire or stream_head(head.headers, chunked=self.is_chunked)
+        if self._opened is not None:
+            self._opened()
+            self._opened = None
+        if self._sock is not None:
+            self._head = data
+            self.sharing.flusher.put_later(self)
         return len(data)
 
     def write_chunk(self, data: bytes) -> None:
         if self._sock is None or not data:
             return
+        if self.group is not None:
+            self._catch_up(self.group)  # what was published before goes first
         self._pending.append(data)
         self._size += len(data)
         if self._size >= HIGH_WATER:
             self.flush_now()
-        elif len(self._pending) == 1:
-            self._loop.flusher.put(self)
+        elif len(self._pending) == 1 and not self._unsent:
+            if self._head:
+                self.flush_now()
+            else:
+                self.sharing.flusher.put(self)
 
-    def flush_now(self) -> None:
+    def _catch_up(self, group: Shard) -> None:
+        """Take what the group has pending, so that all goes out in the order in which it was written."""
+        if self.read_up_to < len(group.pending):
+            behind = group.since(self.read_up_to)
+            self.read_up_to = len(group.pending)
+            self._pending.append(behind)
+            self._size += len(behind)
+
+    def flush_now(self) -> int:
         """Send all that is pending as one chunk; what the socket refuses goes when it takes bytes again."""
-        if self._pending and not self._unsent:
-            self._send(self._take_pending())
+        if self._unsent or not (self._pending or self._head):
+            return 0
+        self._send(self._take_pending())
+        return 1
+
+    def take_shared(self, pieces: list[bytes], framed: bytes) -> bool:
+        """Send what a group has pending; return whether it could be sent at once, and all of it."""
+        if self._pending or self._unsent or self._head or self.read_up_to:
+            self._pending += pieces[self.read_up_to :]
+            self._size = sum(map(len, self._pending))
+            self.read_up_to = 0
+            self.flush_now()
+        elif self._sock is not None:
+            try:
+                sent = self._sock.send(framed)
+                if sent == len(framed):
+                    return True
+                self._keep(memoryview(framed)[sent:])
+            except BlockingIOError:
+                self._keep(framed)
+            except OSError:
+                self._lost()
+        return not self._unsent
 
     def _take_pending(self) -> bytes:
-        data = b"".join(self._pending)
+        """All that is pending, framed, the head before it."""
+        data, head = b"".join(self._pending), self._head
+        self._head = b""
         self._pending.clear()
         self._size = 0
-        return chunk(data) if self._chunked else data
+        if data and self.is_chunked:
+            data = chunk(data)
+        return head + data if head else data
 
     def _send(self, data: bytes | memoryview) -> None:
         if self._sock is None:
@@ -73,24 +145,46 @@ class StreamConnection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._gone()
-            self.abort()
+            self._lost()
             return
-        self._unsent = memoryview(data)[sent:]
-        if self._unsent:
-            self._loop.watcher.await_write(self._sock, self._resume)
-        self._tell_waiters()
+        if sent < len(data):
+            self._keep(memoryview(data)[sent:])
+        else:
+            self._unsent = b""
+        if self._progress is not None:
+            self._tell_waiters()
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        """Hold what the socket refused until it takes bytes again."""
+        assert self._sock is not None, "only what a socket refused is kept"
+        self._unsent = data
+        self.sharing.watcher.await_write(self._sock, self._resume)
+
+    def _lost(self) -> None:
+        self._gone()
+        self.abort()
 
     def _resume(self) -> None:
         if self._sock is not None:
-            self._loop.watcher.forget_write(self._sock)
+            self.sharing.watcher.forget_write(self._sock)
             self._send(self._unsent)
             self.flush_now()
+
+    def leave(self, group: Shard) -> None:
+        """Be no member of a group any more; what it had pending still leaves."""
+        if self._sock is not None:
+            self._catch_up(group)
+            if self._pending:
+                self.sharing.flusher.put_later(self)
+        self.group = None
+        self.read_up_to = 0
 
     async def drain(self) -> None:
         await self._until_below(HIGH_WATER)
 
     async def flush(self) -> None:
+        if self.group is not None:
+            self._catch_up(self.group)
         self.flush_now()
         await self._until_below(1)
 
@@ -106,10 +200,7 @@ class StreamConnection:
             self._progress = None
 
     async def close(self) -> None:
-        if self._chunked and not self._bodiless:
-            await self._end(LAST_CHUNK)
-        else:
-            await self._end(b"")
+        await self._end(LAST_CHUNK if self.is_chunked and not self._bodiless else b"")
 
     async def cut(self) -> None:
         await self._end(b"")
@@ -117,21 +208,29 @@ class StreamConnection:
     async def _end(self, last: bytes) -> None:
         if self._sock is None:
             return
-        data = (self._take_pending() if self._pending else b"") + last
+        if self.group is not None:
+            self.group.discard(self)
+        data = self._take_pending() + last
         if self._unsent:
             self._unsent = memoryview(bytes(self._unsent) + data)
         elif data:
             self._send(data)
-        with anyio.move_on_after(self._loop.close_timeout):
-            await self._until_below(1)
+        if self._unsent:
+            with anyio.move_on_after(self.sharing.close_timeout):
+                await self._until_below(1)
         self.abort()
 
     def abort(self) -> None:
         """Send nothing more; whoever waits goes on. The socket's owner closes it."""
-        if self._unsent and self._sock is not None:
-            self._loop.watcher.forget_write(self._sock)
+        if self._sock is None:
+            return
+        if self._unsent:
+            self.sharing.watcher.forget_write(self._sock)
         self._sock = None
+        if self.group is not None:
+            self.group.discard(self)
+        self.sharing.flusher.discard(self)
+        self._head = self._unsent = b""
         self._pending.clear()
         self._size = 0
-        self._unsent = memoryview(b"")
         self._tell_waiters()

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Any
 
 import h11
 
-from ...connection import Response
+from ...connection import RawHeaders, Response
 from ...event import phrase
 
 LAST_CHUNK = b"0\r\n\r\n"
+
+
+class HeaderLines(Sequence[tuple[bytes, bytes]]):
+    """A request's headers as one piece of memory, for as long as its stream lasts; taken apart when asked for."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._lines = b"\n".join([b"%b:%b" % pair for pair in headers])
+
+    def _pairs(self) -> list[tuple[bytes, bytes]]:
+        lines = self._lines.split(b"\n") if self._lines else []
+        return [(name, value) for name, _, value in (line.partition(b":") for line in lines)]
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self._pairs())
+
+    def __len__(self) -> int:
+        return len(self._pairs())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._pairs()[index]
 
 
 def chunk(data: bytes) -> bytes:
@@ -22,11 +46,16 @@ def chunk(data: bytes) -> bytes:
 
 def stream_head(headers: list[tuple[str, str]], *, chunked: bool) -> bytes:
     """The head of a stream: its end is the end of the connection, so it says `Connection: close`."""
+    return _stream_head(tuple(headers), chunked, int(time.time()))
+
+
+@lru_cache(maxsize=64)
+def _stream_head(headers: tuple[tuple[str, str], ...], chunked: bool, second: int) -> bytes:
     lines = [f"{name}: {value}" for name, value in headers]
     if chunked:
         lines.append("Transfer-Encoding: chunked")
     fields = "\r\n".join(lines)
-    return f"HTTP/1.1 200 OK\r\nDate: {date()}\r\nConnection: close\r\n{fields}\r\n\r\n".encode("latin-1")
+    return f"HTTP/1.1 200 OK\r\nDate: {_date_of(second)}\r\nConnection: close\r\n{fields}\r\n\r\n".encode("latin-1")
 
 
 def date() -> str:
@@ -48,6 +77,14 @@ def origin_form(target: str) -> str:
     assert authority is not None, "the pattern matches even nothing"
     path = rest[authority.end() :]
     return path if path.startswith("/") else f"/{path}"
+
+
+def with_host(headers: RawHeaders, target: str) -> RawHeaders:
+    """Return the headers with the host that a target in absolute form names: it takes Host's place (section 3.2.2)."""
+    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)", target)
+    if found is None:
+        return headers
+    return [(b"host", found[1].encode("latin-1")), *(pair for pair in headers if pair[0] != b"host")]
 
 
 def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> bytes:

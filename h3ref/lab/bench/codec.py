@@ -1,34 +1,23 @@
 """The codec beside its peers: how long an event takes to build and encode, and to parse.
 
-    python -m h3ref.lab.bench.codec [--json FILE] [--rounds N] [--events N]
-
-In every round each contender does the same work in turn, so that what slows the machine slows them all. A
-peer's ratio is its time divided by ours in the same round: at 2 we are twice as fast. The median tells what
-to expect; the least is the round that was the worst for us.
+In every round each contender does the same work in turn, so that what slows the machine slows them all. A peer's
+ratio is its time divided by ours in the same round: at 2 we are twice as fast.
 """
 
 from __future__ import annotations
 
-import argparse
 import codecs
-import json
-import platform
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from statistics import median
 from typing import Any, Final, cast
 
 from h3ref.sse import EventStreamParser, SSEEvent
 
-CHUNK_SIZE: Final = 16 * 1024
-OURS: Final = "h3ref"
+from .results import Measurement
+from .turns import OURS, Run, Tell, in_turns, measurements
 
-Run = Callable[[], int]
+CHUNK_SIZE: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +47,6 @@ class Contender:
     parse: Callable[[Sequence[bytes]], Run] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One contender at one workload; times are microseconds an event."""
-
-    task: str
-    workload: str
-    package: str
-    best: float
-    median: float
-    ratio_min: float
-    ratio_median: float
-
-
 TEXT: Final = "The quick brown fox jumps over the lazy dog, then over the fence"
 TYPICAL: Final = Workload("event, id and 64 bytes of data", lambda number: Fields(TEXT, "tick", str(number)))
 ENCODE_WORKLOADS: Final = (
@@ -90,8 +66,7 @@ PARSE_WORKLOADS: Final = (
     Workload("the same as the first, 100 bytes a chunk", TYPICAL.fields, 100),
 )
 
-
-# -- the contenders: each does all its public way asks for, and no more
+# The contenders: each does all its public way asks for, and no more.
 
 
 def h3ref_build(fields: Fields) -> Any:
@@ -156,29 +131,6 @@ CONTENDERS: Final = (
 )
 
 
-# -- the measurement
-
-
-def measure(
-    task: str, workload: Workload, runs: dict[str, Run], events: int, rounds: int, tell: Callable[[str], None]
-) -> Iterator[Result]:
-    """Run all in turn, round by round, and yield a result for each."""
-    times: dict[str, list[float]] = {package: [] for package in runs}
-    order = list(runs)
-    for number in range(rounds + 1):
-        tell(f"{task}, {workload.name}: round {number} of {rounds}")
-        for package in order:
-            begin = time.perf_counter()
-            runs[package]()
-            if number:  # round 0 warms up
-                times[package].append((time.perf_counter() - begin) / events * 1e6)
-        order.append(order.pop(0))
-    ours = times[OURS]
-    for package, theirs in times.items():
-        ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
-        yield Result(task, workload.name, package, min(theirs), median(theirs), min(ratios), median(ratios))
-
-
 def installed() -> tuple[list[Contender], list[str]]:
     """The contenders that are on this machine, and the names of those that are not."""
     there, missing = [], []
@@ -205,92 +157,27 @@ def wire(workload: Workload, events: int) -> list[bytes]:
     return [stream[at : at + workload.chunk_size] for at in range(0, len(stream), workload.chunk_size)]
 
 
-def bench(contenders: Sequence[Contender], events: int, rounds: int, tell: Callable[[str], None]) -> Iterator[Result]:
-    """Measure every workload; a parser that finds another number of events than were sent is an error.
+def bench_encode(contenders: Sequence[Contender], events: int, rounds: int, tell: Tell) -> Iterator[Measurement]:
+    """Time building an event and encoding it, and encoding alone."""
+    for workload in ENCODE_WORKLOADS:
+        fields = [workload.fields(number) for number in range(events)]
+        for task, prepare in (("build and encode", build_and_encode), ("encode", encode_only)):
+            tell(f"{task}, {workload.name}")
+            runs = {one.package: prepare(one.build, fields) for one in contenders if one.build}
+            yield from measurements("encode", workload.name, task, in_turns(runs, events, rounds))
+
+
+def bench_parse(contenders: Sequence[Contender], events: int, rounds: int, tell: Tell) -> Iterator[Measurement]:
+    """Time parsing; a parser that finds another number of events than were sent is an error.
 
     Raises:
         RuntimeError: a parser that can't be compared, since it does other work than ours.
     """
-    for workload in ENCODE_WORKLOADS:
-        fields = [workload.fields(number) for number in range(events)]
-        for task, prepare in (("build and encode", build_and_encode), ("encode", encode_only)):
-            runs = {one.package: prepare(one.build, fields) for one in contenders if one.build}
-            yield from measure(task, workload, runs, events, rounds, tell)
     for workload in PARSE_WORKLOADS:
+        tell(workload.name)
         chunks = wire(workload, events)
         runs = {one.package: one.parse(chunks) for one in contenders if one.parse}
         for package, run in runs.items():
             if (count := run()) != events:
                 raise RuntimeError(f"{package} found {count} events in a stream of {events}")
-        yield from measure("parse", workload, runs, events, rounds, tell)
-
-
-def table(results: Sequence[Result]) -> Iterator[str]:
-    """The results as lines of text."""
-    task = ""
-    for result in results:
-        if f"{result.task}: {result.workload}" != task:
-            task = f"{result.task}: {result.workload}"
-            yield ""
-            yield f"{task:52}{'us an event':>12}{'':>10}{'ratio to h3ref':>20}"
-            yield f"{'':52}{'min':>12}{'median':>10}{'min':>10}{'median':>10}"
-        name = f"  {result.package}"
-        times = f"{result.best:12.3f}{result.median:10.3f}"
-        ratios = "" if result.package == OURS else f"{result.ratio_min:10.2f}{result.ratio_median:10.2f}"
-        yield f"{name:52}{times}{ratios}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table, and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m h3ref.lab.bench.codec", description="Times the codec beside its peers."
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file, too")
-    parser.add_argument(
-        "--rounds", type=_positive, default=15, help="how often each workload is measured (%(default)s)"
-    )
-    parser.add_argument("--events", type=_positive, default=5000, help="events in a round (%(default)s)")
-    options = parser.parse_args(arguments)
-    contenders, missing = installed()
-    if missing:
-        print(f"not installed, so not measured: {', '.join(missing)}; pip install 'h3ref[bench]'", file=sys.stderr)
-
-    def tell(step: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{step}", end="", file=sys.stderr, flush=True)
-        elif "round 0" in step:
-            print(step.partition(": round")[0], file=sys.stderr, flush=True)
-
-    results = list(bench(contenders, options.events, options.rounds, tell))
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
-    print("\n".join(table(results)))
-    if options.json:
-        document = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "events": options.events,
-            "rounds": options.rounds,
-            "versions": {one.package: _version(one.package) for one in contenders},
-            "missing": missing,
-            "results": [asdict(result) for result in results],
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return 0
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None  # a checkout that is on the path, not installed
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        yield from measurements("parse", workload.name, "parse", in_turns(runs, events, rounds))

@@ -1,0 +1,90 @@
+"""`h3ref bench`: h3ref beside its peers, as figures and as multiples of a bare asyncio Protocol.
+
+from h3ref.bench import add_bench
+add_bench(parser.add_subparsers())     # the command's function is then `options.run`
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Final
+
+EPILOG: Final = """\
+sections:
+  stream yield fanout first memory pace encode parse lifecycle
+
+systems:
+  raw h3ref h3ref-gapless h3ref-trio h3ref-uvicorn starlette sse-starlette sse-starlette-fast
+  aiohttp-sse fastapi; and in the section first: h3ref-awaited h3ref-blocking h3ref-generated
+  h3ref-broken. 'h3ref*' is all that begin so.
+
+examples:
+  h3ref bench --quick
+  h3ref bench --quick --sections fanout,first --json results.json
+
+exit status:
+  0    done
+  1    a server failed, as it is told, or FILE can't be read or written
+  2    wrong usage, such as a section that there is not
+  130  interrupted by Ctrl-C
+"""
+
+
+def add_bench(commands: Any) -> None:
+    """Add `bench` to what `ArgumentParser.add_subparsers` returned."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure h3ref beside its peers",
+        description="Measure h3ref and its peers, each as a server in a process of its own, and print what each costs, "
+        "as figures and as multiples of what a bare asyncio Protocol costs. Peers that are not installed are named "
+        "and left out; pip install 'h3ref[bench]' brings them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--sections", type=_names, default=[], metavar="A,B", help="measure these only")
+    parser.add_argument("--systems", type=_names, default=[], metavar="A,B", help="with these only")
+    parser.add_argument("--quick", action="store_true", help="less of everything, once: a minute instead of ten")
+    parser.add_argument("--repeat", type=_times, metavar="N", help="how often everything is measured (3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE, too")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="show how ratios have changed since FILE")
+    parser.set_defaults(run=run_bench)
+
+
+def run_bench(options: argparse.Namespace) -> None:
+    """Run the benchmark.
+
+    Raises:
+        CommandError: it can't be run, or a server failed; the status is as `--help` says.
+    """
+    from .cli import FAILED, USAGE, CommandError
+    from .lab.bench.command import bench
+
+    try:
+        results = bench(
+            sections=options.sections,
+            systems=options.systems,
+            quick=options.quick,
+            repeat=options.repeat,
+            json=options.json,
+            compare=options.compare,
+        )
+    except BrokenPipeError:
+        raise
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        raise CommandError(name + (error.strerror or str(error)), FAILED) from error
+    if results.failures:
+        raise CommandError(f"{len(results.failures)} could not be measured, as told above", FAILED)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _times(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"a number from 1 on is wanted, not {text!r}")
+    return int(text)

@@ -1,0 +1,148 @@
+"""`ServerProcess`: a server that is measured, started, asked for its clocks, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import h3ref
+
+START_PATIENCE: Final = 30.0
+STOP_PATIENCE: Final = 3.0
+
+
+class ServerFailed(Exception):
+    """A server's process did not start, or has ended by itself; the text has the last line that it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What a server has used: seconds of CPU since its start, and bytes of memory (None: the system doesn't tell)."""
+
+    cpu: float
+    memory: int | None
+
+
+class ServerProcess:
+    """One server in a process of its own, which ends with the context, or with this process however that ends.
+
+    Args:
+        name: whose server it is, for errors.
+        arguments: of `python -m h3ref.lab.bench.servers`.
+
+    Raises:
+        ServerFailed: on entering: it did not start.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        self.port = 0
+        self.pid = 0
+        self._arguments = list(arguments)
+        self._said: IO[bytes] | None = None
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, anew if it has been started before.
+
+        Raises:
+            ServerFailed: it did not start.
+        """
+        self.stop()
+        # A file, not a pipe: nobody reads it meanwhile, and a full pipe would stop the server.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed on leaving
+        here = str(Path(h3ref.__file__).parents[1])
+        paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "h3ref.lab.bench.servers", *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                start_new_session=True,  # Ctrl-C is for the benchmark alone, which then ends its servers
+            )
+            patience = threading.Timer(START_PATIENCE, self._process.kill)
+            patience.start()
+            try:
+                ready = self._answer("did not start")
+            finally:
+                patience.cancel()
+            self.port, self.pid = int(ready["port"]), int(ready["pid"])
+        except BaseException:
+            self.stop()
+            raise
+
+    def clocks(self) -> Clocks:
+        """What it has used up to now.
+
+        Raises:
+            ServerFailed: it has ended.
+        """
+        if self._process is None or self._process.stdin is None:
+            raise ServerFailed("its server is not started")
+        try:
+            self._process.stdin.write("clocks\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failure("has ended") from None
+        answer = self._answer("has ended")
+        return Clocks(float(answer["cpu"]), answer["memory"])
+
+    def _answer(self, what: str) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._failure(what)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _failure(self, what: str) -> ServerFailed:
+        said = ""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_PATIENCE)
+        if self._said is not None and not self._said.closed:
+            self._said.seek(0)
+            lines = [line for line in self._said.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            said = f": {lines[-1].strip()}" if lines else ""
+        return ServerFailed(f"its server {what}{said}")
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        process, self._process = self._process, None
+        try:
+            if process is not None:
+                for stream in (process.stdin, process.stdout):  # the end of its stdin ends it
+                    with contextlib.suppress(OSError):
+                        if stream is not None:
+                            stream.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_PATIENCE)
+        finally:
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+            if self._said is not None:
+                self._said.close()

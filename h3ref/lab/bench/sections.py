@@ -1,0 +1,298 @@
+"""The sections that measure servers: what each asks of a server, and what it reads from it."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from .load import HOST, PATIENCE, Load, LoadError, ask
+from .process import ServerProcess
+from .results import quantile
+
+GIVE_UP: Final = 0.5
+"""Seconds after which a first event is no longer waited for, from a system that sends none."""
+
+GIVEN_UP: Final = 3
+"""How many requests such a system gets."""
+
+MANY: Final = 2000
+MANY_TURNS: Final = 2
+"""From so many streams on, opening them takes most of the time: fan-out is then repeated so often at most."""
+
+SPARE_FILES: Final = 100
+"""Files that a process has open besides its streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much of everything a run does.
+
+    Attributes:
+        events, yielding: of the one stream.
+        fans: to how many streams.
+        deliveries: of each fan-out, all streams together.
+        alone, together: requests for a first event, one at a time, or `at_once` at a time.
+        silent: streams whose memory is measured.
+        paced: streams that get `rate` events a second, for so many `seconds`.
+        codec, triggers: events or connections in a round of encode, parse and lifecycle.
+        rounds: of those.
+    """
+
+    events: int = 30_000
+    yielding: int = 20_000
+    fans: tuple[int, ...] = (100, 500, 2000, 5000)
+    deliveries: int = 20_000
+    alone: int = 300
+    together: int = 500
+    at_once: int = 50
+    silent: int = 2000
+    paced: int = 500
+    rate: float = 10.0
+    seconds: float = 2.0
+    codec: int = 2000
+    triggers: int = 500
+    rounds: int = 15
+
+
+FULL: Final = Amounts()
+QUICK: Final = Amounts(
+    events=5000,
+    yielding=3000,
+    fans=(100, 500),
+    deliveries=4000,
+    alone=60,
+    together=100,
+    silent=300,
+    paced=100,
+    rate=20.0,
+    seconds=0.5,
+    codec=400,
+    triggers=200,
+    rounds=7,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that a section does.
+
+    Attributes:
+        streams: how many there are, or requests at a time.
+        count: of events to each stream, or of requests.
+        rate: events a second; 0: one after the other.
+        most: how often it is repeated at most; 0: as often as is asked for.
+    """
+
+    name: str
+    streams: int = 1
+    count: int = 1
+    rate: float = 0.0
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What one repetition found; delays in microseconds, where they were taken."""
+
+    quantity: str
+    unit: str
+    value: float | None
+    delays: Sequence[float] | None = None
+    given_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the benchmark.
+
+    Attributes:
+        fresh: it needs a server that has done nothing before.
+        measure: does one case once; raises `LoadError` or `ServerFailed` when the server does not do its part.
+    """
+
+    name: str
+    title: str
+    work: str
+    cases: tuple[Case, ...]
+    measure: Callable[[ServerProcess, Case, bool], list[Figure]]
+    fresh: bool = False
+
+
+def stream(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """One stream, its events as fast as they can be sent."""
+    return _stream(server, f"/stream?count={case.count}", case.count)
+
+
+def yielding(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """The same, giving way after each event."""
+    return _stream(server, f"/stream?count={case.count}&yield=1", case.count)
+
+
+def _stream(server: ServerProcess, path: str, count: int) -> list[Figure]:
+    before = server.clocks()
+    with Load(server.port) as load:
+        load.open(1, path)
+        load.receive(count)
+        load.finish()
+        after = server.clocks()
+    return [Figure("cpu", "us", (after.cpu - before.cpu) / count * 1e6)]
+
+
+def fan_out(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """Events published to many streams, the next as soon as the last is published."""
+    cpu, _ = _fan_out(server, case, None)
+    return [Figure("cpu", "us", cpu)]
+
+
+def paced(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """Events published to many streams at a steady rate: how old they are when they arrive."""
+    cpu, delays = _fan_out(server, case, [])
+    return [
+        Figure("p50", "us", median(delays), delays),
+        Figure("p99", "us", quantile(delays, 0.99)),
+        Figure("cpu", "us", cpu),
+    ]
+
+
+def _fan_out(server: ServerProcess, case: Case, delays: list[int] | None) -> tuple[float, list[float]]:
+    with Load(server.port) as load:
+        load.open(case.streams, "/fan", delays=delays)
+        until_subscribed(server.port, case.streams)
+        before = server.clocks()
+        with publishing(server.port, case.count, case.rate):
+            load.receive(case.streams * case.count)
+            after = server.clocks()
+        ask(server.port, "POST", "/end")  # only now: ending a stream is no delivery
+        load.finish()
+    cpu = (after.cpu - before.cpu) / (case.streams * case.count) * 1e6
+    return cpu, [delay / 1000 for delay in delays or ()]
+
+
+def until_subscribed(port: int, streams: int, patience: float = PATIENCE) -> None:
+    """Ask until all streams are on the fan-out: a head may leave before that."""
+    deadline = time.monotonic() + patience
+    while (there := ask(port, "GET", "/subscribers")) != str(streams):
+        if time.monotonic() > deadline:
+            raise LoadError(f"{there} streams are on its fan-out, not {streams}")
+
+
+@contextmanager
+def publishing(port: int, count: int, rate: float) -> Iterator[None]:
+    """Let the server publish while the body runs; it answers when it is done."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    try:
+        connection.request("POST", f"/go?count={count}&rate={rate}")
+        yield
+        response = connection.getresponse()
+        response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadError(f"publishing failed: {str(error) or type(error).__name__}") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise LoadError(f"publishing was answered {response.status}")
+
+
+def first(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """New connections, one event each: the time from connecting until it is there."""
+    count = GIVEN_UP if silent else case.count
+    before = server.clocks()
+    with Load(server.port) as load:
+        delays = load.requests("/first", count, case.streams, GIVE_UP if silent else None)
+        after = server.clocks()
+    times = [delay / 1000 for delay in delays]
+    if not silent and len(times) < count:
+        raise LoadError(f"{count - len(times)} of {count} streams ended without an event")
+    return [
+        Figure("p50", "us", median(times) if times else None, times, count - len(times)),
+        Figure("p99", "us", quantile(times, 0.99) if times else None),
+        Figure("cpu", "us", (after.cpu - before.cpu) / count * 1e6 if times else None),
+    ]
+
+
+def memory(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """What the server's memory grows by when silent streams are open, divided by their number."""
+    with Load(server.port) as load:
+        load.requests("/first", 20, 5)  # so that what is only made once is there
+        before = server.clocks().memory
+        load.open(case.streams, "/silent")
+        ask(server.port, "GET", "/subscribers")  # and what was to do when the heads were out is done
+        after = server.clocks().memory
+    if before is None or after is None:
+        raise LoadError("this system does not tell how much memory a process uses")
+    return [Figure("memory", "KB", (after - before) / case.streams / 1024)]
+
+
+def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[str]]:
+    """The sections, and notes on what had to be left out.
+
+    Args:
+        files: how many a process may have open.
+    """
+    most = files - SPARE_FILES
+    fans = [size for size in amounts.fans if size <= most]
+    notes = []
+    if left_out := [str(size) for size in amounts.fans if size > most]:
+        notes.append(f"no fan-out to {', '.join(left_out)} streams: a process may open {files} files here (ulimit -n)")
+    silent, pace = min(amounts.silent, most), min(amounts.paced, most)
+    if silent < amounts.silent:
+        notes.append(f"memory of {silent} silent streams, not {amounts.silent}, for the same reason")
+    if pace < amounts.paced:
+        notes.append(f"paced fan-out to {pace} streams, not {amounts.paced}, for the same reason")
+    events = max(1, round(amounts.rate * amounts.seconds))
+    return [
+        Section(
+            "stream",
+            "one stream",
+            f"{amounts.events} events, sent without giving way: CPU an event",
+            (Case("one", count=amounts.events),),
+            stream,
+        ),
+        Section(
+            "yield",
+            "one stream, yielding",
+            f"{amounts.yielding} events, giving way after each: CPU an event",
+            (Case("one", count=amounts.yielding),),
+            yielding,
+        ),
+        Section(
+            "fanout",
+            "fan-out",
+            f"about {amounts.deliveries} deliveries, by the number of streams: CPU a delivery",
+            tuple(
+                Case(str(size), size, max(1, amounts.deliveries // size), most=MANY_TURNS if size >= MANY else 0)
+                for size in fans
+            ),
+            fan_out,
+        ),
+        Section(
+            "first",
+            "time to first event",
+            f"from connecting; {amounts.alone} requests one at a time, {amounts.together} at {amounts.at_once} a time",
+            (
+                Case("alone", 1, amounts.alone),
+                Case(f"{amounts.at_once} at once", amounts.at_once, amounts.together),
+            ),
+            first,
+        ),
+        Section(
+            "memory",
+            "memory of a silent stream",
+            f"growth of the server by {silent} open streams, a stream",
+            (Case("silent", silent),),
+            memory,
+            fresh=True,
+        ),
+        Section(
+            "pace",
+            "paced fan-out",
+            f"age of an event on arrival; {amounts.rate:g} events a second to each of {pace} streams",
+            (Case("paced", pace, events, amounts.rate),),
+            paced,
+        ),
+    ], notes

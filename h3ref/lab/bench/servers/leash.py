@@ -1,0 +1,73 @@
+"""How a server's process hangs on the benchmark's: it tells its port and its clocks, and ends when the other does.
+
+The benchmark holds the other ends of stdin and stdout. A line "clocks" is answered with this process's CPU time and
+memory; the end of stdin ends the process, so that none is left behind however the benchmark ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted."""
+
+_reply = sys.stdout  # until `take_stdout`
+
+
+def take_stdout() -> None:
+    """Keep stdout for the answers: what else is printed goes to stderr."""
+    global _reply
+    _reply = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def allow_files() -> int:
+    """Raise the number of files that this process may open as far as it may, and return it."""
+    try:
+        import resource
+    except ImportError:  # no such limit on this system
+        return 1 << 20
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems say "unlimited" and refuse it.
+    with contextlib.suppress(OSError, ValueError):
+        wanted = 1 << 16 if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
+def hold(port: int) -> None:
+    """Say that this server listens on a port, and answer the benchmark from a thread from now on."""
+    _say({"port": port, "pid": os.getpid()})
+    threading.Thread(target=_answer, name="leash", daemon=True).start()
+
+
+def _answer() -> None:
+    for line in sys.stdin:
+        if line.strip() == "clocks":
+            _say({"cpu": time.process_time(), "memory": _memory()})
+    os._exit(0)
+
+
+def _say(answer: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it has ended: so will stdin
+        _reply.write(json.dumps(answer) + "\n")
+        _reply.flush()
+
+
+def _memory() -> int | None:
+    """Bytes of memory in use; where the system does not tell, the most there ever was; None where not even that."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,77 @@
+"""sse-starlette: its EventSourceResponse and its events, in Starlette."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from . import asgi, work
+
+audience = work.Audience()
+
+
+def event_of(number: int, data: str) -> ServerSentEvent:
+    return ServerSentEvent(data, event=work.TYPE, id=str(number))
+
+
+async def stream(request: Request) -> Response:
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        gives_way, data = "yield" in request.query_params, work.data()
+        for number in range(int(request.query_params["count"])):
+            yield event_of(number, data)
+            if gives_way:
+                await asyncio.sleep(0)
+
+    return EventSourceResponse(events())
+
+
+async def first(request: Request) -> Response:
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        yield event_of(0, work.data())
+
+    return EventSourceResponse(events())
+
+
+async def silent(request: Request) -> Response:
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        await asyncio.Event().wait()
+        yield event_of(0, "")
+
+    return EventSourceResponse(events())
+
+
+async def fan(request: Request) -> Response:
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        async for number, data in audience.events():
+            yield event_of(number, data)
+
+    return EventSourceResponse(events())
+
+
+async def go(request: Request) -> Response:
+    await audience.publish(int(request.query_params["count"]), float(request.query_params["rate"]))
+    return PlainTextResponse("done")
+
+
+async def end(request: Request) -> Response:
+    await audience.end()
+    return PlainTextResponse("done")
+
+
+async def subscribers(request: Request) -> Response:
+    return PlainTextResponse(str(len(audience)))
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until the process is ended."""
+    routes = [Route(f"/{endpoint.__name__}", endpoint) for endpoint in (subscribers, stream, first, silent, fan)]
+    asgi.run(
+        Starlette(routes=[*routes, *(Route(f"/{one.__name__}", one, methods=["POST"]) for one in (go, end))]), options
+    )

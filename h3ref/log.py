@@ -1,0 +1,88 @@
+"""`Log`: events in the order of their publishing, kept once for all who read them at their own pace."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+
+class Log:
+    """Encoded events, numbered from 0 on; a reader is a number, and what it has not read a subtraction.
+
+    Attributes:
+        end: the number that the next event gets.
+        size: bytes of all events that there ever were.
+        start: the number of the first event that is still kept.
+    """
+
+    __slots__ = ("_data", "_ends", "_ids", "_slice", "end", "size", "start")
+
+    def __init__(self) -> None:
+        self.start = self.end = self.size = 0
+        self._data: list[bytes] = []
+        self._ends: list[int] = []  # what `size` was after each
+        self._ids: list[str | None] = []
+        self._slice: tuple[int, int, bytes] = (0, 0, b"")  # the last one read: readers tend to be at the same place
+
+    def append(self, id: str | None, data: bytes) -> None:
+        """Keep an event."""
+        self.end += 1
+        self.size += len(data)
+        self._data.append(data)
+        self._ends.append(self.size)
+        self._ids.append(id)
+
+    def skip(self, data: bytes) -> None:
+        """Count an event that nobody will read later; nothing is kept any more."""
+        self.end += 1
+        self.size += len(data)
+        if self._data:
+            self._forget_all()
+        self.start = self.end
+
+    def _forget_all(self) -> None:
+        for kept in (self._data, self._ends, self._ids):
+            kept.clear()
+        self._slice = (0, 0, b"")
+
+    def offset(self, number: int) -> int:
+        """How many bytes there were before an event that is kept, or before the next one."""
+        if number >= self.end:
+            return self.size
+        return self._ends[number - self.start] - len(self._data[number - self.start])
+
+    def number_at(self, offset: int) -> int:
+        """The first kept event that begins at the offset or behind it; `end` if none does."""
+        place = bisect_right(self._ends, offset)
+        if place == len(self._ends):
+            return self.end
+        return self.start + place + (self._ends[place] - len(self._data[place]) < offset)
+
+    def number_after(self, id: str) -> int | None:
+        """The number that follows the last event with an id; None if no such event is kept."""
+        for place in range(len(self._ids) - 1, -1, -1):
+            if self._ids[place] == id:
+                return self.start + place + 1
+        return None
+
+    def read(self, number: int, most: int) -> tuple[bytes, int]:
+        """Return events from a number on, joined, up to `most` bytes but at least one, and the number that follows."""
+        stop = max(number + 1, self.start + bisect_right(self._ends, self.offset(number) + most))
+        if self._slice[:2] != (number, stop):
+            self._slice = (number, stop, b"".join(self._data[number - self.start : stop - self.start]))
+        return self._slice[2], stop
+
+    def events(self, number: int, stop: int) -> list[bytes]:
+        """Return the events from a number up to another, one by one."""
+        return self._data[number - self.start : stop - self.start]
+
+    def __len__(self) -> int:
+        """How many events are kept."""
+        return len(self._data)
+
+    def forget_before(self, number: int) -> None:
+        """Keep nothing from before a number."""
+        count = number - self.start
+        if count > 0:
+            for kept in (self._data, self._ends, self._ids):
+                del kept[:count]
+            self.start = number

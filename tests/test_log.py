@@ -1,0 +1,59 @@
+"""`Log`: what a channel keeps; compared with a plain list of all events that there ever were."""
+
+from __future__ import annotations
+
+import random
+
+from h3ref.log import Log
+
+
+def test_readers_at_their_own_pace_get_every_event_once_and_in_order() -> None:
+    random.seed(7)
+    log, all_data = Log(), []
+    cursors, got = [0, 0, 0], [b"", b"", b""]
+    for number in range(500):
+        data = b"%d" % number * random.randint(1, 9)
+        log.append(str(number), data)
+        all_data.append(data)
+        reader = random.randrange(3)
+        for _ in range(random.randrange(8)):
+            if cursors[reader] < log.end:
+                most = random.randrange(40)
+                data, stop = log.read(cursors[reader], most)
+                assert data == b"".join(log.events(cursors[reader], stop))
+                assert stop == cursors[reader] + 1 or len(data) <= most
+                cursors[reader], got[reader] = stop, got[reader] + data
+        log.forget_before(min(cursors))
+        assert log.size - log.offset(min(cursors)) == sum(map(len, all_data[min(cursors) :]))
+    for reader in range(3):
+        assert got[reader] == b"".join(all_data[: cursors[reader]])
+    assert len(log) == log.end - log.start < 500
+
+
+def test_what_nobody_reads_is_counted_and_not_kept() -> None:
+    log = Log()
+    log.append("1", b"kept")
+    log.skip(b"lost")
+    assert (len(log), log.start, log.end, log.size) == (0, 2, 2, 8)
+    log.append("3", b"next")
+    assert log.read(2, 100) == (b"next", 3)
+    assert log.offset(2) == 8
+    assert log.offset(3) == 12
+
+
+def test_the_last_event_with_an_id_is_the_one_that_counts() -> None:
+    log = Log()
+    for id in ("a", None, "b", "a", "c"):
+        log.append(id, b"x")
+    assert log.number_after("a") == 4
+    assert log.number_after("c") == 5
+    assert log.number_after("z") is None
+    log.forget_before(4)
+    assert log.number_after("a") is None
+
+
+def test_an_offset_leads_to_the_first_event_that_begins_there_or_later() -> None:
+    log = Log()
+    for data in (b"aa", b"bbb", b"c"):
+        log.append(None, data)
+    assert [log.number_at(offset) for offset in range(8)] == [0, 1, 1, 2, 2, 2, 3, 3]
