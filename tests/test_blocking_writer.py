@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from h3ref import BackpressureDetected, H3App, H3Event, SSEEvent, WriterClosed
-from h3ref.adapters.memory import End, open_memory
+from h3ref.adapters.memory import open_memory
 from h3ref.blocking import BlockingSSEWriter
+from h3ref.connection import End
 from h3ref.trace import Record
 
 from .clients import open_client

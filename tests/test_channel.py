@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
-from h3ref.adapters.memory import End, MemoryServer, Reply, open_memory
+from h3ref.adapters.memory import MemoryServer, Reply, open_memory
+from h3ref.connection import End
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter, flows
-from h3ref.adapters.memory import End, MemoryServer, Reply, open_memory
+from h3ref.adapters.memory import MemoryServer, Reply, open_memory
+from h3ref.connection import End
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder
 from h3ref.testing import virtual_backends
