@@ -18,7 +18,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN = "\n".join(README.splitlines()[:40])
 
 
-LINK = {flow: place(flow).replace(":", "#L") for flow in (flows.broken, flows.callback, flows.awaited, flows.blocking)}
+LINK: dict[Callable[..., object], str] = {
+    flow: place(flow).replace(":", "#L") for flow in (flows.broken, flows.callback, flows.awaited, flows.blocking)
+}
 """To the line of a flow's bug or fix."""
 
 
