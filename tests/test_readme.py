@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
 from h3ref import flows
 from h3ref.connection import Connection, Transport
+from h3ref.lab.demo.report import place
 
 from .clients import ADAPTERS
 from .pages import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN = "\n".join(README.splitlines()[:40])
+
+
+LINK: dict[Callable[..., object], str] = {
+    flow: place(flow).replace(":", "#L") for flow in (flows.broken, flows.callback, flows.awaited, flows.blocking)
+}
+"""To the line of a flow's bug or fix."""
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"(?:\]\(|src(?:set)?=\")([^)#\"]+)[^)\"]*[)\"]", README))))
@@ -26,8 +34,10 @@ def test_a_link_leads_somewhere(link: str) -> None:
     [
         "make demo",
         "make test",
-        f"[`flows.{flows.broken.__name__}`](h3ref/flows.py)",
-        f"[`flows.{flows.callback.__name__}`](h3ref/flows.py)",
+        f"[`flows.broken`]({LINK[flows.broken]})",
+        f"[`flows.callback`]({LINK[flows.callback]})",
+        f"[`awaited`]({LINK[flows.awaited]})",
+        f"[`blocking`]({LINK[flows.blocking]})",
         "notebooks/01",
         "notebooks/02",
         f"[`{Transport.__module__.rpartition('.')[2]}.py`](h3ref/connection.py)",
@@ -38,6 +48,14 @@ def test_a_link_leads_somewhere(link: str) -> None:
 )
 def test_the_first_screen_has(words: str) -> None:
     assert words in FIRST_SCREEN
+
+
+@pytest.mark.parametrize("flow", [flows.broken, flows.callback])
+def test_the_line_that_it_quotes_is_the_line_that_it_links(flow: Callable[..., object]) -> None:
+    path, _, line = place(flow).partition(":")
+    code = (ROOT / path).read_text(encoding="utf-8").splitlines()[int(line) - 1].partition("  # the ")[0].strip()
+    (row,) = (row for row in README.splitlines() if f"({LINK[flow]})" in row)
+    assert f"`{code}`" in row
 
 
 def test_what_it_says_of_adapters_holds() -> None:
