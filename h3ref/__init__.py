@@ -11,6 +11,7 @@ from .blocking import BlockingSSEWriter
 from .channel import Channel
 from .errors import (
     BackpressureDetected,
+    BodyTimeout,
     BodyTooLarge,
     ConnectionLost,
     ConnectionNotReady,
@@ -31,6 +32,7 @@ from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
 from .server import running, serve
 from .sse import EventStreamParser, EventTooLarge, MessageEvent, SSEEvent
+from .stats import Stats
 from .writer import SSEWriter
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackpressureDetected",
     "BlockingSSEWriter",
+    "BodyTimeout",
     "BodyTooLarge",
     "Channel",
     "ConnectionLost",
@@ -63,6 +66,7 @@ __all__ = [
     "SSEWriter",
     "ShuttingDown",
     "State",
+    "Stats",
     "TooManyStreams",
     "Unanswered",
     "WriteError",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.from_thread
 
-from .connection import HIGH_WATER
 from .parking import ThreadParking
 from .sse import SSEEvent
 from .writer import SSEWriter, encode
@@ -29,13 +28,14 @@ class BlockingSSEWriter:
     left is noticed at the next send, which raises `WriterClosed`.
     """
 
-    __slots__ = ("_count", "_is_awake", "_lock", "_mail", "_parking", "_room", "_writer")
+    __slots__ = ("_count", "_is_awake", "_lock", "_mail", "_parking", "_room", "_size", "_writer")
 
     def __init__(self, writer: SSEWriter) -> None:
         self._writer = writer
         self._lock = threading.Lock()
         self._mail: list[bytes] = []  # events that the loop has not taken over yet
         self._count = 0  # of all that were ever put there
+        self._size = 0  # bytes of those that the loop has taken over
         self._room = 0  # bytes that fit for sure; without room the thread asks the loop, and waits for its answer
         self._is_awake = False  # whether the loop will look for mail by itself
         self._parking: ThreadParking | None = None  # where the task that looks for it sleeps, once there is one
@@ -142,7 +142,7 @@ class BlockingSSEWriter:
             self._parking = parking
             writer.add_feed(self)
         with self._lock:
-            self._room = HIGH_WATER - writer.buffered
+            self._room = writer.event._host.stream_buffer - writer.buffered
 
     async def _look_for_mail(self, parking: ThreadParking) -> None:
         try:
@@ -163,20 +163,30 @@ class BlockingSSEWriter:
                 self._is_awake = False
                 return False
             mail, self._mail = self._mail, []
-        self._writer.relay(b"".join(mail), mail)
+        self._relay(mail)
         return True
+
+    def _relay(self, mail: list[bytes]) -> None:
+        data = b"".join(mail)
+        self._size += len(data)
+        self._writer.relay(data, mail)
 
     @property
     def taken(self) -> int:
         """`Feed`: how many events the thread has sent by itself."""
         return self._count
 
+    @property
+    def taken_size(self) -> int:
+        """`Feed`: how many bytes these have."""
+        return self._size
+
     def bring_rest(self) -> None:
         """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
         with self._lock:
             self._room = 0
             mail, self._mail = self._mail, []
-        self._writer.relay(b"".join(mail), mail)
+        self._relay(mail)
 
     def __repr__(self) -> str:
         return f"<Blocking{repr(self._writer)[1:]}"

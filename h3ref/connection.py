@@ -5,10 +5,17 @@ either to send a plain response, or to create a `Connection`, which carries the 
 when is decided before either is called: a flow pulls the trigger of the state machine first.
 
 To write an adapter, copy `adapters/memory.py`. Make one `Service(app, flow=check_flow(flow), ...)` in the event loop
-that serves, and hand it each request: `await service.answer(transport)`. That raises nothing, and when it returns, the
-response is sent, or its connection closed or cut, so that the adapter may release what it holds. To end in order, call
-`shut_down()` on each of `service.live`, and wait until they are answered. Then add a line to `ADAPTERS` in
+that serves, start a task there that runs `service.streams.run()`, which keeps silent streams alive and ends those that
+are too old, and hand the service each request: `await service.answer(transport)`. That raises nothing, and when it
+returns, the response is sent, or its connection closed or cut, so that the adapter may release what it holds. To end in
+order, call `shut_down()` on each of `service.live`, and wait until they are answered. Then add a line to `ADAPTERS` in
 `tests/clients.py`: the contract test tells what is missing.
+
+Two abilities are up to an adapter, each an attribute of its connections: `sharing`, see `Sharing`; and `stalled_since`,
+the event loop's time since when a reader has taken nothing of what waits for it, or None: with that,
+`Limits.send_timeout` cuts a reader that does not read. A transport may have an attribute `client`, the client's address
+as a str, for the access log. An adapter that refuses a request before it becomes an exchange tells that by
+`service.log_refusal`; one whose connections are its own sets `service.count_connections`.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
 HIGH_WATER: Final = 64 * 1024
-"""Bytes that may wait in a connection's buffer before the one who sends has to wait."""
+"""Bytes that are sent at once, without waiting for more; also the default of `Limits.stream_buffer`."""
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -84,7 +91,7 @@ class Connection(Protocol):
         """Take bytes of the body and return at once; they leave soon, in order, and are never lost."""
 
     async def drain(self) -> None:
-        """Wait until fewer than `HIGH_WATER` bytes are buffered, or the peer has left.
+        """Wait until fewer than `Limits.stream_buffer` bytes are buffered, or the peer has left.
 
         Raises:
             WriteError: what is buffered can't be sent, though the peer is not known to have left.
@@ -151,6 +158,7 @@ class Transport(Protocol):
 
         Raises:
             BodyTooLarge: it is longer than the server allows.
+            BodyTimeout: it took longer than the server allows.
             RequestError: it broke off or is malformed.
         """
 

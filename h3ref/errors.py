@@ -119,8 +119,14 @@ class BodyTooLarge(RequestError):
     status = 413
 
 
+class BodyTimeout(RequestError):
+    """The request's body did not come in time: answered with 408."""
+
+    status = 408
+
+
 class TooManyStreams(H3Error):
-    """All threads for blocking streams are taken: answered with 503."""
+    """As many streams are open as the server allows, or all threads for blocking ones are taken: answered with 503."""
 
     status = 503
 

@@ -11,12 +11,14 @@ from urllib.parse import parse_qsl, quote, unquote
 import anyio
 
 from . import trace
+from .access import printable
 from .blocking import BlockingSSEWriter
 from .callables import is_generator, name_of
 from .connection import Request, Response
 from .errors import ConnectionNotReady, H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header
 from .lifecycle import TABLE, Lifecycle, Reason, State
+from .stats import Stats
 from .writer import SSEWriter
 
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
@@ -38,6 +40,9 @@ class Host(Protocol):
     def close_timeout(self) -> float: ...
 
     @property
+    def stream_buffer(self) -> int: ...
+
+    @property
     def stream_writer(self) -> SSEWriter | None: ...
 
     def stream_started(self) -> None: ...
@@ -51,6 +56,8 @@ class Host(Protocol):
     def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool: ...
 
     async def read_body(self) -> bytes: ...
+
+    def stats(self) -> Stats: ...
 
 
 class H3Event:
@@ -147,6 +154,10 @@ class H3Event:
     def reason(self) -> Reason | None:
         """Why the connection is closed; None while it is not."""
         return self._host.lifecycle.reason
+
+    def stats(self) -> Stats:
+        """Return the figures of the server that answers this request, for a route that shows them."""
+        return self._host.stats()
 
     async def read_body(self) -> bytes:
         """Return the request's body; again: the same. In a plain def: `anyio.from_thread.run(event.read_body)`.
@@ -323,6 +334,7 @@ class H3Event:
         Raises:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the client has left, or the request was HEAD: there is nobody to write to.
+            TooManyStreams: no more streams are allowed; let it out, and the client gets a 503.
             H3Error: a stream callback is set, which would never be called.
         """
         return await self._host.open_stream()
@@ -332,7 +344,7 @@ class H3Event:
 
         Raises:
             RuntimeError: called on the event loop's thread, which it would block.
-            TooManyStreams: all threads for streams are taken; let it out, and the client gets a 503.
+            TooManyStreams: no more streams, or threads for them, are allowed; let it out, and the client gets a 503.
             ConnectionLost: the client has left, or the request was HEAD.
             ResponseAlreadySent, SSEAlreadyStarted, ValueError: as `start_sse`.
         """
@@ -385,7 +397,9 @@ class H3Event:
         return Response(self._status, _with_defaults(self._response_headers, defaults), body)
 
     def __repr__(self) -> str:
-        return f"<H3Event {self.method} {self.target}, {self.state}>"
+        # Logs show it: no query, which may hold a token, and nothing that could forge a line.
+        path = self.target.partition("?")[0]
+        return f"<H3Event {printable(self.method)} {printable(path)}, {self.state}>"
 
 
 _NOTHING: Mapping[str, str] = {}

@@ -7,30 +7,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
 import anyio.from_thread
 
-from . import trace
+from . import access, trace
+from .access import Access
 from .app import H3App
 from .blocking import BlockingSSEWriter
 from .callables import is_async, name_of
 from .connection import Connection, StreamHead, Transport
-from .errors import H3Error, LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
+from .errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    H3Error,
+    LifecycleError,
+    RequestError,
+    ShuttingDown,
+    TooManyStreams,
+    Unanswered,
+)
 from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
 from .limits import Limits
 from .parking import current_task_id
 from .router import Handler
+from .stats import Stats
+from .streams import Streams
 from .threads import ThreadPool, ThreadUse
 from .trace import Listener
 from .writer import SSEWriter
 
 log = logging.getLogger(__name__)
+
+ENDS_A_SECOND = 2000
+"""Streams that a server which shuts down ends in a second, unless there are too many for its grace."""
+
+ENDS_A_TURN = 16
+"""So many of them together."""
 
 NOBODY_WRITES = (
     "start_sse() was called, but nobody will write: set a stream callback with event.set_stream_callback(callback) "
@@ -57,6 +78,12 @@ class Service:
         trace: a listener that gets a record of each step.
         limits: how much is taken on.
         clock: gives a record its time, in seconds; worker threads read it too.
+        farewell: the bytes of an event that a stream gets last when the server shuts down.
+
+    Attributes:
+        live: the exchanges that are not over.
+        streams: the open streams; an adapter runs `streams.run()` beside, for keep-alives and all else that takes time.
+        refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
     """
 
     def __init__(
@@ -67,6 +94,7 @@ class Service:
         trace: Listener | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        farewell: bytes | None = None,
     ) -> None:
         self.app = app
         self.flow = flow
@@ -74,13 +102,22 @@ class Service:
         self.clock = clock
         self.limits = limits or Limits()
         self.live: set[Exchange] = set()
-        self.threads = ThreadPool(self.limits)
+        self.refused: Counter[str] = Counter()
+        self.threads = ThreadPool(self.limits, self.refused)
+        self.streams = Streams(self.limits, self.refused)
+        self.farewell = farewell
         self.loop_thread = threading.get_ident()
         self.stopping = False  # whether a stream that starts now is shut down at once
+        self.count_connections: Callable[[], int] | None = None  # set by an adapter whose connections are its own
         self._count = 0
+        self._closed = Counter({reason: 0 for reason in Reason})
+        self._events = self._bytes = 0  # of exchanges that are over
 
     async def answer(self, transport: Transport) -> None:
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
+        logged = access.log.isEnabledFor(logging.INFO)
+        client = getattr(transport, "client", "") if logged else ""  # now: one who has left has no address
+        began = self.clock()
         self._count += 1
         exchange = Exchange(self, transport, self._count)
         self.live.add(exchange)
@@ -88,6 +125,61 @@ class Service:
             await exchange.run()
         finally:
             self.live.discard(exchange)
+            self._count_closed(exchange)
+            if logged:
+                access.write(exchange.describe(client, self.clock() - began))
+
+    def _count_closed(self, exchange: Exchange) -> None:
+        assert exchange.lifecycle.reason is not None, "an exchange that is over is closed"
+        self._closed[exchange.lifecycle.reason] += 1
+        self._events += exchange.event_count
+        self._bytes += exchange.byte_count
+
+    def log_refusal(self, client: str, status: int, size: int) -> None:
+        """Write the access line of a request that an adapter refuses, so that it never becomes an exchange.
+
+        Args:
+            client: the client's address, or "".
+            status: what it is told; 0 for nothing.
+            size: bytes of the answer.
+        """
+        if access.log.isEnabledFor(logging.INFO):
+            access.write(Access(client, "", "", status, "refused", 0, size, 0.0))
+
+    def stats(self) -> Stats:
+        """Return the figures as they are now, on any thread; every open stream is asked for its own."""
+        live = tuple(self.live)
+        return Stats(
+            connections=None if self.count_connections is None else self.count_connections(),
+            exchanges=len(live),
+            streams=len(self.streams),
+            opened=self._count,
+            streams_opened=self.streams.opened,
+            closed={reason.value: count for reason, count in self._closed.items()},
+            events=self._events + sum(exchange.event_count for exchange in live),
+            bytes=self._bytes + sum(exchange.byte_count for exchange in live),
+            refused=dict(self.refused),
+        )
+
+    async def shut_down(self, within: float) -> None:
+        """End all streams, each with its proper end, and refuse those to come; plain handlers go on.
+
+        They end one after another in a random order, in a time that their number decides, so that their clients do not
+        come back all at once.
+
+        Args:
+            within: the most seconds that this may take.
+        """
+        self.stopping = True
+        streams = [exchange for exchange in self.live if exchange.state is not State.REQUESTED]
+        random.shuffle(streams)
+        pause = ENDS_A_TURN / max(ENDS_A_SECOND, len(streams) / within if within else math.inf)
+        for number, exchange in enumerate(streams, start=1):
+            exchange.shut_down()
+            if exchange.uses_thread:
+                self.streams.end_soon(exchange)  # the thread learns of it at its next send, the client now
+            if number % ENDS_A_TURN == 0:
+                await anyio.sleep(pause)
 
 
 Flow = Callable[["Exchange"], Awaitable[None]]
@@ -98,7 +190,9 @@ class Exchange:
     """One request with its response. The methods in the first part are the steps of flows."""
 
     __slots__ = (
+        "_answered",
         "_callers",
+        "_connection",
         "_opening",
         "_response_hooks",
         "_scope",
@@ -120,9 +214,11 @@ class Exchange:
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
         self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
         self._threads = ThreadUse(service.threads)
+        self._connection: Connection | None = None  # the stream's
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
         self._opening: anyio.Event | None = None  # while one task opens the stream, for the others to wait for
         self._task = -1
+        self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
 
     # -- the steps
 
@@ -178,9 +274,16 @@ class Exchange:
         return stream
 
     def create_connection(self) -> Connection:
-        """Let the adapter create the connection, which can send nothing but the headers yet."""
+        """Let the adapter create the connection, which can send nothing but the headers yet.
+
+        Raises:
+            TooManyStreams: as many are open as the server allows.
+        """
+        self.service.streams.check()
         self.lifecycle.take(trace.CREATES_CONNECTION)
-        return self.transport.create_connection()
+        self._connection = self.transport.create_connection()
+        self.service.streams.add(self._connection, self)
+        return self._connection
 
     async def send_headers(self, connection: Connection, head: StreamHead | None = None) -> int:
         """Send the head and return its size in bytes; for a HEAD request that is all there is to send."""
@@ -191,6 +294,7 @@ class Exchange:
         self.lifecycle.take(trace.SENDS_HEADERS)
         self._writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
         size = await connection.send_headers(head)
+        self._answered = (200, size)
         self.event.writer = self._writer
         self.lifecycle.take(trace.HEADERS, size=size)
         if self.event.method == "HEAD":
@@ -238,6 +342,26 @@ class Exchange:
         else:
             self._close(trace.CLOSES)
 
+    # -- its figures
+
+    @property
+    def event_count(self) -> int:
+        """Events that its stream has taken."""
+        return 0 if self._writer is None else self._writer.event_count
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of its answer, as far as they were taken for sending."""
+        return self._answered[1] + (0 if self._writer is None else self._writer.byte_count)
+
+    def describe(self, client: str, seconds: float) -> Access:
+        """What the access log says of it, once it is over."""
+        method, path = self.event.method, self.event.target.partition("?")[0]
+        reason = self.lifecycle.reason
+        assert reason is not None, "an exchange that is over is closed"
+        size = self.byte_count
+        return Access(client, method, path, self._answered[0], reason.value, self.event_count, size, seconds)
+
     # -- from outside
 
     def disconnected(self) -> None:
@@ -250,8 +374,15 @@ class Exchange:
 
     def shut_down(self) -> None:
         """The server ends: a stream gets its proper end, what has no headers yet a 503."""
+        if self.service.farewell is not None and self._writer is not None and self._writer.is_active:
+            self._writer.bring_rest()
+            self._writer.offer_encoded(self.service.farewell)
+        self.end_stream(Reason.SHUTDOWN)
+
+    def end_stream(self, reason: Reason) -> None:
+        """Our side ends the stream, or gives up the request; a thread learns of it at its next send."""
         if self.state is not State.CLOSED:
-            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)
+            self._close(trace.CLOSES, reason=reason)
             self._scope.cancel()
 
     def cancel(self) -> None:
@@ -270,9 +401,21 @@ class Exchange:
         return self.service.limits.close_timeout
 
     @property
+    def stream_buffer(self) -> int:
+        return self.service.limits.stream_buffer
+
+    @property
+    def uses_thread(self) -> bool:
+        """Whether something of it runs on a worker thread, which can't be cancelled."""
+        return self._threads.is_counted
+
+    @property
     def stream_writer(self) -> SSEWriter | None:
         """The stream's writer, from the moment the head is on its way."""
         return self._writer
+
+    def stats(self) -> Stats:
+        return self.service.stats()
 
     def stream_started(self) -> None:
         self.transport.watch(self.disconnected)
@@ -324,7 +467,11 @@ class Exchange:
     async def read_body(self) -> bytes:
         if self._writer is not None:
             raise H3Error(BODY_TOO_LATE)
-        return await self.transport.read_body()
+        try:
+            return await self.transport.read_body()
+        except (BodyTooLarge, BodyTimeout) as error:
+            self.service.refused["body_size" if isinstance(error, BodyTooLarge) else "body_timeout"] += 1
+            raise
 
     # -- from the first step to the last
 
@@ -349,6 +496,8 @@ class Exchange:
                 await self._end()
             finally:
                 self._threads.release()
+                if self._connection is not None:
+                    self.service.streams.discard(self._connection)
 
     async def _fail(self, error: Exception) -> None:
         if self.state is State.CLOSED and _is_rejection(error) and self._ended_by_others:
@@ -387,7 +536,7 @@ class Exchange:
             log.warning("%r: the answer was given up after %g s", self.event, self.close_timeout)
 
     def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
-        if self._writer is not None:
+        if self._writer is not None and reason is not Reason.SLOW_CONSUMER:  # which has had enough
             self._writer.bring_rest()
         self.lifecycle.take(step, reason=reason, detail=detail)
 
@@ -395,7 +544,9 @@ class Exchange:
         """Send the plain response, if there is one that has not been sent."""
         if self.event.answered and self.lifecycle.reason is not Reason.CLIENT_GONE:
             await self._call_quietly(self._response_hooks, self.event)
-            size = await self.transport.send_response(self.event.take_response())
+            response = self.event.take_response()
+            size = await self.transport.send_response(response)
+            self._answered = (response.status if size else 0, size)
             self.lifecycle.take(trace.RESPONSE, size=size)
 
     # -- calls

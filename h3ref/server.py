@@ -16,6 +16,7 @@ from .adapters.h11_anyio import Server
 from .exchange import Service
 from .flows import check_flow
 from .limits import Limits
+from .sse import SSEEvent
 
 if TYPE_CHECKING:
     from .app import H3App
@@ -39,6 +40,7 @@ async def running(
     flush_gap: float = DEFAULT_FLUSH_GAP,
     grace: float = DEFAULT_GRACE,
     limits: Limits | None = None,
+    farewell: SSEEvent | None = None,
     trace: Listener | None = None,
 ) -> AsyncIterator[Server]:
     """Serve an app while the body of the `async with` runs, in the event loop that runs already.
@@ -51,13 +53,15 @@ async def running(
         flush_gap: least seconds between two sendings of what streams have pending; 0 for none.
         grace: seconds that the end may take: streams are closed properly, plain handlers may finish.
         limits: how much the server takes on.
+        farewell: an event that open streams get last when the server ends; `SSEEvent(retry=...)` tells clients when to
+            come back, and that alone.
         trace: a listener that gets a `trace.Record` of each step.
 
     Raises:
         OSError: it can't listen there, such as on a port that is taken.
         TypeError, ValueError: an argument that can't be used.
     """
-    server = _server(app, host, port, flow, flush_gap, grace, limits, trace)
+    server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
     async with server.serving(
         grace, lambda: log.warning("handlers still run after the grace period: waiting for them")
     ):
@@ -72,12 +76,16 @@ def _server(
     flush_gap: float,
     grace: float,
     limits: Limits | None,
+    farewell: SSEEvent | None,
     trace: Listener | None,
 ) -> Server:
     _check_app(app)
     _check_seconds("flush_gap", flush_gap)
     _check_seconds("grace", grace)
-    return Server(Service(app, flow=check_flow(flow), trace=trace, limits=limits), host, port, flush_gap)
+    if farewell is not None and not isinstance(farewell, SSEEvent):
+        raise TypeError(f"farewell is an SSEEvent, or None for none, not {farewell!r}")
+    last = None if farewell is None else farewell.encode()
+    return Server(Service(app, flow=check_flow(flow), trace=trace, limits=limits, farewell=last), host, port, flush_gap)
 
 
 def serve(
@@ -90,9 +98,14 @@ def serve(
     flush_gap: float = DEFAULT_FLUSH_GAP,
     grace: float = DEFAULT_GRACE,
     limits: Limits | None = None,
+    farewell: SSEEvent | None = None,
     trace: Listener | None = None,
 ) -> None:
     """Serve an app until SIGINT or SIGTERM, then shut down within `grace` seconds; a second signal ends at once.
+
+    It ends in this order: no further connections; each open stream gets what was sent, then `farewell`, if there is
+    one, and its proper end, with the reason shutdown, a few streams at a time in a random order, so that their clients
+    do not all come back at once; plain handlers may finish; what is left is cancelled, and cut.
 
     A worker thread, or a handler that swallows its cancellation, can't be ended, and Python would wait for it for
     ever: when one still runs after the grace period, and only then, the process ends here, with status 0.
@@ -113,7 +126,7 @@ def serve(
 
     async def main() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            server = _server(app, host, port, flow, flush_gap, grace, limits, trace)
+            server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
             async with server.serving(grace, lambda: _exit("handlers")):
                 print(f"h3ref serves on {server.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
                 async for number in signals:

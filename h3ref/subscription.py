@@ -21,7 +21,10 @@ class Subscription:
         cursor: the number of the first event that it gets.
     """
 
-    __slots__ = ("_base", "_cursor", "_joined", "_log", "connection", "dropped", "is_live", "parking", "writer")
+    __slots__ = (
+        *("_base", "_cursor", "_joined", "_log", "_offset", "connection", "dropped", "is_live", "parking"),
+        "writer",
+    )
 
     def __init__(self, writer: SSEWriter, log: Log, cursor: int) -> None:
         self.writer = writer
@@ -31,6 +34,7 @@ class Subscription:
         self.dropped = 0
         self._log = log
         self._base = self._cursor = cursor
+        self._offset = log.offset(cursor)  # the bytes that the log had before its first event, and those dropped
         self._joined = log.size
 
     @property
@@ -42,6 +46,11 @@ class Subscription:
     def taken(self) -> int:
         """How many events its connection was given."""
         return self.cursor - self._base - self.dropped
+
+    @property
+    def taken_size(self) -> int:
+        """How many bytes these have."""
+        return self._log.offset(self.cursor) - self._offset
 
     @property
     def lag(self) -> int:
@@ -73,6 +82,7 @@ class Subscription:
         cursor = self._log.number_at(self._log.size + self.connection.buffered - limit + 1)
         cursor = max(self._cursor, min(cursor, self._log.end - 1))
         self.dropped += cursor - self._cursor
+        self._offset += self._log.offset(cursor) - self._log.offset(self._cursor)
         self._cursor = cursor
 
     def bring_rest(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from inspect import isawaitable, iscoroutine
 from typing import Any
@@ -20,13 +21,18 @@ from .limits import Limits
 class ThreadPool:
     """The threads of one server.
 
+    Args:
+        limits: how many there may be.
+        refused: counts by limit who was refused.
+
     Attributes:
         handlers: counts the threads of plain `def` handlers; further ones wait.
         streams: counts those of plain `def` streams; further ones are refused.
         busy: the threads that run something of the user's.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, refused: Counter[str]) -> None:
+        self.refused = refused
         self.handlers = anyio.CapacityLimiter(limits.handler_threads)
         self.streams = anyio.CapacityLimiter(limits.stream_threads)
         self.busy: set[threading.Thread] = set()  # each adds and discards itself
@@ -63,6 +69,11 @@ class ThreadUse:
         self._pool = pool
         self._counted_by: anyio.CapacityLimiter | None = None
         self._groups: tuple[TaskGroup, ...] = ()  # what only abandon() cancels
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether a thread is counted for this exchange."""
+        return self._counted_by is not None
 
     async def run(self, function: Callable[..., Any], *args: Any) -> None:
         """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting."""
@@ -107,6 +118,7 @@ class ThreadUse:
         try:
             streams.acquire_on_behalf_of_nowait(self)
         except anyio.WouldBlock:
+            self._pool.refused["stream_threads"] += 1
             count = f"{streams.total_tokens:.0f}"
             raise TooManyStreams(f"all {count} threads for blocking streams are taken; try again later") from None
         self.release()

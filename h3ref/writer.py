@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,8 +12,8 @@ import anyio
 import anyio.lowlevel
 
 from . import trace
-from .connection import HIGH_WATER, Connection
-from .errors import BackpressureDetected
+from .connection import Connection
+from .errors import BackpressureDetected, WriterClosed
 from .lifecycle import Lifecycle, Reason, State
 from .sse import SSEEvent
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE = b": keep-alive\n"
+"""One line: a comment needs no empty line after it, and some clients take each empty line for the end of an event."""
 
 _STREAMING = State.STREAMING
 
@@ -32,6 +34,10 @@ class Feed(Protocol):
     @property
     def taken(self) -> int:
         """How many events it has brought."""
+
+    @property
+    def taken_size(self) -> int:
+        """How many bytes these have."""
 
     def bring_rest(self) -> None:
         """Bring all that it still holds for the stream, by `relay`; and nothing from then on."""
@@ -49,13 +55,26 @@ class SSEWriter:
         event: the `H3Event` whose stream this is.
     """
 
-    __slots__ = ("_connection", "_count", "_ended", "_feeds", "_interrupt", "_lifecycle", "_room", "cut_short", "event")
+    __slots__ = (
+        "_connection",
+        "_count",
+        "_ended",
+        "_feeds",
+        "_interrupt",
+        "_lifecycle",
+        "_room",
+        "_size",
+        "comment_count",
+        "cut_short",
+        "event",
+    )
 
     def __init__(
         self, event: H3Event, lifecycle: Lifecycle, connection: Connection, interrupt: Callable[[], None]
     ) -> None:
         self.event = event
         self._count = 0
+        self.comment_count = 0  # keep-alives
         self._lifecycle = lifecycle
         self._connection = connection
         self._interrupt = interrupt
@@ -63,12 +82,18 @@ class SSEWriter:
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
         self._feeds: tuple[Feed, ...] = ()  # what else brings it events
         # Bytes that fit for sure before anybody needs to look at the buffer, or to give way to other tasks.
-        self._room = HIGH_WATER
+        self._room = event._host.stream_buffer
+        self._size = self._room  # so that it less the room is how many bytes were sent: they are counted just once
 
     @property
     def event_count(self) -> int:
         """Events taken so far; keep-alives are not counted."""
         return self._count + sum(feed.taken for feed in self._feeds)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the events and keep-alives taken so far, without what frames them on the way."""
+        return self._size - self._room + sum(feed.taken_size for feed in self._feeds)
 
     @property
     def is_active(self) -> bool:
@@ -86,7 +111,7 @@ class SSEWriter:
         return self._ended is not None and self._ended.is_set()
 
     async def send_event(self, event: SSEEvent | str) -> None:
-        """Send an event, or a str as an event's data. Waits while 64 KiB or more wait for the reader.
+        """Send an event, or a str as an event's data. Waits while `Limits.stream_buffer` bytes wait for the reader.
 
         Raises:
             WriterClosed: the stream has ended; `reason` says why.
@@ -107,13 +132,14 @@ class SSEWriter:
         """Send an event without waiting.
 
         Raises:
-            BackpressureDetected: 64 KiB or more wait for the reader; this event was not taken.
+            BackpressureDetected: `Limits.stream_buffer` bytes wait for the reader; this event was not taken.
             WriterClosed, TypeError, ValueError: as `send_event`.
         """
         data = encode(event)
         self.check()
-        if self._connection.buffered >= HIGH_WATER:
-            raise BackpressureDetected(self._connection.buffered, HIGH_WATER)
+        mark = self.event._host.stream_buffer
+        if self._connection.buffered >= mark:
+            raise BackpressureDetected(self._connection.buffered, mark)
         self._put(data)
 
     async def send_encoded(self, data: bytes) -> None:
@@ -128,13 +154,20 @@ class SSEWriter:
             self._put(data)
 
     async def send_keep_alive(self) -> None:
-        """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does."""
-        if self._room <= 0 or self._connection.buffered >= HIGH_WATER or self._lifecycle._state is not _STREAMING:
+        """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does.
+
+        By default the server does so by itself, `Limits.stream_keep_alive`.
+        """
+        mark = self.event._host.stream_buffer
+        if self._room <= 0 or self._connection.buffered >= mark or self._lifecycle._state is not _STREAMING:
             await self._give_way()
-        if self._lifecycle.traced:
-            self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
-        self._connection.write_chunk(KEEP_ALIVE)
-        self._room -= len(KEEP_ALIVE)
+        self._put_keep_alive()
+
+    def offer_keep_alive(self) -> None:
+        """Send such a comment without waiting or raising; a stream that has ended takes none."""
+        if self._lifecycle._state is _STREAMING:
+            with suppress(WriterClosed):  # a thread may close it just now
+                self._put_keep_alive()
 
     async def flush(self) -> None:
         """Wait until all that was sent has left for the client, or the stream has ended."""
@@ -212,6 +245,13 @@ class SSEWriter:
         self._room -= len(data)
         self._count += 1
 
+    def _put_keep_alive(self) -> None:
+        if self._lifecycle.traced:
+            self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
+        self._connection.write_chunk(KEEP_ALIVE)
+        self._room -= len(KEEP_ALIVE)
+        self.comment_count += 1
+
     def _record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
         text = data.decode()
         self._lifecycle.take(sends, detail=text)
@@ -220,13 +260,18 @@ class SSEWriter:
 
     async def _give_way(self) -> None:
         """Let the other tasks run, and the reader catch up; then check that there still is a stream."""
+        mark = self.event._host.stream_buffer
         await anyio.lowlevel.checkpoint()
-        while self._lifecycle._state is _STREAMING and self._connection.buffered >= HIGH_WATER:
+        while self._lifecycle._state is _STREAMING and self._connection.buffered >= mark:
             await self._connection.drain()
             await anyio.lowlevel.checkpoint()
         self.check()
         # What a feed brings fills the buffer unseen, so that with one each event has to look.
-        self._room = 0 if self._feeds else HIGH_WATER - self._connection.buffered
+        self._set_room(0 if self._feeds else mark - self._connection.buffered)
+
+    def _set_room(self, room: int) -> None:
+        self._size += room - self._room
+        self._room = room
 
     # -- what a channel, or another feed, does with it
 
@@ -239,12 +284,13 @@ class SSEWriter:
         """Have a feed asked for what it still holds before the stream ends; again: does nothing."""
         if not any(other is feed for other in self._feeds):
             self._feeds = (*self._feeds, feed)
-        self._room = 0
+        self._set_room(0)
 
     def remove_feed(self, feed: Feed) -> None:
         """The feed brings nothing any more; what it has brought stays counted."""
         feed.bring_rest()
         self._count += feed.taken
+        self._size += feed.taken_size
         self._feeds = tuple(other for other in self._feeds if other is not feed)
 
     def bring_rest(self) -> None:
@@ -279,7 +325,7 @@ class SSEWriter:
             self._interrupt()
 
     def __repr__(self) -> str:
-        return f"<SSEWriter {self.event.method} {self.event.path}, {self._lifecycle.state}, {self.event_count} events>"
+        return f"<SSEWriter of {self.event!r}, {self.event_count} events>"
 
 
 def encode(event: SSEEvent | str) -> bytes:

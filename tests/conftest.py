@@ -31,6 +31,8 @@ RECORDED = (
     "test_examples",
     "test_exchange",
     "test_h11_anyio",
+    "test_limits",
+    "test_shutdown",
 )
 """The modules whose servers are all recorded, and their recordings held against the specification."""
 

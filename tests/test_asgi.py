@@ -845,7 +845,7 @@ async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_firs
         event.start_sse()
         event.set_stream_callback(callback)
 
-    call = Call(only(handler))
+    call = Call(only(handler, limits=Limits(stream_keep_alive=None, send_timeout=None)))
     before = len(anyio.get_running_tasks())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.run)
@@ -866,7 +866,7 @@ async def test_what_comes_in_the_moment_of_a_cancellation_is_sent(pauses: bool) 
         sent.append(message["body"])
 
     async with anyio.create_task_group() as tasks:
-        connection = ASGIConnection(send, tasks, 5, lambda: None)
+        connection = ASGIConnection(send, tasks, Limits(), lambda: None)
         connection.write_chunk(b"1")
         await connection.flush()
         await anyio.wait_all_tasks_blocked()

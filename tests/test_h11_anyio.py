@@ -612,18 +612,18 @@ async def test_a_client_that_leaves_within_its_request_does_no_harm(
 
 
 async def test_an_idle_connection_is_closed_when_its_time_is_up(quiet: pytest.LogCaptureFixture) -> None:
-    async with running(make_app(), limits=Limits(keep_alive=0.05)) as server:
-        async with talk(server) as peer:
-            assert await peer.is_hung_up()
-        async with talk(server) as peer:
-            await peer.say(GET)
-            assert (await peer.answer()).body == b"hello"
-            assert await peer.is_hung_up()
-
-
-async def test_a_head_that_does_not_end_is_closed_when_its_time_is_up(quiet: pytest.LogCaptureFixture) -> None:
+    async with running(make_app(), limits=Limits(head_timeout=0.05)) as server, talk(server) as peer:
+        assert await peer.is_hung_up()
     async with running(make_app(), limits=Limits(keep_alive=0.05)) as server, talk(server) as peer:
+        await peer.say(GET)
+        assert (await peer.answer()).body == b"hello"
+        assert await peer.is_hung_up()
+
+
+async def test_a_head_that_does_not_end_is_a_408_when_its_time_is_up(quiet: pytest.LogCaptureFixture) -> None:
+    async with running(make_app(), limits=Limits(head_timeout=0.05)) as server, talk(server) as peer:
         await peer.say(GET[:-2])
+        assert (await peer.answer()).status == 408
         assert await peer.is_hung_up()
 
 

@@ -28,7 +28,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
-from h3ref import BackpressureDetected, BlockingSSEWriter, Channel, H3App, H3Event, SSEEvent, SSEWriter, State, flows
+from h3ref import (
+    BackpressureDetected,
+    BlockingSSEWriter,
+    Channel,
+    H3App,
+    H3Event,
+    Limits,
+    SSEEvent,
+    SSEWriter,
+    State,
+    flows,
+)
+from h3ref.adapters.asgi import ASGIApp
 from h3ref.examples import counter
 from h3ref.lifecycle import Reason
 from h3ref.testing import (
@@ -119,7 +131,9 @@ def test_a_sleep_of_a_week_is_a_deadline_and_one_for_ever_is_none(backend: Any) 
         yield "monday"
         await anyio.sleep_forever()
 
-    with TestClient(app, backend=backend) as client, client.stream("GET", "/week") as stream:
+    # Else a week has forty thousand keep-alives.
+    quiet = ASGIApp(app, limits=Limits(stream_keep_alive=None, send_timeout=None))
+    with TestClient(quiet, backend=backend) as client, client.stream("GET", "/week") as stream:
         stream.next_event()
         stream.next_event(timeout=8 * 24 * 3600)
         assert client.clock.now() == 7 * 24 * 3600
@@ -342,7 +356,7 @@ def test_a_client_that_does_not_read_is_a_slow_one(backend: Any) -> None:
         try:
             while True:
                 writer.send_nowait("x" * 1000)
-                await anyio.sleep(1)
+                await anyio.sleep(0.1)
         except BackpressureDetected:
             full.append(True)
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
-from ..connection import HIGH_WATER, End, Request, Response, StreamHead
+from ..connection import End, Request, Response, StreamHead
 from ..errors import BodyTooLarge
 from ..exchange import Service
 from ..flows import check_flow
 from ..limits import Limits
+from ..sse import SSEEvent
+from ..stats import Stats
 
 if TYPE_CHECKING:
     from ..app import H3App
@@ -38,6 +40,7 @@ class Reply:
         self._chunks: list[bytes] = []
         self._changed = anyio.Event()
         self._gone: Callable[[], None] | None = None
+        self._waiting_since: float | None = None  # while there is something that has not been received
         self.is_connected = True
 
     async def receive(self) -> bytes:
@@ -45,7 +48,7 @@ class Reply:
         while not self._chunks and self.end is None:
             await self._next_change()
         data = b"".join(self._chunks)
-        self._chunks.clear()
+        self._forget()
         self._change()
         return data
 
@@ -60,7 +63,7 @@ class Reply:
         """Leave, as a client that closes its socket."""
         if self.is_connected:
             self.is_connected = False
-            self._chunks.clear()
+            self._forget()
             self._change()
             if self._gone is not None:
                 self._gone()
@@ -79,7 +82,13 @@ class Reply:
     def _add(self, data: bytes) -> None:
         if data and self.is_connected:
             self._chunks.append(data)
+            if self._waiting_since is None:
+                self._waiting_since = anyio.current_time()
             self._change()
+
+    def _forget(self) -> None:
+        self._chunks.clear()
+        self._waiting_since = None
 
     def _finish(self, end: End) -> None:
         if self.end is None:
@@ -111,6 +120,10 @@ class MemoryConnection:
     def buffered(self) -> int:
         return sum(map(len, self._reply._chunks))
 
+    @property
+    def stalled_since(self) -> float | None:
+        return self._reply._waiting_since
+
     async def send_headers(self, head: StreamHead) -> int:
         self._reply._begin(200, head.headers)
         return len(head.wire) if head.wire else _head_size(200, head.headers)
@@ -119,7 +132,7 @@ class MemoryConnection:
         self._reply._add(data)
 
     async def drain(self) -> None:
-        await self._reply._drained_below(HIGH_WATER)
+        await self._reply._drained_below(self._limits.stream_buffer)
 
     async def flush(self) -> None:
         await self._reply._drained_below(1)
@@ -191,6 +204,10 @@ class MemoryServer:
             raise
         return reply
 
+    def stats(self) -> Stats:
+        """Return the figures as they are now."""
+        return self.service.stats()
+
     async def _answer(self, transport: MemoryTransport, reply: Reply) -> None:
         try:
             await self.service.answer(transport)
@@ -200,7 +217,12 @@ class MemoryServer:
 
 @asynccontextmanager
 async def open_memory(
-    app: H3App, *, flow: Flow | None = None, trace: Listener | None = None, limits: Limits | None = None
+    app: H3App,
+    *,
+    flow: Flow | None = None,
+    trace: Listener | None = None,
+    limits: Limits | None = None,
+    farewell: SSEEvent | None = None,
 ) -> AsyncIterator[MemoryServer]:
     """Serve an app in this process. On leaving, open streams are shut down and end properly.
 
@@ -209,16 +231,27 @@ async def open_memory(
         flow: None for the default, or `flows.broken`.
         trace: a listener that gets a `trace.Record` of each step, with the event loop's time.
         limits: how much is taken on.
+        farewell: an event that open streams get last on leaving, such as one with a `retry`.
     """
-    service = Service(app, flow=check_flow(flow), trace=trace, limits=limits, clock=_loop_clock())
+    service = Service(
+        app,
+        flow=check_flow(flow),
+        trace=trace,
+        limits=limits,
+        clock=_loop_clock(),
+        farewell=None if farewell is None else farewell.encode(),
+    )
     failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            yield MemoryServer(service, tasks)
-        except Exception as error:  # carried past the task group, which would wrap it
-            failure = error
-        for exchange in list(service.live):
-            exchange.shut_down()
+    async with anyio.create_task_group() as helpers:
+        helpers.start_soon(service.streams.run)
+        async with anyio.create_task_group() as tasks:
+            try:
+                yield MemoryServer(service, tasks)
+            except Exception as error:  # carried past the task groups, which would wrap it
+                failure = error
+            for exchange in list(service.live):
+                exchange.shut_down()
+        helpers.cancel_scope.cancel()
     if failure is not None:
         raise failure
 

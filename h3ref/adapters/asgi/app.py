@@ -10,6 +10,8 @@ from anyio.lowlevel import RunVar
 from ...exchange import Service
 from ...flows import check_flow
 from ...limits import Limits
+from ...stats import Stats
+from .keeper import Keeper
 from .transport import ASGITransport, Message, Receive, Send
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ class ASGIApp:
         """What all exchanges in this event loop share."""
         return self._in_this_loop().service
 
+    def stats(self) -> Stats:
+        """Return the figures of this event loop as they are now; each worker process has its own."""
+        return self.service.stats()
+
     def _in_this_loop(self) -> _Here:
         here = self._here.get(None)
         if here is None:
@@ -85,6 +91,7 @@ class _Here:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self._keeper = Keeper(service.streams)
         self._calls = 0
         self._idle: anyio.Event | None = None  # set when no call is left; made only by one who waits
 
@@ -92,7 +99,7 @@ class _Here:
         """Answer one request, and be counted meanwhile."""
         self._calls += 1
         try:
-            await answer(self.service, scope, receive, send)
+            await answer(self.service, scope, receive, send, self._keeper)
         finally:
             self._calls -= 1
             if not self._calls and self._idle is not None:
@@ -121,14 +128,17 @@ class _Here:
                 exchange.abandon()
 
 
-async def answer(service: Service, scope: Message, receive: Receive, send: Send) -> None:
-    """Answer one request of the http scope."""
+async def answer(service: Service, scope: Message, receive: Receive, send: Send, keeper: Keeper | None = None) -> None:
+    """Answer one request of the http scope; without a keeper nobody looks after its stream."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         try:
-            await service.answer(ASGITransport(scope, receive, send, tasks, service))
+            await service.answer(ASGITransport(scope, receive, send, tasks, service, keeper))
         except Exception as error:  # carried past the task group, which would wrap it
             failure = error
+        finally:
+            if keeper is not None:
+                keeper.leave(tasks)
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure

@@ -27,6 +27,7 @@ from ...flows import check_flow
 from ...generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
 from ...headers import check_header
 from ...lifecycle import State
+from ...limits import Limits
 from ...router import Match
 from ...sse import SSEEvent
 from ...writer import SSEWriter, encode
@@ -194,7 +195,7 @@ class _Reply:
     async def send(self, message: Message) -> None:
         """Pass a message on to the server."""
         if self._replaced:
-            return
+            raise ConnectionAbortedError("the framework answers instead")
         await self._pace.send(message)
         # The writer, as soon as the head is on its way: a first event that is long in coming needs keep-alives most.
         writer = self._event and self._event._host.stream_writer
@@ -375,10 +376,14 @@ _REPLY: ContextVar[_Reply] = ContextVar("h3ref_reply")
 _SERVICE: RunVar[Service] = RunVar("h3ref_event_source_response")  # one for each event loop
 
 
+_LIMITS: Final = Limits(streams=None, stream_keep_alive=None, send_timeout=None)
+"""A response has arguments of its own for what takes time, and how many there are is the application's business."""
+
+
 def _service() -> Service:
     service = _SERVICE.get(None)
     if service is None:
-        service = Service(_Responses(), flow=check_flow(None))
+        service = Service(_Responses(), flow=check_flow(None), limits=_LIMITS)
         _SERVICE.set(service)
     return service
 

@@ -13,10 +13,12 @@ import anyio.from_thread
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from ...connection import HIGH_WATER, Request, Response, StreamHead
-from ...errors import BodyTooLarge, RequestError, WriteError
+from ...connection import Request, Response, StreamHead
+from ...errors import BodyTimeout, BodyTooLarge, RequestError, WriteError
 from ...exchange import Service
+from ...limits import Limits
 from ...parking import Parking
+from .keeper import Keeper
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -32,13 +34,23 @@ class ASGITransport:
     the body for who reads it.
     """
 
-    def __init__(self, scope: Message, receive: Receive, send: Send, tasks: TaskGroup, service: Service) -> None:
+    def __init__(
+        self,
+        scope: Message,
+        receive: Receive,
+        send: Send,
+        tasks: TaskGroup,
+        service: Service,
+        keeper: Keeper | None = None,
+    ) -> None:
         headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
         self.request = Request(scope["method"], target_of(scope), headers, scope.get("http_version", "1.1"))
+        self.client: str = (scope.get("client") or ("",))[0]
         self._receive = receive
         self._send = send
         self._tasks = tasks
         self._service = service
+        self._keeper = keeper
         self._token = anyio.lowlevel.current_token()
         # Hypercorn, the server that offers push, forgets an HTTP/2 stream whose application returns without the last
         # message: its client would wait for ever.
@@ -61,16 +73,19 @@ class ASGITransport:
             raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
         self._reading = not self._listening
         try:
-            while self._more_body and not self._left and self._size <= limit:
-                if self._reading:
-                    self._take(await self._receive())
-                else:
-                    self._arrived = anyio.Event()
-                    await self._arrived.wait()
+            with anyio.move_on_after(self._service.limits.body_timeout) as bounded:
+                while self._more_body and not self._left and self._size <= limit:
+                    if self._reading:
+                        self._take(await self._receive())
+                    else:
+                        self._arrived = anyio.Event()
+                        await self._arrived.wait()
         finally:
             self._reading = False
             if self._gone is not None:
                 self._start_listening()
+        if bounded.cancelled_caught:
+            raise BodyTimeout(f"the body did not come in {self._service.limits.body_timeout:g} s")
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
         if self._more_body:
@@ -135,8 +150,10 @@ class ASGITransport:
 
     def create_connection(self) -> ASGIConnection:
         self._throw_away_the_rest()
-        close_timeout = self._service.limits.close_timeout
-        self._connection = ASGIConnection(self._send, self._tasks, close_timeout, self._lost, can_cut=self._can_cut)
+        if self._keeper is not None:
+            self._keeper.enter(self._tasks)
+        limits = self._service.limits
+        self._connection = ASGIConnection(self._send, self._tasks, limits, self._lost, can_cut=self._can_cut)
         return self._connection
 
     def _lost(self) -> None:
@@ -157,7 +174,7 @@ class ASGIConnection:
 
     __slots__ = (
         "_can_cut",
-        "_close_timeout",
+        "_limits",
         "_lost",
         "_over",
         "_parking",
@@ -167,15 +184,16 @@ class ASGIConnection:
         "_send",
         "_size",
         "_tasks",
+        "stalled_since",
     )
 
     def __init__(
-        self, send: Send, tasks: TaskGroup, close_timeout: float, lost: Callable[[], None], *, can_cut: bool = True
+        self, send: Send, tasks: TaskGroup, limits: Limits, lost: Callable[[], None], *, can_cut: bool = True
     ) -> None:
         self._can_cut = can_cut
         self._send = send
         self._tasks = tasks
-        self._close_timeout = close_timeout
+        self._limits = limits
         self._lost = lost
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
@@ -183,6 +201,7 @@ class ASGIConnection:
         self._parking: Parking | None = None  # where the pump waits for what is next
         self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
         self._over = False
+        self.stalled_since: float | None = None  # while the server has something that it has not taken
 
     @property
     def buffered(self) -> int:
@@ -190,7 +209,7 @@ class ASGIConnection:
 
     async def send_headers(self, head: StreamHead) -> int:
         # Shielded, so that a head is sent whole or not at all: a disconnect ends the wait as well.
-        with anyio.move_on_after(self._close_timeout, shield=True) as self._pump_scope:
+        with anyio.move_on_after(self._limits.close_timeout, shield=True) as self._pump_scope:
             try:
                 await self._send(_start(200, head.headers))
                 # Some servers keep the head until the first message of the body comes.
@@ -203,7 +222,7 @@ class ASGIConnection:
         given_up, self._pump_scope = self._pump_scope.cancelled_caught, None
         if given_up and not self._over:
             self.abort()
-            raise WriteError(f"the server did not take the head within {self._close_timeout:g} s")
+            raise WriteError(f"the server did not take the head within {self._limits.close_timeout:g} s")
         return len(head.wire) if head.wire else _head_size(200, head.headers)
 
     def write_chunk(self, data: bytes) -> None:
@@ -220,7 +239,7 @@ class ASGIConnection:
         self._tasks.start_soon(self._pump, self._pump_scope)
 
     async def drain(self) -> None:
-        await self._until_below(HIGH_WATER)
+        await self._until_below(self._limits.stream_buffer)
 
     async def flush(self) -> None:
         await self._until_below(1)
@@ -235,7 +254,7 @@ class ASGIConnection:
 
     async def _end(self, *, proper: bool) -> None:
         if not self._over:
-            with anyio.move_on_after(self._close_timeout):
+            with anyio.move_on_after(self._limits.close_timeout):
                 await self._until_below(1)
                 if proper and not self._over:
                     await self._pass_on(_part(b"", more=False))
@@ -249,10 +268,12 @@ class ASGIConnection:
                     while self._pending:
                         data = b"".join(self._pending)
                         self._pending.clear()
+                        self.stalled_since = anyio.current_time()
                         if not await self._pass_on(_part(data)):
                             return
                         self._size -= len(data)
                         self._tell_waiters()
+                    self.stalled_since = None
                     scope.shield = False  # with nothing to send, it ends with the request's other tasks
                     await parking.wait()
                     scope.shield = True

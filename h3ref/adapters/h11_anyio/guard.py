@@ -126,6 +126,11 @@ class Guard:
         self._body = self.request_line = None
         return self._take_held() if self._held else b""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a head is here, and the rest of it is not."""
+        return self._body is None and bool(self._held)
+
     def check(self) -> None:
         """Look whether the body is well formed as far as it has come.
 

@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
 
 from ...connection import Group
+from ...limits import Limits
 from ...parking import Parking, asyncio_loop
 
 log = logging.getLogger(__name__)
@@ -193,16 +194,18 @@ class Deadlines:
     """Ends those who have waited for some time, always the same, so that the oldest is always the next.
 
     Args:
-        seconds: how long each may wait.
+        seconds: how long each may wait; None for ever.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._due: dict[Waiting, float] = {}
         self._parking: Parking | None = None
 
     def put(self, waiting: Waiting) -> None:
         """From now on the time counts."""
+        if self._seconds is None:
+            return
         if not self._due and self._parking is not None:
             self._parking.wake()
         self._due[waiting] = time.monotonic() + self._seconds
@@ -210,6 +213,9 @@ class Deadlines:
     def discard(self, waiting: Waiting) -> None:
         """It has come, or nobody waits any more."""
         self._due.pop(waiting, None)
+
+    def __contains__(self, waiting: Waiting) -> bool:
+        return self._seconds is None or waiting in self._due
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -232,14 +238,68 @@ class Deadlines:
         return 0
 
 
-class Loop:
-    """What all connections of a server share: the tasks that serve them, and whether further requests are taken."""
+class Holder(Protocol):
+    """Who holds bytes that its reader has not taken."""
 
-    def __init__(self, flush_gap: float, close_timeout: float, keep_alive: float) -> None:
+    def drop(self) -> None:
+        """Hold nothing any more, and take nothing."""
+
+
+class Backlog:
+    """What all slow readers together have not taken: nothing is counted for those who read.
+
+    Past the limit, who has taken nothing for longest is cut.
+
+    Args:
+        limit: bytes, or None.
+        give_up: is told who is cut, before that drops what it holds.
+    """
+
+    def __init__(self, limit: int | None, give_up: Callable[[Any], None]) -> None:
+        self._limit = limit
+        self._give_up = give_up
+        self._held: dict[Holder, int] = {}  # who took something last comes last
+        self.size = 0
+
+    def put(self, holder: Holder, size: int, *, took: bool) -> None:
+        """Count so many bytes for one, who has taken some of them just now or has not."""
+        known = self._held.get(holder, 0)
+        if took:
+            self._held.pop(holder, None)
+        self._held[holder] = size
+        self.size += size - known
+        if self._limit is not None and self.size > self._limit:
+            self._make_room()
+
+    def discard(self, holder: Holder) -> None:
+        """It has taken all, or holds nothing any more."""
+        self.size -= self._held.pop(holder, 0)
+
+    def _make_room(self) -> None:
+        while self._held and self._limit is not None and self.size > self._limit:
+            holder = next(iter(self._held))
+            log.info("the buffers of slow readers are full: one that reads nothing is cut")
+            self._give_up(holder)
+            holder.drop()
+            self.discard(holder)
+
+
+class Loop:
+    """What all connections of a server share: the tasks that serve them, and whether further requests are taken.
+
+    Args:
+        flush_gap: seconds, as `Flusher` takes them.
+        limits: the server's.
+        give_up: is told a stream that has to be cut since its reader does not read.
+    """
+
+    def __init__(self, flush_gap: float, limits: Limits, give_up: Callable[[Any], None]) -> None:
         self.watcher = Watcher()
         self.flusher = Flusher(flush_gap)
-        self.deadlines = Deadlines(keep_alive)
-        self.close_timeout = close_timeout
+        self.idle = Deadlines(limits.keep_alive)
+        self.heads = Deadlines(limits.head_timeout)
+        self.backlog = Backlog(limits.server_buffer, give_up)
+        self.limits = limits
         self.accepting = True
         self._scope = anyio.CancelScope(shield=True)
 
@@ -253,7 +313,7 @@ class Loop:
         """Serve until `stop`, also when the server is cancelled from outside: its streams have to end in order."""
         with self._scope:
             async with anyio.create_task_group() as tasks:
-                for serve in (self.watcher.run, self.flusher.run, self.deadlines.run):
+                for serve in (self.watcher.run, self.flusher.run, self.idle.run, self.heads.run):
                     tasks.start_soon(serve)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""`ClientConnection`: one client's socket, and `H11Transport`, each request on it."""
+"""`ClientConnection`: one client's socket, and the requests on it, one after another."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import anyio
 import anyio.lowlevel
 import h11
 
-from ...connection import RawHeaders, Request, Response
-from ...errors import BodyTooLarge, RequestError
+from ...connection import Response
 from ...event import phrase
 from ...exchange import Service
 from .guard import Guard, Refused
 from .loop import Loop
-from .stream import StreamConnection
-from .wire import HeaderLines, origin_form, respond, with_host
+from .stream import StreamConnection, in_flight
+from .transport import UNREAD, H11Transport
+from .wire import respond
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,8 @@ READS_AT_CLOSE = 16
 LINGER = 1.0
 """Seconds that a client gets to stop sending, so that it can read the answer that refused its body."""
 
-_OF_BODIES = {b"content-length", b"transfer-encoding"}
-"""The headers that only a request with a body has."""
-
-_UNREAD = (h11.SEND_BODY, h11.ERROR)
-"""The parser's states in which a request's body was not read to its end, so that no other request can follow."""
+_LIMIT_OF = {408: "head_timeout", 414: "target_size", 431: "head_size"}
+"""By the status of a refusal, the limit that was its reason."""
 
 
 class Home(Protocol):
@@ -57,18 +54,34 @@ class ClientConnection:
     """One client's socket: requests one after another, until one of them was a stream, or either side ends it.
 
     Who waits for a request has no task: the watcher calls when there is something to read.
+
+    Args:
+        sock: the client's.
+        home: the server.
+        address: what it is counted by among those of one address.
     """
 
-    __slots__ = ("_home", "_is_waiting", "_parser", "_sending", "_sock", "_stream", "guard")
+    __slots__ = (
+        "_home",
+        "_is_waiting",
+        "_parser",
+        "_requests",
+        "_sending",
+        "_sock",
+        "_stream",
+        "address",
+        "guard",
+    )
 
-    def __init__(self, sock: socket.socket, home: Home) -> None:
+    def __init__(self, sock: socket.socket, home: Home, address: str | None = None) -> None:
         self._home = home
-        sock.setblocking(False)
+        self.address = address
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         limits = home.service.limits
         self.guard = Guard(limits.head_size, limits.target_size)
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_size)
+        self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
         self._sending = memoryview(b"")  # what is left of the bytes that are being sent
@@ -82,6 +95,15 @@ class ClientConnection:
     def loop(self) -> Loop:
         """What all connections of the server share."""
         return self._home.loop
+
+    @property
+    def client(self) -> str:
+        """The client's address; "" if it has left. It is asked for, not kept: most servers never want to know."""
+        try:
+            peer: str = self._sock.getpeername()[0]
+        except OSError:
+            return ""
+        return peer
 
     def begin(self) -> None:
         """Read the first request; most often it is there already."""
@@ -100,14 +122,21 @@ class ClientConnection:
                 self._end()
 
     def _wait(self) -> None:
+        """Wait for a request: for its first byte as long as a connection may be idle, then for the rest of its head."""
         self._is_waiting = True
         self.loop.watcher.watch(self._sock, self._readable)
-        self.loop.deadlines.put(self)
+        if self._requests and not self.guard.has_begun:
+            self.loop.idle.put(self)
+        else:
+            self.loop.heads.put(self)
 
     def _readable(self) -> None:
         try:
             request = self._read_request()
             if request is h11.NEED_DATA:
+                if self.guard.has_begun and self in self.loop.idle:
+                    self.loop.idle.discard(self)
+                    self.loop.heads.put(self)
                 return
         except h11.RemoteProtocolError as error:
             self._stop_waiting()
@@ -124,11 +153,16 @@ class ClientConnection:
     def _stop_waiting(self) -> None:
         self._is_waiting = False
         self.loop.watcher.forget(self._sock)
-        self.loop.deadlines.discard(self)
+        self.loop.idle.discard(self)
+        self.loop.heads.discard(self)
 
     def expire(self) -> None:
-        """No request has come in time."""
-        self._end()
+        """No request has come in time: one that has begun is refused."""
+        if self.guard.has_begun:
+            self._stop_waiting()
+            self._home.answer(self, Refused(408, "the head did not come in time"))
+        else:
+            self._end()
 
     def stop_waiting(self) -> None:
         """Wait for no further request."""
@@ -171,6 +205,7 @@ class ClientConnection:
             while True:
                 if isinstance(request, h11.RemoteProtocolError):
                     raise request
+                self._requests += 1
                 transport = H11Transport(self, request, self._parser)
                 del request  # a stream's headers, as the parser keeps them, would take a tenth of its memory
                 await self.service.answer(transport)
@@ -194,6 +229,12 @@ class ClientConnection:
             if not self._is_waiting:
                 self.close()
 
+    @property
+    def is_last_request(self) -> bool:
+        """Whether this connection has had as many requests as it may have."""
+        most = self.service.limits.requests
+        return most is not None and self._requests >= most
+
     def feed(self, data: bytes) -> None:
         """Let the parser have what has arrived, as far as the guard lets it; b"" is the client's end.
 
@@ -210,17 +251,21 @@ class ClientConnection:
             return False  # an answer was given up midway: what followed would be read as the rest of it
         if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
             return self.loop.accepting
-        if self._parser.their_state in _UNREAD:
+        if self._parser.their_state in UNREAD:
             await self._linger()
         return False
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         log.info("a request was refused: %s", error)
+        if error.error_status_hint in _LIMIT_OF:
+            self.service.refused[_LIMIT_OF[error.error_status_hint]] += 1
         if self._parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             status = error.error_status_hint
             text = f"{phrase(status)}: {error}" if isinstance(error, Refused) else phrase(status)
             response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
-            await self.send(respond(self._parser, response, close=True))
+            data = respond(self._parser, response, close=True)
+            self.service.log_refusal(self.client, status, len(data))
+            await self.send(data)
             await self._linger()
 
     async def _linger(self) -> None:
@@ -242,13 +287,19 @@ class ClientConnection:
                 await anyio.wait_readable(self._sock)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes outside of a stream; a client that left is no error, but gets no further answer."""
+        """Send bytes outside of a stream; one that left, or does not read, is no error, but gets nothing further."""
         self._sending = memoryview(data)
         while self._sending:
             try:
                 self._sending = self._sending[self._sock.send(self._sending) :]
             except BlockingIOError:
-                await anyio.wait_writable(self._sock)
+                queued = in_flight(self._sock)
+                with anyio.move_on_after(self.service.limits.send_timeout) as bounded:
+                    await anyio.wait_writable(self._sock)
+                if bounded.cancelled_caught and in_flight(self._sock) >= queued:
+                    self.service.refused["send_timeout"] += 1
+                    log.info("a client does not read its answer: it is cut")
+                    return
             except OSError as error:
                 log.debug("a client left: %s", error)
                 return
@@ -316,98 +367,3 @@ class ClientConnection:
                     break
         self._sock.close()
         self._home.left(self)
-
-
-class H11Transport:
-    """One request on a client's connection."""
-
-    __slots__ = ("_broken", "_client", "_gone", "_parser", "_parts", "_size", "request")
-
-    def __init__(self, client: ClientConnection, request: h11.Request, parser: h11.Connection) -> None:
-        self._client = client
-        self._parser = parser
-        self._gone: Callable[[], None] | None = None
-        self._parts: list[bytes] = []  # of the body, as far as it has come
-        self._size = 0  # of the parts
-        self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
-        target = request.target.decode("latin-1")
-        headers: RawHeaders = request.headers
-        if target[:1] != "/":
-            target, headers = origin_form(target), with_host(headers, target)
-        self.request = Request(request.method.decode(), target, HeaderLines(headers), request.http_version.decode())
-
-    def _take_arrived(self) -> None:
-        """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
-        try:
-            while isinstance(event := self._parser.next_event(), h11.Data):
-                self._parts.append(bytes(event.data))
-                self._size += len(event.data)
-            self._client.guard.check()
-        except h11.RemoteProtocolError as error:
-            self._broken = error
-
-    async def read_body(self) -> bytes:
-        limit = self._client.service.limits.body_size
-        declared = dict(self.request.headers).get(b"content-length", b"0")
-        if int(declared) > limit:
-            raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
-        if self._gone is not None:
-            self._client.unwatch()  # who waits for the body sees the client's end
-        self._take_arrived()
-        try:
-            while self._parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None:
-                if self._parser.they_are_waiting_for_100_continue:
-                    go_on = self._parser.send(
-                        h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-                    )
-                    await self._client.send(go_on or b"")
-                data = await self._client.receive()
-                if not data and self._gone is not None:
-                    self._gone()
-                self._client.feed(data)
-                self._take_arrived()
-        except OSError as error:
-            raise RequestError(f"the body broke off: {error}") from error
-        if self._broken is not None:
-            why = f": {self._broken}" if isinstance(self._broken, Refused) else ""
-            raise RequestError(f"the body is malformed or broke off{why}") from self._broken
-        if self._size > limit:
-            raise BodyTooLarge(f"the body has more than {limit} bytes")
-        if self._gone is not None:
-            self._client.watch(self._gone, self._take)
-        return b"".join(self._parts)
-
-    def watch(self, gone: Callable[[], None]) -> None:
-        self._gone = gone
-        self._client.watch(gone, self._take)
-
-    def _take(self, data: bytes) -> None:
-        """Keep what belongs to the body while it may still be asked for; throw away the rest."""
-        limit = self._client.service.limits.body_size
-        if not self._client.is_streaming and self._parser.their_state is h11.SEND_BODY and self._size <= limit:
-            self._client.feed(data)
-            self._take_arrived()
-
-    async def send_response(self, response: Response) -> int:
-        self._take_arrived()
-        unread = self._parser.their_state in _UNREAD
-        watched = self._gone is not None  # since then what the client sent was thrown away, requests too
-        close = unread or watched or not self._client.loop.accepting
-        data = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
-        await self._client.send(data)
-        return len(data)
-
-    def create_connection(self) -> StreamConnection:
-        assert self._gone is not None, "start_sse watches first, or the machine rejects this"
-        return self._client.open_stream(
-            self._gone,
-            self._opened,
-            chunked=self.request.http_version != "1.0",
-            bodiless=self.request.method == "HEAD",
-        )
-
-    def _opened(self) -> None:
-        """The head is sent: the parser, which takes more memory than all the rest, is not needed any more."""
-        if not any(name in _OF_BODIES for name, _ in self.request.headers):  # else somebody may be reading the body
-            del self._parser
-            self._client.forget_parser()

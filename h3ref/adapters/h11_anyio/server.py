@@ -6,22 +6,28 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import Any
 
 import anyio
 import h11
 
 from ...exchange import Service
-from ...lifecycle import State
+from ...stats import Stats
 from .loop import Loop
-from .peer import ClientConnection
+from .peer import READ_SIZE, ClientConnection
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 ACCEPTS_A_TURN = 64
 BACKLOG = 4096
+
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+"""What a client is told for whom there is no room."""
 
 
 class Server:
@@ -34,11 +40,14 @@ class Server:
 
     def __init__(self, service: Service, host: str, port: int, flush_gap: float) -> None:
         self._listeners = _listen(host, port)
+        _bound_silence(self._listeners, service.limits.send_timeout)
         self.service = service
         self.host = host
-        self.loop = Loop(flush_gap, service.limits.close_timeout, service.limits.keep_alive)
+        self.loop = Loop(flush_gap, service.limits, service.streams.give_up)
         self.port: int = self._listeners[0].getsockname()[1]
         self._clients: set[ClientConnection] = set()
+        service.count_connections = self._clients.__len__
+        self._by_address: Counter[str] = Counter()  # empty without a limit for each
         self._changed: anyio.Event | None = None  # set when a client has left; made by who waits for that
         self._tasks: Tasks
 
@@ -58,6 +67,10 @@ class Server:
         """How many clients are connected."""
         return len(self._clients)
 
+    def stats(self) -> Stats:
+        """Return the figures as they are now."""
+        return self.service.stats()
+
     @asynccontextmanager
     async def serving(self, grace: float, stuck: Callable[[], None]) -> AsyncIterator[None]:
         """Serve while the body runs, then shut down within `grace` seconds.
@@ -69,6 +82,7 @@ class Server:
             async with anyio.create_task_group() as tasks:
                 self._tasks = Tasks(tasks, self._cancel)
                 tasks.start_soon(self.loop.run)
+                tasks.start_soon(self.service.streams.run)
                 for listener in self._listeners:
                     tasks.start_soon(self._accept, listener)
                 try:
@@ -90,8 +104,7 @@ class Server:
             try:
                 await anyio.wait_readable(listener)
                 for _ in range(ACCEPTS_A_TURN):
-                    sock, _ = listener.accept()
-                    self._begin(sock)
+                    self._begin(*listener.accept())
             except BlockingIOError:
                 continue
             except (OSError, anyio.ClosedResourceError) as error:
@@ -101,20 +114,44 @@ class Server:
                 log.warning("accepting a connection failed: %s", error)
                 await anyio.sleep(0.1)
 
-    def _begin(self, sock: socket.socket) -> None:
+    def _begin(self, sock: socket.socket, peer: Sequence[Any]) -> None:
         """A function of its own, so that the task that accepts keeps no client alive."""
+        limits = self.service.limits
+        sock.setblocking(False)
+        if limits.connections is not None and len(self._clients) >= limits.connections:
+            self._turn_away(sock, peer[0], "connections")
+            return
+        address = None
+        if limits.connections_per_address is not None:
+            address = network_of(peer[0])
+            if self._by_address[address] >= limits.connections_per_address:
+                self._turn_away(sock, peer[0], "connections_per_address")
+                return
         try:
-            client = ClientConnection(sock, self)
+            client = ClientConnection(sock, self, address)
         except OSError as error:
             log.debug("a client left at once: %s", error)
             sock.close()
             return
         self._clients.add(client)
+        if address is not None:
+            self._by_address[address] += 1
         try:
             client.begin()
         except Exception:
             log.exception("serving a connection failed")
             client.close()
+
+    def _turn_away(self, sock: socket.socket, host: str, limit: str) -> None:
+        """Say that there is no room, in one packet and without waiting: a storm must cost no more than that."""
+        self.service.refused[limit] += 1
+        log.debug("a connection was refused: limit %s", limit)
+        with suppress(OSError):
+            with suppress(BlockingIOError):
+                sock.recv(READ_SIZE)  # unread bytes would make closing cost the client the answer
+            sock.send(FULL)
+        self.service.log_refusal(host, 503, len(FULL))
+        sock.close()
 
     def answer(self, client: ClientConnection, request: h11.Request | h11.RemoteProtocolError) -> None:
         """Start a task that answers a client's request, or refuses it."""
@@ -127,6 +164,10 @@ class Server:
     def left(self, client: ClientConnection) -> None:
         """A client's socket is closed."""
         self._clients.discard(client)
+        if client.address is not None:
+            self._by_address[client.address] -= 1
+            if not self._by_address[client.address]:
+                del self._by_address[client.address]
         if self._changed is not None:
             self._changed.set()
 
@@ -139,10 +180,8 @@ class Server:
             listener.close()
         for client in list(self._clients):
             client.stop_waiting()
-        for exchange in list(self.service.live):
-            if exchange.state is not State.REQUESTED:
-                exchange.shut_down()
         with anyio.move_on_after(grace * 0.8):
+            await self.service.shut_down(within=grace * 0.4)
             await self._until_no_clients()
         if self._clients:
             log.warning("%d connections are still open after %g s: they are cut", len(self._clients), grace * 0.8)
@@ -166,6 +205,26 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.url}, {len(self._clients)} connections>"
+
+
+def network_of(host: str) -> str:
+    """What connections are counted by: the address, or for IPv6 the network of 64 bits that one client has at least."""
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv4Address):
+        return host
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else str(ip_network((address, 64), strict=False))
+
+
+def _bound_silence(listeners: list[socket.socket], seconds: float | None) -> None:
+    """Have the system end a connection whose peer acknowledges nothing, as one that vanished, where it can.
+
+    Connections have it from their listener. It counts from the moment when the peer's window is full, which is before
+    ours, so it is given twice the time.
+    """
+    if seconds is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        for listener in listeners:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 2000), 2**31 - 1))
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

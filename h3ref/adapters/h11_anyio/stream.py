@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import struct
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,8 +16,26 @@ from ...connection import HIGH_WATER, StreamHead
 from .loop import Loop
 from .wire import LAST_CHUNK, chunk, stream_head
 
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
 if TYPE_CHECKING:
     from .group import Shard
+
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""Closing sends RST, and the system forgets what it has not sent."""
+
+
+def in_flight(sock: socket.socket) -> int:
+    """Bytes that the system holds for a peer: not sent, or not acknowledged; 0 where it can't tell."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class StreamConnection:
@@ -29,8 +50,10 @@ class StreamConnection:
         "_opened",
         "_pending",
         "_progress",
+        "_queued",
         "_size",
         "_sock",
+        "_stalled_since",
         "_unsent",
         "group",
         "is_chunked",
@@ -60,11 +83,26 @@ class StreamConnection:
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending
         self._unsent: bytes | memoryview = b""  # framed, and refused by a full socket
+        self._stalled_since: float | None = None  # while there is something that the socket refused
+        self._queued = 0  # what the system had still to deliver when it was looked at last
         self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
 
     @property
     def buffered(self) -> int:
         return self._size + len(self._unsent) + len(self._head)
+
+    @property
+    def stalled_since(self) -> float | None:
+        """Since when the reader has taken nothing of what waits for it; None while nothing waits.
+
+        A socket takes bytes again only when much of its buffer is free, so the system is asked what it still holds.
+        """
+        if self._stalled_since is not None and self._sock is not None:
+            queued, before = in_flight(self._sock), self._queued
+            self._queued = queued
+            if queued < before:
+                self._stalled_since = anyio.current_time()
+        return self._stalled_since
 
     async def send_headers(self, head: StreamHead) -> int:
         if head.wire is not None:
@@ -85,9 +123,11 @@ class StreamConnection:
             self._catch_up(self.group)  # what was published before goes first
         self._pending.append(data)
         self._size += len(data)
-        if self._size >= HIGH_WATER:
+        if self._unsent:
+            self.sharing.backlog.put(self, self.buffered, took=False)
+        elif self._size >= HIGH_WATER:
             self.flush_now()
-        elif len(self._pending) == 1 and not self._unsent:
+        elif len(self._pending) == 1:
             if self._head:
                 self.flush_now()
             else:
@@ -120,9 +160,9 @@ class StreamConnection:
                 sent = self._sock.send(framed)
                 if sent == len(framed):
                     return True
-                self._keep(memoryview(framed)[sent:])
+                self._keep(memoryview(framed)[sent:], took=True)
             except BlockingIOError:
-                self._keep(framed)
+                self._keep(framed, took=False)
             except OSError:
                 self._lost()
         return not self._unsent
@@ -148,17 +188,22 @@ class StreamConnection:
             self._lost()
             return
         if sent < len(data):
-            self._keep(memoryview(data)[sent:])
-        else:
+            self._keep(memoryview(data)[sent:], took=sent > 0)
+        elif self._unsent:
             self._unsent = b""
+            self._stalled_since = None
+            self.sharing.backlog.discard(self)
         if self._progress is not None:
             self._tell_waiters()
 
-    def _keep(self, data: bytes | memoryview) -> None:
-        """Hold what the socket refused until it takes bytes again."""
+    def _keep(self, data: bytes | memoryview, *, took: bool) -> None:
+        """Hold what the socket refused until it takes bytes again; just now it took some, or did not."""
         assert self._sock is not None, "only what a socket refused is kept"
         self._unsent = data
+        if took or self._stalled_since is None:
+            self._stalled_since = anyio.current_time()
         self.sharing.watcher.await_write(self._sock, self._resume)
+        self.sharing.backlog.put(self, self.buffered, took=took)
 
     def _lost(self) -> None:
         self._gone()
@@ -180,7 +225,7 @@ class StreamConnection:
         self.read_up_to = 0
 
     async def drain(self) -> None:
-        await self._until_below(HIGH_WATER)
+        await self._until_below(self.sharing.limits.stream_buffer)
 
     async def flush(self) -> None:
         if self.group is not None:
@@ -215,9 +260,21 @@ class StreamConnection:
             self._unsent = memoryview(bytes(self._unsent) + data)
         elif data:
             self._send(data)
-        if self._unsent:
-            with anyio.move_on_after(self.sharing.close_timeout):
-                await self._until_below(1)
+        if self._stalled_since is not None:
+            limits = self.sharing.limits
+            since = self.stalled_since or 0.0
+            if limits.send_timeout is None or anyio.current_time() < since + limits.send_timeout:
+                with anyio.move_on_after(limits.close_timeout):
+                    await self._until_below(1)
+            else:
+                self.drop()
+        self.abort()
+
+    def drop(self) -> None:
+        """Hold nothing any more, here or in the socket: its reader does not read."""
+        if self._sock is not None:
+            with suppress(OSError):  # the peer has left already
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.abort()
 
     def abort(self) -> None:
@@ -226,6 +283,8 @@ class StreamConnection:
             return
         if self._unsent:
             self.sharing.watcher.forget_write(self._sock)
+            self.sharing.backlog.discard(self)
+        self._stalled_since = None
         self._sock = None
         if self.group is not None:
             self.group.discard(self)

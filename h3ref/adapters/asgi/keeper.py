@@ -1,0 +1,39 @@
+"""`Keeper`: where an ASGI application's streams are looked after, since ASGI gives it no task of its own."""
+
+from __future__ import annotations
+
+from anyio.abc import TaskGroup
+
+from ...streams import Streams
+
+
+class Keeper:
+    """Runs `Streams.run` in the task group of one stream's request; when that is over, in another one's.
+
+    Args:
+        streams: those of all requests in this event loop.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._groups: dict[TaskGroup, None] = {}
+        self._host: TaskGroup | None = None  # where it runs
+
+    def enter(self, tasks: TaskGroup) -> None:
+        """A stream's request has begun."""
+        self._groups[tasks] = None
+        if self._host is None and self._streams.look_every:
+            self._run_in(tasks)
+
+    def leave(self, tasks: TaskGroup) -> None:
+        """A request is over, and its tasks are about to be cancelled; one that was no stream is no error."""
+        self._groups.pop(tasks, None)
+        if self._host is tasks:
+            self._host = None
+            for other in self._groups:
+                self._run_in(other)
+                return
+
+    def _run_in(self, tasks: TaskGroup) -> None:
+        self._host = tasks
+        tasks.start_soon(self._streams.run)

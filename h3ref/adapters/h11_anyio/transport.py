@@ -1,0 +1,133 @@
+"""`H11Transport`: one request on a client's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+import h11
+
+from ...connection import RawHeaders, Request, Response
+from ...errors import BodyTimeout, BodyTooLarge, RequestError
+from .guard import Refused
+from .stream import StreamConnection
+from .wire import HeaderLines, origin_form, respond, with_host
+
+if TYPE_CHECKING:
+    from .peer import ClientConnection
+
+_OF_BODIES = {b"content-length", b"transfer-encoding"}
+"""The headers that only a request with a body has."""
+
+UNREAD = (h11.SEND_BODY, h11.ERROR)
+"""The parser's states in which a request's body was not read to its end, so that no other request can follow."""
+
+
+class H11Transport:
+    """One request on a client's connection."""
+
+    __slots__ = ("_broken", "_client", "_gone", "_parser", "_parts", "_size", "request")
+
+    def __init__(self, client: ClientConnection, request: h11.Request, parser: h11.Connection) -> None:
+        self._client = client
+        self._parser = parser
+        self._gone: Callable[[], None] | None = None
+        self._parts: list[bytes] = []  # of the body, as far as it has come
+        self._size = 0  # of the parts
+        self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
+        target = request.target.decode("latin-1")
+        headers: RawHeaders = request.headers
+        if target[:1] != "/":
+            target, headers = origin_form(target), with_host(headers, target)
+        self.request = Request(request.method.decode(), target, HeaderLines(headers), request.http_version.decode())
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+        return self._client.client
+
+    def _take_arrived(self) -> None:
+        """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
+        try:
+            while isinstance(event := self._parser.next_event(), h11.Data):
+                self._parts.append(bytes(event.data))
+                self._size += len(event.data)
+            self._client.guard.check()
+        except h11.RemoteProtocolError as error:
+            self._broken = error
+
+    async def read_body(self) -> bytes:
+        limit = self._client.service.limits.body_size
+        declared = dict(self.request.headers).get(b"content-length", b"0")
+        if int(declared) > limit:
+            raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
+        if self._gone is not None:
+            self._client.unwatch()  # who waits for the body sees the client's end
+        self._take_arrived()
+        if self._is_incomplete(limit):
+            seconds = self._client.service.limits.body_timeout
+            try:
+                with anyio.move_on_after(seconds) as bounded:
+                    await self._receive_body(limit)
+            except OSError as error:
+                raise RequestError(f"the body broke off: {error}") from error
+            if bounded.cancelled_caught:
+                raise BodyTimeout(f"the body did not come in {seconds:g} s")
+        if self._broken is not None:
+            why = f": {self._broken}" if isinstance(self._broken, Refused) else ""
+            raise RequestError(f"the body is malformed or broke off{why}") from self._broken
+        if self._size > limit:
+            raise BodyTooLarge(f"the body has more than {limit} bytes")
+        if self._gone is not None:
+            self._client.watch(self._gone, self._take)
+        return b"".join(self._parts)
+
+    def _is_incomplete(self, limit: int) -> bool:
+        return self._parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None
+
+    async def _receive_body(self, limit: int) -> None:
+        while self._is_incomplete(limit):
+            if self._parser.they_are_waiting_for_100_continue:
+                go_on = self._parser.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+                await self._client.send(go_on or b"")
+            data = await self._client.receive()
+            if not data and self._gone is not None:
+                self._gone()
+            self._client.feed(data)
+            self._take_arrived()
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        self._gone = gone
+        self._client.watch(gone, self._take)
+
+    def _take(self, data: bytes) -> None:
+        """Keep what belongs to the body while it may still be asked for; throw away the rest."""
+        limit = self._client.service.limits.body_size
+        if not self._client.is_streaming and self._parser.their_state is h11.SEND_BODY and self._size <= limit:
+            self._client.feed(data)
+            self._take_arrived()
+
+    async def send_response(self, response: Response) -> int:
+        self._take_arrived()
+        unread = self._parser.their_state in UNREAD
+        watched = self._gone is not None  # since then what the client sent was thrown away, requests too
+        close = unread or watched or self._client.is_last_request or not self._client.loop.accepting
+        data = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
+        await self._client.send(data)
+        return len(data)
+
+    def create_connection(self) -> StreamConnection:
+        assert self._gone is not None, "start_sse watches first, or the machine rejects this"
+        return self._client.open_stream(
+            self._gone,
+            self._opened,
+            chunked=self.request.http_version != "1.0",
+            bodiless=self.request.method == "HEAD",
+        )
+
+    def _opened(self) -> None:
+        """The head is sent: the parser, which takes more memory than all the rest, is not needed any more."""
+        if not any(name in _OF_BODIES for name, _ in self.request.headers):  # else somebody may be reading the body
+            del self._parser
+            self._client.forget_parser()

@@ -1,0 +1,628 @@
+"""`Limits`: each one on real sockets, and where time passes also in memory, with a virtual clock."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from h3ref import (
+    BackpressureDetected,
+    BlockingSSEWriter,
+    BodyTimeout,
+    H3App,
+    H3Event,
+    Limits,
+    Reason,
+    SSEWriter,
+    WriterClosed,
+    running,
+)
+from h3ref.adapters.h11_anyio import Server
+from h3ref.adapters.h11_anyio.server import network_of
+from h3ref.adapters.memory import End, open_memory
+from h3ref.testing import virtual_backends
+
+from .clients import open_client, raw, server_of
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
+STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
+BEAT = b": keep-alive\n"
+
+in_virtual_time = pytest.mark.parametrize("anyio_backend", virtual_backends())
+
+
+class Ends:
+    """Why streams were over, as their callbacks saw it."""
+
+    def __init__(self) -> None:
+        self.reasons: list[Reason | None] = []
+        self.changed = anyio.Event()
+
+    def note(self, event: H3Event) -> None:
+        self.reasons.append(event.reason)
+        self.changed.set()
+
+
+def streaming(callback: Callable[[Any], Any], ends: Ends | None = None) -> H3App:
+    """An app with a stream, whose callback is told here that it is over, and a plain answer."""
+    app = H3App()
+
+    async def told(writer: SSEWriter) -> None:
+        try:
+            await callback(writer)
+        finally:
+            if ends is not None:
+                ends.note(writer.event)
+
+    @app.get("/stream")
+    async def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(told)
+
+    @app.get("/hello")
+    async def hello(event: H3Event) -> None:
+        event.send_text("hello")
+
+    @app.post("/echo")
+    async def echo(event: H3Event) -> None:
+        event.send_bytes(await event.read_body())
+
+    @app.get("/large")
+    async def large(event: H3Event) -> None:
+        event.send_bytes(b"x" * 10_000_000)
+
+    return app
+
+
+async def silent(writer: SSEWriter) -> None:
+    await anyio.sleep_forever()
+
+
+async def flood(writer: SSEWriter) -> None:
+    while True:
+        await writer.send_event("x" * 10_000)
+
+
+@asynccontextmanager
+async def connected(server: Server, said: bytes = b"", source: str | None = None) -> AsyncIterator[socket.socket]:
+    """A socket with a small window that has said something, and reads nothing by itself."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        if source is not None:
+            sock.bind((source, 0))
+        sock.connect(("127.0.0.1", server.port))
+        sock.setblocking(False)
+        sock.send(said)
+        with anyio.fail_after(10):
+            yield sock
+    finally:
+        sock.close()
+
+
+async def receive(sock: socket.socket) -> bytes:
+    """The next bytes; b"" at the end, also where the server has cut."""
+    while True:
+        try:
+            return sock.recv(65536)
+        except BlockingIOError:
+            await anyio.wait_readable(sock)
+        except ConnectionError:
+            return b""
+
+
+async def read_all(sock: socket.socket) -> bytes:
+    data = b""
+    while part := await receive(sock):
+        data += part
+    return data
+
+
+# -- how long a request may take
+
+
+@pytest.mark.anyio
+async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all() -> None:
+    async with running(streaming(silent), limits=Limits(head_timeout=0.2)) as server, connected(server) as sock:
+        began = anyio.current_time()
+        answers: list[bytes] = []
+
+        async def listen() -> None:
+            answers.append(await receive(sock))
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            for byte in HELLO * 10:  # which would take eight seconds
+                sock.send(bytes([byte]) if byte not in b"\r\n" else b"x")
+                await anyio.sleep(0.02)
+        assert answers[0].startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert 0.15 < anyio.current_time() - began < 3
+        assert server.service.refused["head_timeout"] == 1
+
+
+@pytest.mark.anyio
+async def test_the_head_of_a_later_request_has_its_time_from_its_first_byte_on() -> None:
+    limits = Limits(head_timeout=0.1, keep_alive=5)
+    async with running(streaming(silent), limits=limits) as server, connected(server, HELLO) as sock:
+        assert b"200 OK" in await receive(sock)
+        await anyio.sleep(0.2)  # idle for longer than a head may take
+        sock.send(HELLO)
+        assert b"200 OK" in await receive(sock)
+        sock.send(HELLO + b"GET")
+        data = await read_all(sock)
+        assert data.startswith(b"HTTP/1.1 200 OK")
+        assert b"HTTP/1.1 408 Request Timeout\r\n" in data
+
+
+@pytest.mark.anyio
+async def test_who_says_nothing_is_closed_without_a_word() -> None:
+    async with running(streaming(silent), limits=Limits(head_timeout=0.05)) as server:
+        for said in (b"", b"\r\n\r\n"):
+            async with connected(server, said) as sock:
+                assert await read_all(sock) == b""
+
+
+@pytest.mark.anyio
+async def test_without_their_limits_heads_and_idle_connections_have_all_the_time() -> None:
+    limits = Limits(head_timeout=None, keep_alive=None)
+    async with running(streaming(silent), limits=limits) as server, connected(server, HELLO[:5]) as sock:
+        await anyio.sleep(0.1)
+        sock.send(HELLO[5:])
+        assert b"200 OK" in await receive(sock)
+        await anyio.sleep(0.1)
+        sock.send(HELLO)
+        assert b"200 OK" in await receive(sock)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 10\r\n\r\n123", b"Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"]
+)
+async def test_a_body_that_stops_in_the_middle_is_a_408(framing: bytes) -> None:
+    said = b"POST /echo HTTP/1.1\r\nHost: test\r\n" + framing
+    async with running(streaming(silent), limits=Limits(body_timeout=0.1)) as server, connected(server, said) as sock:
+        data = await receive(sock)
+        sock.shutdown(socket.SHUT_WR)
+        data += await read_all(sock)
+        assert data.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert b"\r\nConnection: close\r\n" in data
+        assert data.endswith(b"Request Timeout: the body did not come in 0.1 s")
+        assert server.service.refused == {"body_timeout": 1}
+
+
+@pytest.mark.anyio
+async def test_a_body_that_comes_byte_by_byte_has_one_time_for_all() -> None:
+    app, errors = H3App(), list[Exception]()
+
+    @app.post("/echo")
+    async def echo(event: H3Event) -> None:
+        try:
+            await event.read_body()
+        except BodyTimeout as error:
+            errors.append(error)
+            raise
+
+    said = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n"
+    async with running(app, limits=Limits(body_timeout=0.1)) as server, connected(server, said) as sock:
+        with anyio.fail_after(5):
+            while not errors:
+                sock.send(b"x")
+                await anyio.sleep(0.01)
+        assert (await receive(sock)).startswith(b"HTTP/1.1 408")
+
+
+# -- how many
+
+
+@pytest.mark.anyio
+async def test_the_last_request_of_a_connection_is_told_so() -> None:
+    async with running(streaming(silent), limits=Limits(requests=2)) as server:
+        data = await raw(server.port, HELLO * 3)
+        assert data.count(b"HTTP/1.1 200 OK") == 2
+        first, second = data.split(b"HTTP/1.1 200 OK")[1:]
+        assert b"Connection: close" not in first
+        assert b"\r\nConnection: close\r\n" in second
+
+
+@pytest.mark.anyio
+async def test_past_the_connections_a_client_gets_a_503_at_once() -> None:
+    async with running(streaming(silent), limits=Limits(connections=1)) as server:
+        async with connected(server, HELLO) as sock:
+            assert b"200 OK" in await receive(sock)
+            async with connected(server) as second:
+                refused = await read_all(second)
+                assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n")
+            assert server.open_connections == 1
+            sock.send(HELLO)
+            assert b"200 OK" in await receive(sock), "who is in stays in"
+        with anyio.fail_after(5):
+            while server.open_connections:
+                await anyio.lowlevel.checkpoint()
+        assert b"200 OK" in await raw(server.port, HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert server.service.refused == {"connections": 1}
+
+
+@pytest.mark.anyio
+async def test_connections_are_counted_for_each_address() -> None:
+    async with running(streaming(silent), limits=Limits(connections_per_address=1)) as server:
+        for _ in range(2):  # what one address has left, another client from there may have
+            async with connected(server, HELLO, "127.0.0.2") as sock, connected(server, HELLO, "127.0.0.3") as other:
+                assert b"200 OK" in await receive(sock)
+                assert b"200 OK" in await receive(other)
+                async with connected(server, source="127.0.0.2") as second:
+                    assert (await read_all(second)).startswith(b"HTTP/1.1 503")
+            with anyio.fail_after(5):
+                while server.open_connections:
+                    await anyio.lowlevel.checkpoint()
+        assert server.service.refused == {"connections_per_address": 2}
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_an_ipv6_client_is_its_network(host: str, network: str) -> None:
+    assert network_of(host) == network
+
+
+@pytest.mark.anyio
+async def test_past_the_streams_there_is_a_503_with_retry_after(adapter: str) -> None:
+    async with open_client(adapter, streaming(silent), limits=Limits(streams=1)) as client:
+        first = await client.request("GET", "/stream")
+        assert first.status == 200
+        second = await client.request("GET", "/stream")
+        assert (second.status, second.headers["retry-after"]) == (503, "1")
+        assert b"all 1 streams that this server allows are open" in await second.read()
+        assert (await client.request("GET", "/hello")).status == 200, "a plain answer is no stream"
+        first.disconnect()
+        service = server_of(client).service
+        with anyio.fail_after(5):
+            while len(service.streams):
+                await anyio.lowlevel.checkpoint()
+        assert (await client.request("GET", "/stream")).status == 200
+
+
+# -- how old
+
+
+@pytest.mark.anyio
+@in_virtual_time
+async def test_streams_that_are_too_old_end_properly_and_not_all_at_once() -> None:
+    ends = Ends()
+    times: list[float] = []
+
+    async def read(server: Any) -> None:
+        reply = await server.request("GET", "/stream")
+        body = await reply.read()
+        times.append(anyio.current_time() - began)
+        assert reply.end is End.PROPER
+        assert body == BEAT * (body.count(b"\n"))
+
+    limits = Limits(stream_age=3600, stream_age_jitter=0.25)
+    async with open_memory(streaming(silent, ends), limits=limits) as server:
+        began = anyio.current_time()
+        async with anyio.create_task_group() as readers:
+            for _ in range(100):
+                readers.start_soon(read, server)
+    assert ends.reasons == [Reason.TIMEOUT] * 100
+    assert 2700 <= min(times) < 2900
+    assert 3400 < max(times) <= 3604
+    assert len({round(time) for time in times}) > 50
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_too_old_ends_properly(adapter: str) -> None:
+    ends = Ends()
+    async with open_client(adapter, streaming(silent, ends), limits=Limits(stream_age=0.1)) as client:
+        reply = await client.request("GET", "/stream")
+        with anyio.fail_after(5):
+            assert await reply.read() == b""
+        assert reply.end is End.PROPER
+        await ends.changed.wait()
+        assert ends.reasons == [Reason.TIMEOUT]
+
+
+@pytest.mark.anyio
+async def test_the_stream_of_a_thread_ends_though_the_thread_sleeps(adapter: str) -> None:
+    app, woken = H3App(), threading.Event()
+
+    @app.get("/stream")
+    def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(sleep)
+
+    def sleep(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        woken.wait(10)
+
+    async with open_client(adapter, app, limits=Limits(stream_age=0.1)) as client:
+        reply = await client.request("GET", "/stream")
+        with anyio.fail_after(5):
+            assert await reply.read() == b"data: 1\n\n"
+        assert reply.end is End.PROPER
+        woken.set()
+
+
+# -- how silent
+
+
+@pytest.mark.anyio
+@in_virtual_time
+async def test_a_silent_stream_sends_a_comment_every_15_seconds() -> None:
+    async with open_memory(streaming(silent)) as server:
+        began = anyio.current_time()
+        reply = await server.request("GET", "/stream")
+        for number in range(1, 200):
+            assert await reply.receive() == BEAT
+            assert anyio.current_time() - began == pytest.approx(15 * number, abs=0.01)
+        reply.disconnect()
+
+
+@pytest.mark.anyio
+@in_virtual_time
+async def test_what_is_sent_puts_the_comment_off() -> None:
+    async def busy(writer: SSEWriter) -> None:
+        for number in range(100):
+            await anyio.sleep(10)
+            await (writer.send_event("x") if number % 2 else writer.send_keep_alive())
+        await anyio.sleep(40)
+
+    times: list[float] = []
+    async with open_memory(streaming(busy)) as server:
+        began = anyio.current_time()
+        reply = await server.request("GET", "/stream")
+        body = b""
+        while part := await reply.receive():
+            body += part
+            times.append(anyio.current_time() - began)
+    assert body[:-26] == (BEAT + b"data: x\n\n") * 50, "while there is traffic, no comment comes by itself"
+    assert times[:100] == [pytest.approx(10 * number) for number in range(1, 101)]
+    assert body[-26:] == BEAT * 2
+    silences = [after - before for before, after in zip(times[99:], [*times[100:], 1040.0], strict=False)]
+    assert all(silence <= 15.01 for silence in silences)
+
+
+@pytest.mark.anyio
+@in_virtual_time
+async def test_without_the_limit_a_silent_stream_stays_silent() -> None:
+    async def hours(writer: SSEWriter) -> None:
+        await anyio.sleep(36_000)
+
+    async with open_memory(streaming(hours), limits=Limits(stream_keep_alive=None)) as server:
+        assert await (await server.request("GET", "/stream")).read() == b""
+
+
+@pytest.mark.anyio
+async def test_every_adapter_keeps_a_silent_stream_alive(adapter: str) -> None:
+    async with open_client(adapter, streaming(silent), limits=Limits(stream_keep_alive=0.05)) as client:
+        replies = [await client.request("GET", "/stream") for _ in range(3)]
+        with anyio.fail_after(10):
+            for reply in replies:  # each is served when the one before has left
+                received = b""
+                while received.count(BEAT) < 3:
+                    received += await reply.receive()
+                assert received == BEAT * received.count(BEAT)
+                reply.disconnect()
+
+
+# -- who doesn't read
+
+
+@pytest.mark.anyio
+@in_virtual_time
+@pytest.mark.parametrize("callback", [flood, silent])
+async def test_in_memory_too_a_reader_that_does_not_read_is_cut(callback: Any) -> None:
+    ends = Ends()
+    async with open_memory(streaming(callback, ends)) as server:
+        began = anyio.current_time()
+        reply = await server.request("GET", "/stream")
+        await ends.changed.wait()
+        # A silent stream has something to wait for its reader from its first comment on.
+        first = 0 if callback is flood else 15
+        assert 30 <= anyio.current_time() - began - first <= 35
+        await reply.read()
+        assert reply.end is End.CUT
+    assert ends.reasons == [Reason.SLOW_CONSUMER]
+    assert server.service.refused == {"send_timeout": 1}
+
+
+@pytest.mark.anyio
+@in_virtual_time
+async def test_a_slow_reader_that_reads_is_not_cut() -> None:
+    async with open_memory(streaming(flood)) as server:
+        reply = await server.request("GET", "/stream")
+        for _ in range(20):
+            await anyio.sleep(25)
+            assert await reply.receive()
+        reply.disconnect()
+
+
+@pytest.mark.anyio
+async def test_a_reader_that_does_not_read_is_cut() -> None:
+    ends = Ends()
+    async with running(streaming(flood, ends), limits=Limits(send_timeout=0.2)) as server:
+        async with connected(server, STREAM) as sock:
+            await ends.changed.wait()
+            while server.open_connections:
+                await anyio.lowlevel.checkpoint()
+            assert not (await read_all(sock)).endswith(b"\r\n0\r\n\r\n")
+        assert ends.reasons == [Reason.SLOW_CONSUMER]
+        assert server.service.refused == {"send_timeout": 1}
+        assert server.loop.backlog.size == 0
+
+
+@pytest.mark.anyio
+async def test_a_thread_that_waits_for_a_reader_that_does_not_read_is_told() -> None:
+    app, told = H3App(), list[Exception]()
+
+    @app.get("/stream")
+    def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(endless)
+
+    def endless(writer: BlockingSSEWriter) -> None:
+        try:
+            while True:
+                writer.send_event("x" * 10_000)
+        except WriterClosed as error:
+            told.append(error)
+            raise
+
+    async with running(app, limits=Limits(send_timeout=0.2)) as server:
+        async with connected(server, STREAM):
+            while not told:
+                await anyio.lowlevel.checkpoint()
+        assert isinstance(told[0], WriterClosed)
+        assert told[0].reason == Reason.SLOW_CONSUMER
+
+
+@pytest.mark.anyio
+async def test_a_slow_reader_that_reads_a_little_is_served() -> None:
+    async with running(streaming(flood), limits=Limits(send_timeout=0.3)) as server, connected(server, STREAM) as sock:
+        for _ in range(100):
+            await anyio.sleep(0.01)
+            assert await receive(sock)
+        assert server.open_connections == 1
+
+
+@pytest.mark.anyio
+async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
+    large = HELLO.replace(b"hello", b"large")
+    async with running(streaming(silent), limits=Limits(send_timeout=0.2)) as server, connected(server, large) as sock:
+        for _ in range(100):
+            await anyio.sleep(0.01)
+            assert await receive(sock)
+        assert server.open_connections == 1
+
+
+@pytest.mark.anyio
+async def test_a_plain_answer_to_a_peer_that_does_not_read_is_given_up() -> None:
+    async with running(streaming(silent), limits=Limits(send_timeout=0.1, close_timeout=30)) as server:
+        async with connected(server, HELLO.replace(b"hello", b"large")):
+            while not server.service.refused:
+                await anyio.lowlevel.checkpoint()
+            while server.open_connections:
+                await anyio.lowlevel.checkpoint()
+        assert server.service.refused == {"send_timeout": 1}
+        assert b"200 OK" in await raw(server.port, HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(sys.platform != "linux", reason="a peer vanishes here by a packet filter of Linux'")
+async def test_a_peer_that_has_vanished_is_found_by_the_keep_alive() -> None:
+    ends = Ends()
+    limits = Limits(stream_keep_alive=0.05, send_timeout=0.25)
+    async with running(streaming(silent, ends), limits=limits) as server, connected(server, STREAM) as sock:
+        assert b"200 OK" in await receive(sock)
+        nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # one instruction: take 0 bytes
+        sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", 1, ctypes.addressof(nothing)))
+        await ends.changed.wait()
+        assert ends.reasons == [Reason.CLIENT_GONE]
+        while server.open_connections:
+            await anyio.lowlevel.checkpoint()
+
+
+# -- how much waits
+
+
+@pytest.mark.anyio
+async def test_whoever_sends_waits_from_the_mark_of_the_stream_on(adapter: str) -> None:
+    refusals: list[BackpressureDetected] = []
+    sent: list[int] = []
+
+    async def callback(writer: SSEWriter) -> None:
+        try:
+            while True:
+                sent.append(len(sent))
+                writer.send_nowait("x" * 92)
+        except BackpressureDetected as refusal:
+            refusals.append(refusal)
+        await writer.flush()
+        await writer.send_event("there is room again")
+
+    limits = Limits(stream_buffer=1000, server_buffer=None)
+    async with open_client(adapter, streaming(callback), limits=limits) as client:
+        body = await (await client.request("GET", "/stream")).read()
+    assert refusals[0].limit == 1000
+    assert 1000 <= refusals[0].buffered < 1100
+    assert len(sent) in (11, 12), "ten events of a hundred bytes, one that left at once, and the one that was refused"
+    assert body == b"data: %b\n\n" % (b"x" * 92) * (len(sent) - 1) + b"data: there is room again\n\n"
+
+
+@pytest.mark.anyio
+async def test_past_the_buffers_of_all_who_has_taken_nothing_for_longest_is_cut() -> None:
+    ends = Ends()
+    order: list[str | None] = []
+
+    async def noted(writer: SSEWriter) -> None:
+        try:
+            await flood(writer)
+        finally:
+            order.append(writer.event.query.get("n"))
+
+    limits = Limits(server_buffer=3 * 64 * 1024 + 60_000)  # three that wait, and not four
+    async with running(streaming(noted, ends), limits=limits) as server:
+        socks: list[Any] = []
+        async with connected(server, STREAM) as reader:
+            for number in range(5):
+                context = connected(server, STREAM.replace(b"/stream", b"/stream?n=%d" % number))
+                socks.append(context)
+                await context.__aenter__()
+                with anyio.fail_after(5):
+                    while server.loop.backlog.size < min(number + 1, 3) * 64 * 1024 or len(order) < number - 2:
+                        await receive(reader)
+            assert order == ["0", "1"]
+            assert server.loop.backlog.size <= 3 * 64 * 1024 + 60_000
+            assert await receive(reader), "who reads is served"
+            for context in reversed(socks):
+                await context.__aexit__(None, None, None)
+        assert ends.reasons[:2] == [Reason.SLOW_CONSUMER] * 2
+        assert server.service.refused == {"server_buffer": 2}
+        while server.open_connections:
+            await anyio.lowlevel.checkpoint()
+        assert server.loop.backlog.size == 0
+
+
+# -- the values
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"head_timeout": 0}, ValueError, "limit head_timeout must be more than 0, not 0; None switches it off"),
+        ({"streams": -1}, ValueError, "limit streams must be more than 0, not -1; None switches it off"),
+        ({"stream_age": float("inf")}, ValueError, "limit stream_age must be finite, not inf; None switches it off"),
+        ({"close_timeout": float("inf")}, ValueError, "limit close_timeout must be finite, not inf$"),
+        ({"stream_age_jitter": 1.5}, ValueError, "limit stream_age_jitter is a part from 0 to 1, not 1.5"),
+        ({"connections": 1.5}, TypeError, "limit connections is a whole number, not 1.5; None switches it off"),
+        ({"requests": True}, TypeError, "limit requests is a number, not True; None switches it off"),
+        ({"keep_alive": "15"}, TypeError, "limit keep_alive is a number, not '15'; None switches it off"),
+        ({"head_size": None}, TypeError, "limit head_size is a number, not None$"),
+        ({"stream_buffer": None}, TypeError, "limit stream_buffer is a number, not None$"),
+    ],
+)
+def test_a_limit_that_nothing_could_keep_is_refused(options: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        Limits(**options)
+
+
+def test_each_limit_has_a_line_of_its_own_in_the_docstring() -> None:
+    documented = [line.split(":")[0].strip() for line in (Limits.__doc__ or "").splitlines() if line.startswith("    ")]
+    named = [name for name in documented if name in Limits.__dataclass_fields__]
+    assert named == list(Limits.__dataclass_fields__)

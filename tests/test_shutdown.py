@@ -1,0 +1,202 @@
+"""The end of a server, in order: with a thousand open streams, a farewell, and a second signal."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from h3ref import Channel, H3App, H3Event, Limits, Reason, SSEEvent, SSEWriter, running
+from h3ref.adapters.memory import End, open_memory
+from h3ref.testing import virtual_backends
+
+from .clients import open_client, server_of
+
+STREAMS = 1000
+
+PROGRAM = """
+import anyio
+from h3ref import H3App, SSEEvent, serve
+
+app = H3App()
+
+@app.get("/stream")
+async def stream(event):
+    event.start_sse()
+    event.set_stream_callback(send)
+
+async def send(writer):
+    await writer.send_event("first")
+    await anyio.sleep_forever()
+
+@app.get("/deaf")
+async def deaf(event):
+    while True:
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            pass
+
+serve(app, port=0, backend=BACKEND, farewell=SSEEvent(retry=2000))
+"""
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def served(tmp_path: Path, backend: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("BACKEND", repr(backend)))
+    process = subprocess.Popen([sys.executable, str(program)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        yield process, int(line.split(":")[2].split()[0])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(port: int, path: str) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    return sock
+
+
+def read(sock: socket.socket) -> tuple[bytes, float]:
+    """All that comes, and when the end came."""
+    data = b""
+    while part := sock.recv(65536):
+        data += part
+    return data, time.monotonic()
+
+
+@pytest.mark.usefixtures("many_descriptors")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_thousand_streams_get_their_farewell_and_their_proper_end(tmp_path: Path, backend: str) -> None:
+    with served(tmp_path, backend) as (process, port):
+        socks = [ask(port, "/stream") for _ in range(STREAMS)]
+        heads = []
+        for sock in socks:
+            head = b""
+            while b"data: first\n\n" not in head:
+                head += sock.recv(4096)
+            heads.append(head)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        ends = [read(sock)[0] for sock in socks]
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 5, "within the grace"
+        for sock in socks:
+            sock.close()
+    last = b"retry: 2000\n\n"
+    rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)
+    whole = [head.partition(b"\r\n\r\n")[2] + end for head, end in zip(heads, ends, strict=True)]
+    assert all(body == b"d\r\ndata: first\n\n\r\n" + rest for body in whole), set(whole)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_second_signal_ends_at_once(tmp_path: Path, backend: str) -> None:
+    with served(tmp_path, backend) as (process, port), ask(port, "/deaf"), ask(port, "/stream") as stream:
+        stream.recv(4096)
+        process.send_signal(signal.SIGTERM)
+        read(stream)  # the shutdown is under way, and a handler that swallows its cancellation holds it up
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == -signal.SIGTERM
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_nobody_is_accepted_any_more(tmp_path: Path, backend: str) -> None:
+    with served(tmp_path, backend) as (process, port), ask(port, "/deaf"), ask(port, "/stream") as stream:
+        stream.recv(4096)
+        process.send_signal(signal.SIGTERM)
+        read(stream)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def streaming(callback: object) -> H3App:
+    app = H3App()
+
+    @app.get("/stream")
+    def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)  # type: ignore[arg-type]
+
+    return app
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["memory", "h11_anyio"])
+async def test_what_was_sent_comes_before_the_farewell(name: str) -> None:
+    channel, reasons = Channel(), list[Reason | None]()
+
+    async def subscribe(writer: SSEWriter) -> None:
+        await writer.send_event("first")
+        try:
+            await channel.stream(writer)
+        finally:
+            reasons.append(writer.event.reason)
+
+    farewell = SSEEvent("bye", retry=500)
+    async with open_client(name, streaming(subscribe), farewell=farewell) as client:
+        replies = [await client.request("GET", "/stream") for _ in range(3)]
+        with anyio.fail_after(5):
+            while len(channel) < 3:
+                await anyio.lowlevel.checkpoint()
+        for number in range(100):
+            await channel.publish(str(number))
+        if name == "h11_anyio":
+            await server_of(client).service.shut_down(within=1)
+        else:
+            for exchange in list(server_of(client).service.live):
+                exchange.shut_down()
+        bodies = [await reply.read() for reply in replies]
+    events = b"data: first\n\n" + b"".join(b"data: %d\n\n" % number for number in range(100))
+    assert bodies == [events + farewell.encode()] * 3
+    assert all(reply.end is End.PROPER for reply in replies)
+    assert reasons == [Reason.SHUTDOWN] * 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", virtual_backends())
+@pytest.mark.parametrize(("number", "within", "seconds"), [(1, 10, 0), (480, 10, 0.24), (480, 0.1, 0.1), (480, 0, 0)])
+async def test_streams_end_one_after_another_in_a_time_that_their_number_decides(
+    number: int, within: float, seconds: float
+) -> None:
+    async def silent(writer: SSEWriter) -> None:
+        await anyio.sleep_forever()
+
+    limits = Limits(stream_keep_alive=None)
+    async with open_memory(streaming(silent), limits=limits) as server:
+        replies = [await server.request("GET", "/stream") for _ in range(number)]
+        began = anyio.current_time()
+        await server.service.shut_down(within)
+        assert anyio.current_time() - began == pytest.approx(seconds, abs=0.02)
+        assert [await reply.read() for reply in replies] == [b""] * number
+
+
+@pytest.mark.anyio
+async def test_what_is_no_event_is_no_farewell() -> None:
+    with pytest.raises(TypeError, match="farewell is an SSEEvent, or None for none, not 'bye'"):
+        async with running(H3App(), farewell="bye"):  # type: ignore[arg-type]
+            pass
