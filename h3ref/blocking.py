@@ -181,6 +181,10 @@ class BlockingSSEWriter:
         """`Feed`: how many bytes these have."""
         return self._size
 
+    def bring_sent(self) -> None:
+        """`Feed`: pass on what the thread has sent so far."""
+        self._take_over()
+
     def bring_rest(self) -> None:
         """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
         with self._lock:

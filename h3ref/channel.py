@@ -167,7 +167,7 @@ class Channel:
         if self._unyielded >= HIGH_WATER:
             self._unyielded = 0
             await anyio.lowlevel.checkpoint()
-        while self._open and (full := [late for late in self._behind if late.lag >= self._limit]):
+        while self._open and (full := [late for late in self._slow_ones() if late.lag >= self._limit]):
             if self._policy == "wait":
                 if self._moved is None:
                     self._moved = anyio.Event()
@@ -179,12 +179,16 @@ class Channel:
                 else:
                     self._disconnect(late)
             break
-        nearest = max((late.lag for late in self._behind), default=-math.inf)
+        nearest = max((late.lag for late in self._slow_ones()), default=-math.inf)
         self._look_at = self._log.size + self._limit - nearest
+
+    def _slow_ones(self) -> list[Subscription]:
+        """Those who read the log, but for those whose stream has ended, and who are about to leave."""
+        return [late for late in self._behind if late.writer.is_active]
 
     def _disconnect(self, late: Subscription) -> None:
         self._disconnected += 1
-        del self._behind[late]
+        late.pass_over()  # it stays behind until it leaves, so that the log keeps what is counted from here
         late.writer.begin_close(Reason.SLOW_CONSUMER)
         late.parking.wake()
 

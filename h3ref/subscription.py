@@ -85,11 +85,22 @@ class Subscription:
         self._offset += self._log.offset(cursor) - self._log.offset(self._cursor)
         self._cursor = cursor
 
+    def bring_sent(self) -> None:
+        """`Feed`: nothing was sent by this stream's own tasks or threads."""
+
     def bring_rest(self) -> None:
         """`Feed`: pass on all that it has not read; it gets nothing any more."""
-        self.read(self._log.size)
-        self._cursor = self._log.end
+        if self.writer.is_active:
+            self.read(self._log.size)
+        if not self.is_live:
+            self.pass_over()
         self.parking.wake()
+
+    def pass_over(self) -> None:
+        """It gets nothing of what it has not read, and that is not counted: its stream has ended."""
+        self._base += self._log.end - self._cursor
+        self._offset += self._log.size - self._log.offset(self._cursor)
+        self._cursor = self._log.end
 
 
 class Each:

@@ -39,6 +39,9 @@ class Feed(Protocol):
     def taken_size(self) -> int:
         """How many bytes these have."""
 
+    def bring_sent(self) -> None:
+        """Bring what was sent through it so far, by `relay`: something else is about to be sent after it."""
+
     def bring_rest(self) -> None:
         """Bring all that it still holds for the stream, by `relay`; and nothing from then on."""
 
@@ -140,6 +143,7 @@ class SSEWriter:
         mark = self.event._host.stream_buffer
         if self._connection.buffered >= mark:
             raise BackpressureDetected(self._connection.buffered, mark)
+        self._bring_sent()
         self._put(data)
 
     async def send_encoded(self, data: bytes) -> None:
@@ -151,6 +155,7 @@ class SSEWriter:
     def offer_encoded(self, data: bytes) -> None:
         """Take an encoded event without waiting or raising; a stream that has ended takes nothing."""
         if self._lifecycle._state is _STREAMING:
+            self._bring_sent()
             self._put(data)
 
     async def send_keep_alive(self) -> None:
@@ -266,8 +271,13 @@ class SSEWriter:
             await self._connection.drain()
             await anyio.lowlevel.checkpoint()
         self.check()
+        self._bring_sent()
         # What a feed brings fills the buffer unseen, so that with one each event has to look.
         self._set_room(0 if self._feeds else mark - self._connection.buffered)
+
+    def _bring_sent(self) -> None:
+        for feed in self._feeds:
+            feed.bring_sent()
 
     def _set_room(self, room: int) -> None:
         self._size += room - self._room

@@ -173,3 +173,20 @@ async def test_a_traced_threads_events_are_recorded_one_by_one() -> None:
     async with open_memory(app_of(stream), trace=records.append) as server:
         await (await server.request("GET", "/callback")).read()
     assert [record.detail for record in records if record.step == "event"] == [f"data: {n}\n\n" for n in range(10)]
+
+
+async def test_what_the_loop_sends_comes_after_what_the_thread_has_sent(adapter: str) -> None:
+    app, rounds = H3App(), 200
+
+    @app.get("/both")
+    def both(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            on_loop = event.get_sse_writer()
+            for number in range(rounds):
+                writer.send_event(str(3 * number))
+                anyio.from_thread.run(on_loop.send_event, str(3 * number + 1))
+                anyio.from_thread.run_sync(on_loop.send_nowait, str(3 * number + 2))
+
+    async with open_client(adapter, app) as client:
+        reply = await client.request("GET", "/both")
+        assert await reply.read() == b"".join(b"data: %d\n\n" % number for number in range(3 * rounds))

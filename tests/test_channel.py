@@ -466,3 +466,31 @@ async def test_what_a_late_reader_has_not_had_is_sent_before_its_stream_closes(b
         "closes" if by == "shutdown" else "close"
     )
     assert check(recorder.recording, whole=True) is None
+
+
+async def test_one_that_is_disconnected_leaves_though_the_log_goes_on_without_it() -> None:
+    channel = Channel(policy="disconnect", limit=10_000)
+    async with open_memory(app_of(channel)) as server:
+        slow = await subscribe(server, channel)
+        while not channel.stats().disconnected:
+            await channel.publish(filled(channel.stats().published))
+        for number in range(200):  # before its task has run; without a history, nothing keeps these
+            await channel.publish(filled(number))
+        assert channel.stats().largest_lag < 20_000
+        body = await slow.read()
+        assert slow.end is End.CUT
+        await until(lambda: not len(channel))
+        assert channel.stats().delivered == body.count(b"id: ")
+        await channel.close()
+
+
+async def test_what_a_client_that_left_had_not_got_is_not_counted_as_delivered() -> None:
+    channel = Channel(policy="drop", limit=1 << 20)
+    async with open_memory(app_of(channel)) as server:
+        slow = await subscribe(server, channel)
+        await fill(channel, 0, 500)
+        given = channel.stats().delivered
+        assert given < 500
+        slow.disconnect()
+        await until(lambda: not len(channel))
+        assert channel.stats().delivered == given

@@ -28,7 +28,8 @@ from h3ref import (
 )
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio.server import network_of
-from h3ref.adapters.memory import End, open_memory
+from h3ref.adapters.memory import open_memory
+from h3ref.connection import End
 from h3ref.testing import virtual_backends
 
 from .clients import open_client, raw, server_of

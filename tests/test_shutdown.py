@@ -17,7 +17,8 @@ import anyio
 import pytest
 
 from h3ref import Channel, H3App, H3Event, Limits, Reason, SSEEvent, SSEWriter, running
-from h3ref.adapters.memory import End, open_memory
+from h3ref.adapters.memory import open_memory
+from h3ref.connection import End
 from h3ref.testing import virtual_backends
 
 from .clients import open_client, server_of

@@ -42,7 +42,11 @@ class Tasks:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (failure := task.exception()) is not None:
-            self._group.start_soon(_fail, failure)
+            if isinstance(failure, KeyboardInterrupt | SystemExit):
+                # The event loop itself has raised it. A second time would break off what ends in order because of it.
+                self._group.cancel_scope.cancel()
+            else:
+                self._group.start_soon(_fail, failure)
 
     async def _pass_on(self, cancelled: Callable[[], None]) -> None:
         try:
