@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit fmt notebooks docs clean FORCE
+.PHONY: help demo test lint types unit fmt notebooks bench docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -37,6 +37,13 @@ fmt: $(VENV)/.dev ## let ruff mend and format the code
 
 notebooks: $(VENV)/.dev ## run the notebooks anew and write their outputs, half a minute (ARGS=FILE for one)
 	$(PY) -m h3ref.lab.execute $(ARGS)
+
+bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results, notebook 09, docs/performance.md
+	$(PY) -m h3ref bench --json notebooks/results/bench.json
+	$(PY) -m h3ref.lab.bench.profile notebooks/results/profile.json
+	$(PY) -m h3ref.lab.bench.history notebooks/results/history.json
+	$(PY) -m h3ref.lab.performance_tables
+	$(PY) -m h3ref.lab.execute notebooks/09-latency.ipynb
 
 docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	$(PY) -m sphinx -c docs -b html -W --keep-going -n -q -d build/doctrees $(ARGS) . build/docs
