@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import NamedTuple
 
 LANES = ("client", "handler", "adapter", "connection")
@@ -110,6 +111,8 @@ class Record:
             found = json.loads(line, parse_constant=_refuse)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON: {error.msg} (column {error.colno})") from None
+        except RecursionError:
+            raise ValueError("not a record: it is nested deeper than any record") from None
         if not isinstance(found, dict):
             raise ValueError(f"a record is a JSON object, not {type(found).__name__}")
         found = {key: value for key, value in found.items() if value is not None and not key.startswith("x_")}
@@ -122,6 +125,8 @@ class Record:
             kind = _KINDS[name]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(f"not a record: {name} is {_NAMES[kind]}, not {value!r}")
+            if isinstance(value, float) and not isfinite(value):
+                raise ValueError(f"not a record: {name} is finite, not {value}")
             if name != "time" and isinstance(value, int) and value < 0:
                 raise ValueError(f"not a record: {name} is never negative, and here is {value}")
         return cls(**{"trigger": None, **found})
