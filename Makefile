@@ -1,14 +1,18 @@
 # On a fresh machine with Python 3.11 or newer, git and make, every target here does its own set-up.
 #   make demo ARGS=--once           arguments for the demo
 #   make unit ARGS='-k lifecycle'   arguments for pytest
+#   make soak SECONDS=3600          seconds for the soak, and for fuzz
 #   make test PYTHON=python3.12     another interpreter: .venv is made anew when it is not this one
 
 VENV := .venv
 PY := $(VENV)/bin/python
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 
+FUZZ := record request stream
+CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse.py,h3ref/writer.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit fmt notebooks docs clean FORCE
+.PHONY: help demo test lint types unit coverage soak fuzz fmt notebooks bench docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -31,12 +35,34 @@ types: $(VENV)/.dev ## mypy, strict
 unit: $(VENV)/.dev ## pytest alone (ARGS='-k name' to choose)
 	$(PY) -m pytest $(ARGS)
 
+coverage: $(VENV)/.dev ## which lines and branches the tests run, ten minutes: all of the core's, 95 % of the rest
+	$(PY) -m coverage erase
+	$(PY) -m pytest --cov --cov-report= $(ARGS)
+	$(PY) -m coverage report --include='$(CORE)' --fail-under=100
+	$(PY) -m coverage report --fail-under=95
+
+soak: $(VENV)/.dev ## servers under every fault, for SECONDS=30 on each event loop: nothing lost, doubled, left open or grown
+	$(PY) -m h3ref.lab.soak --seconds $(or $(SECONDS),30) $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## atheris on each harness in tests/fuzz, for SECONDS=60 each (ARGS=FILE with FUZZ=NAME to run a find again)
+	@for harness in $(FUZZ); do \
+	    echo "fuzzing tests/fuzz/$$harness.py"; \
+	    $(PY) -m tests.fuzz $$harness --seconds $(or $(SECONDS),60) $(ARGS) || exit 1; \
+	done
+
 fmt: $(VENV)/.dev ## let ruff mend and format the code
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
 notebooks: $(VENV)/.dev ## run the notebooks anew and write their outputs, half a minute (ARGS=FILE for one)
 	$(PY) -m h3ref.lab.execute $(ARGS)
+
+bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results, notebook 09, docs/performance.md
+	$(PY) -m h3ref bench --json notebooks/results/bench.json
+	$(PY) -m h3ref.lab.bench.profile notebooks/results/profile.json
+	$(PY) -m h3ref.lab.bench.history notebooks/results/history.json
+	$(PY) -m h3ref.lab.performance_tables
+	$(PY) -m h3ref.lab.execute notebooks/09-latency.ipynb
 
 docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	$(PY) -m sphinx -c docs -b html -W --keep-going -n -q -d build/doctrees $(ARGS) . build/docs
@@ -52,6 +78,9 @@ $(VENV)/.core: pyproject.toml $(VENV)/.home
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	$(call install,h3ref and its development tools,.[dev])
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(call install,atheris,.[fuzz])
 
 # pip's own output goes to a log, shown when it fails; each package that it collects is a dot.
 define install

@@ -147,6 +147,7 @@ def add_serve(commands: Any) -> None:
         help="how long streams and handlers may take to end when the server ends (%(default)s)",
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info", help="the least level to log (%(default)s)")
+    parser.add_argument("--no-access-log", action="store_true", help="log no line for each request that is over")
     parser.add_argument("--trace", metavar="FILE", help="append each step to FILE, a line of JSON each; - for stdout")
 
 
@@ -158,6 +159,8 @@ def run_serve(options: argparse.Namespace) -> None:
     if options.backend == "trio" and importlib.util.find_spec("trio") is None:
         raise CommandError("the backend trio is not installed: pip install trio", USAGE)
     log_to_stderr(options.log_level)
+    if options.no_access_log:
+        logging.getLogger("h3ref.access").setLevel(logging.WARNING)
     app = load_app(options.app)
     with ExitStack() as files:
         try:

@@ -36,8 +36,8 @@ from .trace import Listener, Record, Step
 log = logging.getLogger(__name__)
 
 _engine = logging.getLogger("transitions.core")
-if _engine.level == logging.NOTSET:
-    _engine.setLevel(logging.INFO)  # at DEBUG it tells five inner steps of every trigger; ours are told by `take`
+# At DEBUG it tells five inner steps of every trigger; ours are told by `take`. A level that was set stays.
+_engine.setLevel(_engine.level or logging.INFO)
 
 
 class State(StrEnum):

@@ -76,9 +76,8 @@ class SSEEvent:
                 self._wire = f"event: {event}\ndata: {data}\n\n".encode()
             else:
                 self._wire = f"event: {event}\nid: {id}\ndata: {data}\n\n".encode()
-        except UnicodeEncodeError:
-            _checked_text("data", data)
-            raise
+        except UnicodeEncodeError as error:  # all but data has been checked
+            raise _lone_surrogate("data", error) from None
 
     @property
     def data(self) -> str | None:
@@ -152,21 +151,27 @@ def _checked_text(name: str, value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        lone = text[error.start]
-        raise ValueError(f"{name} holds the lone surrogate {lone!r}, which UTF-8 can't carry") from None
+        raise _lone_surrogate(name, error) from None
     return text
+
+
+def _lone_surrogate(name: str, error: UnicodeEncodeError) -> ValueError:
+    return ValueError(f"{name} holds the lone surrogate {error.object[error.start]!r}, which UTF-8 can't carry")
 
 
 def _checked_line(name: str, value: object) -> str:
     line = _checked_text(name, value)
-    if "\n" in line or "\r" in line or "\0" in line:
-        raise ValueError(f"{name} must be one line without NUL, or it would inject fields: {line!r}")
+    for place, char in enumerate(line):
+        if char in "\n\r\0":  # said without the value: a log may get to see this text
+            raise ValueError(
+                f"{name} must be one line without NUL, or it would inject fields: it holds {char!r} at {place}"
+            )
     return line
 
 
 def _checked_retry(value: object) -> int:
     if type(value) is not int:
-        raise TypeError(f"retry must be an int of milliseconds, not {type(value).__name__}: {value!r}")
+        raise TypeError(f"retry must be an int of milliseconds, not {type(value).__name__}")
     if not 0 <= value <= MAX_RETRY:
         shown = value if abs(value) < 10**20 else "a number of more than 20 digits"
         raise ValueError(f"retry must be from 0 to {MAX_RETRY} milliseconds, not {shown}")
@@ -175,7 +180,7 @@ def _checked_retry(value: object) -> int:
 
 def _check_without_data(event: object, id: object, retry: object, comment: object) -> None:
     if event is not None:
-        raise ValueError(f'event {event!r} without data is never dispatched by a client; pass data=""')
+        raise ValueError('an event type without data is never dispatched by a client; pass data=""')
     if id is None and retry is None and comment is None:
         raise ValueError("an SSEEvent needs data, id, retry or a comment: there is nothing to send")
 

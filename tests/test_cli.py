@@ -238,7 +238,18 @@ def test_serve_answers_and_ends_with_status_0(folder: Path, number: signal.Signa
             assert stream.recv(100).endswith(b"0\r\n\r\n")
     assert process.returncode == 0
     assert time.monotonic() - begin < 2
-    assert (out, errors) == ("", f"info: {number.name}: shutting down\n")
+    first, *others = errors.splitlines()
+    assert out == ""
+    assert first.startswith('info: 127.0.0.1 "GET /" 200 responded, 0 events, ')
+    assert others[0] == f"info: {number.name}: shutting down"
+    assert [line.partition(", ")[0] for line in others[1:]] == ['info: 127.0.0.1 "GET /events" 200 shutdown']
+
+
+def test_serve_without_the_access_log(folder: Path) -> None:
+    with started(folder, "good:app", "--no-access-log") as (process, port):
+        ask(port, "/", until=b"\r\n\r\nhello").close()
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=10) == ("", "info: SIGTERM: shutting down\n")
 
 
 def test_serve_logs_to_stderr(folder: Path) -> None:

@@ -637,6 +637,9 @@ def test_null_is_read_as_absent() -> None:
         (json.dumps(json.loads(BARE.to_json()) | {"exchange": True}), "exchange is an integer, not True"),
         (json.dumps(json.loads(BARE.to_json()) | {"size": -1}), "size is never negative, and here is -1"),
         (BARE.to_json()[:-4], r"not JSON: .* \(column \d+\)"),
+        (BARE.to_json().replace("0.5", "1e999"), "time is finite, not inf"),
+        (BARE.to_json().replace("0.5", "[" * 100_000), "nested deeper"),
+        (BARE.to_json().replace("0.5", "1" * 5000), "digits"),
     ],
 )
 def test_a_line_that_is_no_record_is_a_value_error_that_says_what_is_wrong(line: str, complaint: str) -> None:

@@ -393,7 +393,8 @@ def by_the_standard(stream: bytes) -> Outcome:
             if "\0" not in value:
                 last_event_id_buffer = value
         elif name == "retry" and value and all(character in "0123456789" for character in value):
-            retry = min(int(value), MAX_RETRY)
+            value = value.lstrip("0") or "0"  # Python makes no number of thousands of digits
+            retry = min(int(value), MAX_RETRY) if len(value) < 20 else MAX_RETRY
     return messages, None, last_event_id, retry
 
 

@@ -266,8 +266,8 @@ class Protocol:
 
 
 def shown(url: httpx2.URL) -> str:
-    """The URL for logs and errors: without the password that it may hold."""
-    return str(url.copy_with(userinfo=b"") if url.userinfo else url)
+    """The URL for logs and errors: without the password and the query, either of which may be a secret."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
 def _essence(response: httpx2.Response) -> str:

@@ -1,14 +1,13 @@
 """The generated parts of `spec/README.md`, written from `spec/lifecycle.json` and `h3ref/trace.py`.
 
 `python -m h3ref.lab.spec_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
-them has drifted. A part stands between `<!-- generated: NAME -->` and `<!-- end -->`, each on its own line.
+them has drifted. How a part is marked stands in `generated`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,18 +15,18 @@ from typing import Any
 
 from h3ref.trace import STEPS
 
+from .generated import drifted, render, table
+
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 
 Spec = dict[str, Any]
 Cell = dict[str, Any]
 
-_PART = re.compile(r"^<!-- generated: (?P<name>\w+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
-
 
 def names(spec: Spec) -> Iterator[str]:
     """The states, the reasons and the errors, each with its sentence."""
     for title, key in (("State", "states"), ("Reason", "reasons"), ("Error", "errors")):
-        yield from _table([title, "means"], ([f"`{item['name']}`", item["means"]] for item in spec[key]))
+        yield from table([title, "means"], ([f"`{item['name']}`", item["means"]] for item in spec[key]))
         yield ""
 
 
@@ -40,7 +39,7 @@ def matrix(spec: Spec) -> Iterator[str]:
         for trigger in spec["triggers"]
         for name in [trigger["name"]]
     )
-    yield from _table(["trigger (who)", *states], rows)
+    yield from table(["trigger (who)", *states], rows)
 
 
 def rules(spec: Spec) -> Iterator[str]:
@@ -62,7 +61,7 @@ def steps(spec: Spec) -> Iterator[str]:
         [_code(step["name"]), step["who"], step["to"], _code(step["trigger"] or ""), STEPS[step["name"]].words]
         for step in spec["steps"]
     )
-    yield from _table(["step", "who", "to", "trigger", "in a drawing"], rows)
+    yield from table(["step", "who", "to", "trigger", "in a drawing"], rows)
 
 
 def orders(spec: Spec) -> Iterator[str]:
@@ -80,27 +79,9 @@ PARTS: dict[str, Callable[[Spec], Iterator[str]]] = {
 }
 
 
-def render(readme: str, spec: Spec) -> str:
-    """Return the README with its generated parts made new.
-
-    Raises:
-        ValueError: its markers are not those of `PARTS`, each once.
-    """
-    found = [part["name"] for part in _PART.finditer(readme)]
-    if sorted(found) != sorted(PARTS):
-        raise ValueError(f"the generated parts must be {', '.join(PARTS)}, each once; found: {', '.join(found)}")
-    return _PART.sub(lambda part: _part(part["name"], spec), readme)
-
-
-def drifted(readme: str, spec: Spec) -> list[str]:
-    """Return the names of the parts that differ from what they are generated from."""
-    fresh = _PART.finditer(render(readme, spec))
-    return [old["name"] for old, new in zip(_PART.finditer(readme), fresh, strict=True) if old[0] != new[0]]
-
-
-def _part(name: str, spec: Spec) -> str:
-    body = "\n".join(PARTS[name](spec)).strip("\n")
-    return f"<!-- generated: {name} -->\n\n{body}\n\n<!-- end -->"
+def parts_of(spec: Spec) -> dict[str, list[str]]:
+    """The generated parts' lines, by name."""
+    return {name: list(part(spec)) for name, part in PARTS.items()}
 
 
 def _ordered(order: Cell) -> str:
@@ -132,11 +113,6 @@ def _either(names: Sequence[str], word: str = "or") -> str:
 
 def _code(name: str) -> str:
     return f"`{name}`" if name else ""
-
-
-def _table(head: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
-    for row in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(row)} |"
 
 
 def _short(cell: Cell) -> str:
@@ -174,12 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         spec = json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8"))
         readme = path.read_text(encoding="utf-8")
-        stale = drifted(readme, spec)
+        parts = parts_of(spec)
+        stale = drifted(readme, parts)
     except (OSError, ValueError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 1
     if not options.check:
-        path.write_text(render(readme, spec), encoding="utf-8")
+        path.write_text(render(readme, parts), encoding="utf-8")
     elif stale:
         print(f"{path}: drifted: {', '.join(stale)}; run python -m h3ref.lab.spec_tables", file=sys.stderr)
         return 1

@@ -12,7 +12,8 @@ the repetitions is told. CPU is the server's own, user and system, from its own 
 the bytes for the client, where it tells (Linux): a slow client is not counted. One thing it does distort: with many
 requests at once the fastest servers wait for it, so that their times to the first event lie closer together than alone.
 
-The sections are in `sections` and `codec` and `lifecycle`, the systems in `systems`, the figures in `plots`.
+The sections are in `sections` and `codec` and `lifecycle`, the systems in `systems`, the figures in `plots`. Two more
+questions are put to the same servers: where an event's time goes (`profile`), and what a commit was worth (`history`).
 
 The JSON (`results.Results`, which reads it back) is one object:
 

@@ -38,6 +38,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def load_average() -> float | None:
+    """How many processes wanted a core, on average over the last minute; None where the system does not tell."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
 def commit() -> str | None:
     """The commit that h3ref is at, with "+" when files have changed since; None when it is no checkout."""
     folder = Path(h3ref.__file__).parents[1]

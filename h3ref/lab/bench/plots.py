@@ -6,8 +6,8 @@
     scaling(results)
     ratios(results)
 
-They are plain matplotlib figures, without pyplot's state. Colours are those of Okabe and Ito, which people tell apart
-who see no red or no green; each line has a marker and a dash of its own besides.
+They look as all charts of `charts` do. Colours are those of Okabe and Ito, which people tell apart who see no red or no
+green; each line has a marker and a dash of its own besides.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from ..charts import LEGEND, chart, time_text
+from ..diagrams.style import CARD, EDGE, INK, SOFT, plain
 from .results import PROBABILITIES, Measurement, Results
 from .systems import FLOOR
 
@@ -27,8 +28,6 @@ FLOWS: Final = ("h3ref", "h3ref-awaited", "h3ref-blocking", "h3ref-generated", "
 PEERS: Final = ("raw", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
 MAIN: Final = ("raw", "h3ref", "h3ref-uvicorn", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
 """One of each kind: what fits into a figure without crowding it."""
-
-INK, SOFT, FAINT = "#1f2328", "#59636e", "#d1d9e0"
 
 
 class Look(NamedTuple):
@@ -42,7 +41,7 @@ class Look(NamedTuple):
 
 
 LOOKS: Final = {
-    "raw": Look("#1f2328", "s", (0, (4, 2))),
+    "raw": Look(INK, "s", (0, (4, 2))),
     "h3ref": Look("#0072b2", "o", width=2.6),
     "h3ref-gapless": Look("#56b4e9", "^"),
     "h3ref-trio": Look("#0072b2", "v", (0, (1, 1))),
@@ -71,10 +70,10 @@ def cdf(
     """What part of all delays is at most so long, with the median and the 99th percentile marked.
 
     Args:
-        section: "first" or "pace".
         case: of the section; the first one it has, if not told.
+        section: "first" or "pace".
         systems: which to draw, of those that were measured; `MAIN` if not told.
-        title: above the figure; what the section's work was, if not told.
+        title: above the figure; what the section is, if not told.
 
     Raises:
         ValueError: there is nothing to draw.
@@ -85,52 +84,52 @@ def cdf(
     measured = _in_order([one for one in measured if one.case == case], MAIN if systems is None else systems)
     if not measured:
         raise ValueError(f"no delays of {section}, {case or 'any case'}, were measured for these systems")
-    figure, axes = _sheet(title or _title(results, section, case))
-    drawn = [one.distribution for one in measured if one.distribution and one.distribution.quantiles]
-    longest = max((one.at(0.998) for one in drawn), default=1e3)  # a single straggler shall not press all together
-    shortest = min((one.at(0.001) for one in drawn), default=1e2)
-    axes.set_xscale("log")
-    axes.set_xlim(shortest * 0.8, longest * 1.6)
-    axes.set_ylim(-0.02, 1.04)
-    for level in (0.5, 0.99):
-        axes.axhline(level, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-    for one in measured:
-        _draw_distribution(axes, results, one)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 0.99], ["0 %", "25 %", "p50", "75 %", "p99"])
-    axes.set_ylabel("part of all that took at most so long")
-    axes.set_xlabel("delay")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_text(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    _legend(axes, "p50 (filled), p99 (hollow)")
+    title = title or _title(results, section, case)
+    labels = {one.system: _delays(results, one) for one in measured}
+    with plain():
+        figure, axes = chart(330 + _legend_height(len(measured)), f"{title}: {'; '.join(labels.values())}", title)
+        drawn = [one.distribution for one in measured if one.distribution and one.distribution.quantiles]
+        longest = max((one.at(0.998) for one in drawn), default=1e3)  # one straggler shall not press all together
+        shortest = min((one.at(0.001) for one in drawn), default=1e2)
+        axes.set_xscale("log")
+        axes.set_xlim(shortest * 0.8, longest * 1.6)
+        axes.set_ylim(-0.02, 1.04)
+        for level in (0.5, 0.99):
+            axes.axhline(level, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        for one in measured:
+            _draw_distribution(axes, one, labels[one.system])
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 0.99], ["0 %", "25 %", "p50", "75 %", "p99"])
+        axes.set_ylabel("part that took at most so long")
+        axes.set_xlabel("delay; filled marks are medians, hollow ones the 99th percentile")
+        subs = (1, 2, 5) if longest / shortest < 200 else (1,)
+        axes.xaxis.set_major_locator(LogLocator(10, subs=subs))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_text(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        _legend(figure)
     return figure
 
 
-def _draw_distribution(axes: Axes, results: Results, one: Measurement) -> None:
-    look, found = LOOKS.get(one.system, OTHER), one.distribution
-    name = results.title(one.system)
+def _delays(results: Results, one: Measurement) -> str:
+    name, found = results.title(one.system), one.distribution
     if found is None or not found.quantiles:
-        none = f"{name}: none of {found.given_up if found else 0} had one"
+        return f"{name}: none of {found.given_up if found else 0} had one"
+    return f"{name}: p50 {time_text(found.at(0.5))}, p99 {time_text(found.at(0.99))}"
+
+
+def _draw_distribution(axes: Axes, one: Measurement, label: str) -> None:
+    look, found = LOOKS.get(one.system, OTHER), one.distribution
+    kept: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markersize": look.size}
+    if found is None or not found.quantiles:
         low, high = axes.get_xlim()
         marks = [low * (high / low) ** (number / 12) for number in range(1, 12, 2)]
         axes.plot([low, high], [0, 0], color=look.colour, linewidth=look.width, zorder=3)
-        axes.plot(marks, [0] * len(marks), color=look.colour, marker=look.marker, markeredgewidth=2, linestyle="none")
-        axes.plot([], [], color=look.colour, marker=look.marker, markeredgewidth=2, linewidth=look.width, label=none)
+        axes.plot(marks, [0] * len(marks), linestyle="none", markeredgewidth=2, **kept)
+        axes.plot([], [], markeredgewidth=2, linewidth=look.width, label=label, **kept)
         return
-    middle, tail = found.at(0.5), found.at(0.99)
-    label = f"{name}: {time_text(middle)}, {time_text(tail)}"
     axes.plot(found.quantiles, PROBABILITIES, color=look.colour, linestyle=look.dash, linewidth=look.width, zorder=2)
-    for delay, level, fill in ((middle, 0.5, look.colour), (tail, 0.99, "white")):
-        axes.plot(
-            [delay],
-            [level],
-            marker=look.marker,
-            color=look.colour,
-            markerfacecolor=fill,
-            markersize=look.size,
-            linestyle="none",
-            zorder=4,
-        )
-    axes.plot([], [], color=look.colour, linestyle=look.dash, linewidth=look.width, marker=look.marker, label=label)
+    for level, fill in ((0.5, look.colour), (0.99, CARD)):
+        axes.plot([found.at(level)], [level], linestyle="none", markerfacecolor=fill, zorder=4, **kept)
+    axes.plot([], [], linestyle=look.dash, linewidth=look.width, label=label, **kept)
 
 
 def scaling(results: Results, *, systems: Sequence[str] | None = None, title: str | None = None) -> Figure:
@@ -143,38 +142,42 @@ def scaling(results: Results, *, systems: Sequence[str] | None = None, title: st
     measured = [one for one in measured if one.runs]
     if not measured:
         raise ValueError("no fan-out was measured for these systems")
-    figure, axes = _sheet(title or "Fan-out: what a delivery costs, by the number of streams")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    sizes = sorted({one.size for one in measured})
-    for system in dict.fromkeys(one.system for one in measured):
-        look = LOOKS.get(system, OTHER)
-        points = sorted((one for one in measured if one.system == system), key=lambda one: one.size)
-        middles = [one.median or 0.0 for one in points]
-        low = [middle - min(one.runs) for middle, one in zip(middles, points, strict=True)]
-        high = [max(one.runs) - middle for middle, one in zip(middles, points, strict=True)]
-        axes.errorbar(
-            [one.size for one in points],
-            middles,
-            yerr=[low, high],
-            color=look.colour,
-            marker=look.marker,
-            linestyle=look.dash,
-            linewidth=look.width,
-            elinewidth=0.8,
-            capsize=2,
-            markersize=look.size - 1,
-            label=f"{results.title(system)}: {_range(middles)} us",
-        )
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("streams")
-    axes.set_ylabel("CPU of the server, us a delivery")
-    _legend(axes, "least to most, by size")
+    title = title or "Fan-out: what a delivery costs, by the number of streams"
+    lines = {system: sorted((one for one in measured if one.system == system), key=lambda one: one.size)
+             for system in dict.fromkeys(one.system for one in measured)}  # fmt: skip
+    labels = {system: f"{results.title(system)}: {_range(points)} µs" for system, points in lines.items()}
+    with plain():
+        figure, axes = chart(330 + _legend_height(len(lines)), f"{title}: {'; '.join(labels.values())}", title)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for system, points in lines.items():
+            look = LOOKS.get(system, OTHER)
+            middles = [one.median or 0.0 for one in points]
+            low = [middle - min(one.runs) for middle, one in zip(middles, points, strict=True)]
+            high = [max(one.runs) - middle for middle, one in zip(middles, points, strict=True)]
+            axes.errorbar(
+                [one.size for one in points],
+                middles,
+                yerr=[low, high],
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.dash,
+                linewidth=look.width,
+                elinewidth=0.8,
+                capsize=2,
+                markersize=look.size - 1,
+                label=labels[system],
+            )
+        sizes = sorted({one.size for one in measured})
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("streams")
+        axes.set_ylabel("µs of the server's CPU a delivery")
+        _legend(figure)
     return figure
 
 
@@ -192,80 +195,64 @@ def ratios(results: Results, *, systems: Sequence[str] | None = None, title: str
         measured = list(results.of(section.name))
         kinds = list(dict.fromkeys((one.case, one.quantity) for one in measured))
         for case, quantity in kinds:
-            if section.name in ("first", "pace") and quantity == "p99":
+            if quantity == "p99" or (section.name == "pace" and quantity == "cpu"):
                 continue
             name = ", ".join([section.title, *([case] if len({case for case, _ in kinds}) > 1 else [])])
             what = {"p50": "median", "cpu": "CPU", "memory": ""}.get(quantity, quantity)
             found = _in_order([one for one in measured if (one.case, one.quantity) == (case, quantity)], wanted)
             if found := [one for one in found if one.ratio]:
-                rows[f"{name}\n{what}" if what else name] = found
+                rows[f"{name}: {what}" if what else name] = found
     if not rows:
         raise ValueError("no ratio to the floor was measured for these systems")
-    figure, axes = _sheet(title or f"Cost as a multiple of {results.title(FLOOR)}", height=0.42 * len(rows) + 1.5)
-    axes.set_xscale("log")
-    axes.axvline(1, color=INK, linewidth=1.2)
-    names: dict[str, None] = {}
-    for number, found in enumerate(rows.values()):
-        axes.axhline(number, color=FAINT, linewidth=0.8, zorder=1)
-        for one in found:
-            look = LOOKS.get(one.system, OTHER)
-            axes.plot(
-                [one.ratio or 1.0],
-                [number],
-                marker=look.marker,
-                color=look.colour,
-                markersize=13 if one.system == "h3ref" else look.size,  # behind the others, and to be seen there
-                linestyle="none",
-                zorder=2 if one.system == "h3ref" else 3,
-                label=None if one.system in names else results.title(one.system),
-            )
-            names[one.system] = None
-    axes.set_yticks(range(len(rows)), [name.replace("\n", ": ") for name in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(False, axis="y")
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 1000 else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"times {results.title(FLOOR)}; less is better")
-    _legend(axes, None)
+    title = title or f"Cost as a multiple of {results.title(FLOOR)}"
+    names = list(dict.fromkeys(one.system for found in rows.values() for one in found))
+    ours = [f"{name} ×{one.ratio:.3g}" for name, found in rows.items() for one in found if one.system == "h3ref"]
+    with plain():
+        height = 36 * len(rows) + 90 + _legend_height(len(names))
+        figure, axes = chart(height, "; ".join([title, *ours]), title)
+        axes.set_xscale("log")
+        axes.axvline(1, color=INK, linewidth=1.2)
+        for number, found in enumerate(rows.values()):
+            axes.axhline(number, color=EDGE, linewidth=0.8, zorder=1)
+            for one in found:
+                look = LOOKS.get(one.system, OTHER)
+                axes.plot(
+                    [one.ratio or 1.0],
+                    [number],
+                    marker=look.marker,
+                    color=look.colour,
+                    markersize=13 if one.system == "h3ref" else look.size,  # behind the others, and to be seen there
+                    linestyle="none",
+                    zorder=2 if one.system == "h3ref" else 3,
+                    label=results.title(one.system) if one.system in names else None,
+                )
+                if one.system in names:
+                    names.remove(one.system)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 100 else (1, 3)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(f"times {results.title(FLOOR)}; less is better")
+        _legend(figure)
     return figure
 
 
-def time_text(microseconds: float) -> str:
-    """A delay in the unit that suits it."""
-    for unit, size in (("s", 1e6), ("ms", 1e3)):
-        if microseconds >= size:
-            return f"{microseconds / size:.3g} {unit}"
-    return f"{microseconds:.3g} us"
+def _legend(figure: Figure) -> None:
+    figure.legend(loc="outside lower left", ncols=2, handlelength=3, **LEGEND)
 
 
-def _sheet(title: str, height: float = 4.4) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(9.6, height), dpi=110, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
-    axes.grid(True, color=FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9.5)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return figure, axes
-
-
-def _legend(axes: Axes, title: str | None) -> None:
-    legend = axes.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9.5, title=title, handlelength=3
-    )
-    legend.get_title().set_color(SOFT)
-    legend.set_alignment("left")
+def _legend_height(entries: int) -> float:
+    return 22.0 * ((entries + 1) // 2)
 
 
 def _title(results: Results, section: str, case: str | None) -> str:
     for one in results.sections:
         if one.name == section:
             cases = {measurement.case for measurement in results.of(section)}
-            title = {"first": "Time to first event", "pace": "Paced fan-out: age of an event when it arrives"}
+            title = {"first": "Time to first event", "pace": "Age of an event when it arrives"}
             words = "one request at a time" if case == "alone" else case
             return title.get(section, one.title) + (f", {words}" if len(cases) > 1 else "")
     return section
@@ -276,6 +263,7 @@ def _in_order(measured: Iterable[Measurement], systems: Sequence[str]) -> list[M
     return sorted(found, key=lambda one: systems.index(one.system))
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+def _range(points: Sequence[Measurement]) -> str:
+    middles = [one.median or 0.0 for one in points]
+    low, high = f"{min(middles):.3g}", f"{max(middles):.3g}"
     return low if low == high else f"{low} to {high}"

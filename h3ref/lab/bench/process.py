@@ -39,16 +39,18 @@ class ServerProcess:
     Args:
         name: whose server it is, for errors.
         arguments: of `python -m h3ref.lab.bench.servers`.
+        home: the folder whose h3ref is to serve; this one's if not told.
 
     Raises:
         ServerFailed: on entering: it did not start.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, arguments: Sequence[str], home: Path | None = None) -> None:
         self.name = name
         self.port = 0
         self.pid = 0
         self._arguments = list(arguments)
+        self._home = home or Path(h3ref.__file__).parents[1]
         self._said: IO[bytes] | None = None
         self._process: subprocess.Popen[str] | None = None
 
@@ -70,8 +72,7 @@ class ServerProcess:
         self.stop()
         # A file, not a pipe: nobody reads it meanwhile, and a full pipe would stop the server.
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed on leaving
-        here = str(Path(h3ref.__file__).parents[1])
-        paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(self._home), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "h3ref.lab.bench.servers", *self._arguments],
@@ -99,15 +100,26 @@ class ServerProcess:
         Raises:
             ServerFailed: it has ended.
         """
+        answer = self._asked("clocks")
+        return Clocks(float(answer["cpu"]), answer["memory"])
+
+    def samples(self) -> list[tuple[list[str], int]]:
+        """Where its CPU time went since this was called last; see `servers.leash`. The first call begins it.
+
+        Raises:
+            ServerFailed: it has ended.
+        """
+        return [(list(stack), count) for stack, count in self._asked("samples")["stacks"]]
+
+    def _asked(self, question: str) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:
             raise ServerFailed("its server is not started")
         try:
-            self._process.stdin.write("clocks\n")
+            self._process.stdin.write(f"{question}\n")
             self._process.stdin.flush()
         except OSError:
             raise self._failure("has ended") from None
-        answer = self._answer("has ended")
-        return Clocks(float(answer["cpu"]), answer["memory"])
+        return self._answer("has ended")
 
     def _answer(self, what: str) -> dict[str, Any]:
         assert self._process is not None

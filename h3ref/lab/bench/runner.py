@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from . import codec, lifecycle
 from .load import LoadError, check, stamps_arrivals
-from .machine import machine
+from .machine import load_average, machine
 from .process import ServerFailed, ServerProcess
 from .progress import Progress
 from .results import Distribution, Failure, Measurement, Results, SectionNote
@@ -30,6 +30,9 @@ STARTS: Final = "start"
 
 REPEAT: Final = 3
 QUICK_REPEAT: Final = 1
+
+QUIET: Final = 0.5
+"""A load average above this is noted."""
 
 
 def run(
@@ -83,7 +86,7 @@ class _Run:
         return any(not system.sections or section.name in system.sections for section in self._sections)
 
     def results(self, quick: bool) -> Results:
-        begin, date = time.monotonic(), datetime.now(UTC)
+        begin, date, busy = time.monotonic(), datetime.now(UTC), load_average()
         self._progress.begin(self._steps())
         try:
             self._measure_servers()
@@ -94,6 +97,8 @@ class _Run:
             self._notes.append(
                 "arrivals are timed by the kernel" if stamps_arrivals() else "arrivals are timed by the client"
             )
+        if busy is not None and busy > QUIET:
+            self._notes.append(f"other work was going on when it began: the load average was {busy:.1f}")
         packages = {package for one in self._systems for package in one.packages}
         packages |= {one.package for one in self._contenders if {"encode", "parse"} & set(self._names)}
         return Results(
@@ -144,7 +149,7 @@ class _Run:
             kept = {one.name for section in self._sections if not section.fresh for one in self._of(section)}
             for system in list(self._systems):
                 self._progress.step(f"starting {system.title}")
-                server = ServerProcess(system.title, system.arguments)
+                server = ServerProcess(system.title, system.arguments, system.home)
                 stack.callback(server.stop)
                 if self._attempt(STARTS, "", system, lambda: _started(server, system)) is None:  # noqa: B023
                     self._systems.remove(system)
@@ -246,7 +251,7 @@ def _measured(section: Section, case: Case, system: System, server: ServerProces
     """Do a case once, on a server of its own if none is given."""
     with ExitStack() as stack:
         if server is None:
-            server = stack.enter_context(ServerProcess(system.title, system.arguments))
+            server = stack.enter_context(ServerProcess(system.title, system.arguments, system.home))
         with _no_collections():
             return section.measure(server, case, system.silent)
 

@@ -39,6 +39,7 @@ class Amounts:
         alone, together: requests for a first event, one at a time, or `at_once` at a time.
         silent: streams whose memory is measured.
         paced: streams that get `rate` events a second, for so many `seconds`.
+        few: numbers of streams, each with another rate, for as long.
         codec, triggers: events or connections in a round of encode, parse and lifecycle.
         rounds: of those.
     """
@@ -54,6 +55,7 @@ class Amounts:
     paced: int = 500
     rate: float = 10.0
     seconds: float = 2.0
+    few: tuple[tuple[int, float], ...] = ((20, 50.0), (2, 1000.0))
     codec: int = 2000
     triggers: int = 500
     rounds: int = 15
@@ -75,6 +77,18 @@ QUICK: Final = Amounts(
     triggers=200,
     rounds=7,
 )
+LIVE: Final = Amounts(
+    fans=(10, 100, 300),
+    deliveries=2000,
+    alone=30,
+    together=50,
+    at_once=25,
+    paced=100,
+    rate=20.0,
+    seconds=0.5,
+    few=((2, 1000.0),),
+)
+"""As much as the reader of a notebook waits for, in the sections fanout, first and pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +258,8 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
         notes.append(f"memory of {silent} silent streams, not {amounts.silent}, for the same reason")
     if pace < amounts.paced:
         notes.append(f"paced fan-out to {pace} streams, not {amounts.paced}, for the same reason")
-    events = max(1, round(amounts.rate * amounts.seconds))
+    paces = [(pace, amounts.rate), *amounts.few]
+    work = "; ".join(f"{rate:g} events a second to {_streams(size)}" for size, rate in paces)
     return [
         Section(
             "stream",
@@ -291,8 +306,12 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
         Section(
             "pace",
             "paced fan-out",
-            f"age of an event on arrival; {amounts.rate:g} events a second to each of {pace} streams",
-            (Case("paced", pace, events, amounts.rate),),
+            f"age of an event on arrival; {work}",
+            tuple(Case(_streams(size), size, max(1, round(rate * amounts.seconds)), rate) for size, rate in paces),
             paced,
         ),
     ], notes
+
+
+def _streams(count: int) -> str:
+    return "1 stream" if count == 1 else f"{count} streams"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 import h3ref
@@ -24,6 +25,7 @@ class System:
         packages: what must be installed for it, as pip names it.
         sections: the only sections that it takes part in; empty: in all.
         silent: it sends no event, and that is what is to be seen.
+        home: the folder whose h3ref it is; none: the one that measures.
     """
 
     name: str
@@ -32,6 +34,7 @@ class System:
     packages: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
     silent: bool = False
+    home: Path | None = None
 
     def missing(self) -> list[str]:
         """The packages that are not installed."""

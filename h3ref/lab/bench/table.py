@@ -27,7 +27,7 @@ def table(results: Results) -> Iterator[str]:
         what = ", ".join(filter(None, [failure.section, failure.case]))
         yield from _folded(f"failed: {results.title(failure.system)} ({what}): {failure.why}")
     yield ""
-    yield from _folded(_about(results))
+    yield from _folded(about(results))
     for note in results.notes:
         yield from _folded(f"note: {note}")
 
@@ -124,11 +124,12 @@ def _spread(section: SectionNote, measured: Sequence[Measurement], results: Resu
     yield text
 
 
-def _about(results: Results) -> str:
-    about = results.machine
-    commit = f", commit {about['commit']}" if about.get("commit") else ""
+def about(results: Results) -> str:
+    """What the figures were taken on, and when."""
+    taken_on = results.machine
+    commit = f", commit {taken_on['commit']}" if taken_on.get("commit") else ""
     return (
-        f"{about['processor']}, {about['cores']} cores, {about['system']}, {about['python']}; h3ref "
+        f"{taken_on['processor']}, {taken_on['cores']} cores, {taken_on['system']}, {taken_on['python']}; h3ref "
         f"{results.versions.get('h3ref', '?')}{commit}; {results.date[:10]}, {results.seconds:.0f} s"
         + (", quick: expect noise" if results.quick else "")
     )

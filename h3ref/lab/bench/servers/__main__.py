@@ -17,9 +17,12 @@ def main() -> None:
     parser.add_argument("--flush-gap", type=float)
     parser.add_argument("--uvicorn", action="store_true", help="serve ours under uvicorn")
     parser.add_argument("--fast", action="store_true", help="uvicorn on uvloop and httptools")
+    parser.add_argument("--sample", action="store_true", help="note where the CPU time goes")
     options = parser.parse_args()
     leash.take_stdout()
     leash.allow_files()
+    if options.sample:
+        leash.sample()
     importlib.import_module(f"{__package__}.{options.module}").serve(options)
 
 

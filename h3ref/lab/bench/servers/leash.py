@@ -2,6 +2,9 @@
 
 The benchmark holds the other ends of stdin and stdout. A line "clocks" is answered with this process's CPU time and
 memory; the end of stdin ends the process, so that none is left behind however the benchmark ended.
+
+A server that was started with `--sample` also notes, each millisecond of CPU time or as often as the system can, where
+its main thread is; "samples" is answered with those stacks, innermost first, each with how often it was seen.
 """
 
 from __future__ import annotations
@@ -9,16 +12,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+SAMPLE = 0.001
+"""Seconds of CPU time between two looks at where the main thread is."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 
 _reply = sys.stdout  # until `take_stdout`
+_stacks: Counter[tuple[str, ...]] = Counter()
 
 
 def take_stdout() -> None:
@@ -49,10 +59,27 @@ def hold(port: int) -> None:
     threading.Thread(target=_answer, name="leash", daemon=True).start()
 
 
+def sample() -> None:
+    """Begin to note where the main thread is. Only where the system counts CPU time so (not on Windows)."""
+    signal.signal(signal.SIGPROF, _look)
+    signal.setitimer(signal.ITIMER_PROF, SAMPLE, SAMPLE)
+
+
+def _look(number: int, frame: FrameType | None) -> None:
+    stack = []
+    while frame is not None:
+        stack.append(f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}")
+        frame = frame.f_back
+    _stacks[tuple(stack)] += 1
+
+
 def _answer() -> None:
     for line in sys.stdin:
         if line.strip() == "clocks":
             _say({"cpu": time.process_time(), "memory": _memory()})
+        elif line.strip() == "samples":
+            _say({"stacks": list(_stacks.items())})
+            _stacks.clear()
     os._exit(0)
 
 

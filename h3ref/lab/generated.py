@@ -1,0 +1,45 @@
+"""Generated parts of a Markdown file, each between `<!-- generated: NAME -->` and `<!-- end -->`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_PART = re.compile(r"^<!-- generated: (?P<name>\w+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+
+
+def render(text: str, parts: Mapping[str, Iterable[str]]) -> str:
+    """Return the file's text with its generated parts made new.
+
+    Args:
+        parts: by name, the lines of each.
+
+    Raises:
+        ValueError: the markers are not those of the parts, each once.
+    """
+    found = [part["name"] for part in _PART.finditer(text)]
+    if sorted(found) != sorted(parts):
+        raise ValueError(f"the generated parts must be {', '.join(parts)}, each once; found: {', '.join(found)}")
+    return _PART.sub(lambda part: _part(part["name"], parts[part["name"]]), text)
+
+
+def drifted(text: str, parts: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the names of the parts that differ from what they are generated from.
+
+    Raises:
+        ValueError: as `render`.
+    """
+    fresh = _PART.finditer(render(text, parts))
+    return [old["name"] for old, new in zip(_PART.finditer(text), fresh, strict=True) if old[0] != new[0]]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> Iterator[str]:
+    """The lines of a Markdown table; with numbers, all columns but the first are set flush right."""
+    rule = ["---", *(["--:" if numbers else "---"] * (len(head) - 1))]
+    for row in (head, rule, *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+def _part(name: str, lines: Iterable[str]) -> str:
+    body = "\n".join(lines).strip("\n")
+    return f"<!-- generated: {name} -->\n\n{body}\n\n<!-- end -->"

@@ -1,0 +1,221 @@
+"""The generated parts of `docs/performance.md`, written from the results in `notebooks/results`.
+
+`python -m h3ref.lab.performance_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
+them has drifted. How a part is marked stands in `generated`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .bench.plots import MAIN
+from .bench.profile import LOOP, PARTS, Profile, a_unit
+from .bench.profile import load as load_profiles
+from .bench.results import Measurement, Results
+from .charts import time_text
+from .generated import drifted, render, table
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RESULTS: Final = ROOT / "notebooks" / "results"
+PAGE: Final = ROOT / "docs" / "performance.md"
+
+GROW: Final = ("raw", "h3ref", "h3ref-gapless", "h3ref-trio")
+"""Whose growth is told."""
+
+WHAT: Final = {"cpu": "CPU", "p50": "median", "p99": "99th percentile", "memory": "memory"}
+
+
+class Found(NamedTuple):
+    """What the page is written from."""
+
+    bench: Results
+    history: Results
+    profiles: list[Profile]
+
+
+def found_in(folder: Path) -> Found:
+    """Read the results.
+
+    Raises:
+        OSError, ValueError: one of them can't be read, or is of another format.
+    """
+    return Found(
+        Results.load(folder / "bench.json"),
+        Results.load(folder / "history.json"),
+        load_profiles(folder / "profile.json"),
+    )
+
+
+def machine(found: Found) -> Iterator[str]:
+    """What the figures were taken on, and when."""
+    results = found.bench
+    about = results.machine
+    commit = f" at commit `{about['commit']}`" if about.get("commit") else ""
+    versions = ", ".join(f"{name} {number}" for name, number in results.versions.items() if name != "h3ref")
+    yield f"Taken on {results.date[:10]} on {about['processor']}, {about['cores']} cores, {about['system']}, with"
+    yield f"{about['python']} and h3ref {results.versions['h3ref']}{commit}, in {results.seconds / 60:.0f} minutes;"
+    yield f"each figure is the median of up to {results.repeat} runs. Beside it: {versions}."
+    for note in results.notes:
+        yield f"{note[0].upper()}{note[1:]}."
+
+
+def peers(found: Found) -> Iterator[str]:
+    """Every case: raw asyncio's cost, and the others' as multiples of it."""
+    results = found.bench
+    systems = [one for one in ("raw", "h3ref", "h3ref-trio", *MAIN[2:]) if one in results.titles]
+    rows = []
+    for case, row in _cases(results, systems):
+        floor = row.get("raw")
+        rows.append([case, _value(floor), *(_ratio(row.get(system)) for system in systems if system != "raw")])
+    yield from table(["", *(results.title(system) for system in systems)], rows, numbers=True)
+
+
+def growth(found: Found) -> Iterator[str]:
+    """What a delivery costs by the number of streams, and the memory that they hold."""
+    results = found.bench
+    memory = [one for one in results.of("memory") if one.system == "h3ref" and one.median is not None]
+    rows = []
+    for _, row in _cases(results, GROW, ("fanout",)):
+        size = max(one.size for one in row.values())
+        held = f"{(memory[0].median or 0) * size / 1024:.2g} MB" if memory else ""
+        rows.append([f"{size:,}", *(_value(row.get(system)) for system in GROW), _ratio(row.get("h3ref")), held])
+    head = ["streams", *(results.title(system) for system in GROW), "h3ref to raw asyncio", "memory of h3ref"]
+    yield from table(head, rows, numbers=True)
+
+
+def alone(found: Found) -> Iterator[str]:
+    """What a delivery costs when there is nothing to share a system call with."""
+    for one in found.bench.of("pace", quantity="cpu"):
+        if one.system in ("raw", "h3ref") and one.size > 100:
+            yield f"- {found.bench.title(one.system)}: {_value(one)} a delivery, with {one.case}"
+
+
+def gap(found: Found) -> Iterator[str]:
+    """What the least gap between two rounds of sending saves, and what it costs."""
+    systems = ("h3ref", "h3ref-gapless", "raw")
+    rows = [
+        [case, *(_value(row.get(system)) for system in systems)]
+        for case, row in _cases(found.bench, systems, ("yield", "fanout", "pace"), percentiles=True)
+    ]
+    yield from table(["", "h3ref", "`flush_gap=0`", "raw asyncio"], rows, numbers=True)
+
+
+def profile(found: Found) -> Iterator[str]:
+    """Where the time goes, part by part, for each workload."""
+    total = ["all", *(_us(one.cost) for one in found.profiles)]
+    rows = []
+    for part in (*PARTS, LOOP):
+        shares = [one.parts.get(part, 0) / one.looks for one in found.profiles]
+        if max(shares) >= 0.005:
+            rows.append([part, *map(_share, shares, (one.cost for one in found.profiles))])
+    yield from table(["", *(f"{one.name}: {a_unit(one.unit)}" for one in found.profiles)], [*rows, total], numbers=True)
+    yield ""
+    yield f"Looks: {', '.join(f'{one.looks:,} at {one.name}' for one in found.profiles)}."
+
+
+def history(found: Found) -> Iterator[str]:
+    """What each commit was worth, as ratios to raw asyncio in the same run."""
+    results = found.history
+    columns = (
+        ("stream", "one", "cpu", "one stream"),
+        ("fanout", "500", "cpu", "fan-out 500"),
+        ("fanout", "2000", "cpu", "fan-out 2000"),
+        ("first", "alone", "p50", "first event"),
+        ("first", "alone", "cpu", "its CPU"),
+        ("pace", None, "p50", "paced, median"),
+        ("memory", None, "memory", "silent stream"),
+    )
+    rows = []
+    for system, title in results.titles.items():
+        if system != "raw":
+            cells = []
+            for section, case, quantity, _ in columns:
+                here = [one for one in results.of(section, case=case, quantity=quantity) if one.system == system]
+                cells.append((_value if section == "memory" else _ratio)(here[0] if here else None))
+            rows.append([title if title == "h3ref" else f"{title} (`{system}`)", *cells])
+    if rows:
+        rows[0][0] = f"before: {rows[0][0]}"
+        rows[-1][0] = rows[-1][0].replace("h3ref", "today")
+    yield from table(["after", *(column[-1] for column in columns)], rows, numbers=True)
+
+
+def _cases(
+    results: Results, systems: Sequence[str], sections: Sequence[str] = (), *, percentiles: bool = False
+) -> Iterator[tuple[str, dict[str, Measurement]]]:
+    """Each case of the sections that measure servers, by its name for people, with its measurement of each system."""
+    for section in results.sections:
+        if section.base != "raw" or (sections and section.name not in sections):
+            continue
+        measured = list(results.of(section.name))
+        cases = dict.fromkeys(one.case for one in measured)
+        kinds = dict.fromkeys((one.case, one.quantity) for one in measured)
+        for case, quantity in kinds:
+            if quantity == "p99" and not percentiles:
+                continue
+            of_many = len({kind[1] for kind in kinds}) > 1
+            name = [section.title, *([case] if len(cases) > 1 else []), *([WHAT[quantity]] if of_many else [])]
+            row = {one.system: one for one in measured if (one.case, one.quantity) == (case, quantity)}
+            yield ", ".join(name), {system: row[system] for system in systems if system in row}
+
+
+def _value(one: Measurement | None) -> str:
+    if one is None or one.median is None:
+        return ""
+    return f"{one.median:.3g} KB" if one.unit == "KB" else _us(one.median)
+
+
+def _us(microseconds: float) -> str:
+    return time_text(float(f"{microseconds:.2g}"))
+
+
+def _ratio(one: Measurement | None) -> str:
+    return "" if one is None or one.ratio is None else f"×{float(f'{one.ratio:.2g}'):g}"
+
+
+def _share(share: float, cost: float) -> str:
+    return f"{share:.0%} ({_us(share * cost)})" if share >= 0.005 else ""
+
+
+PARTS_OF_PAGE = {
+    "machine": machine,
+    "peers": peers,
+    "growth": growth,
+    "alone": alone,
+    "gap": gap,
+    "profile": profile,
+    "history": history,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite or check the page, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m h3ref.lab.performance_tables", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with bench.json and the others")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page that is written")
+    options = parser.parse_args(arguments)
+    page: Path = options.page
+    try:
+        found = found_in(options.results)
+        parts = {name: list(part(found)) for name, part in PARTS_OF_PAGE.items()}
+        text = page.read_text(encoding="utf-8")
+        stale = drifted(text, parts)
+    except (OSError, ValueError) as error:
+        print(f"{page}: {error}", file=sys.stderr)
+        return 1
+    if not options.check:
+        page.write_text(render(text, parts), encoding="utf-8")
+    elif stale:
+        print(f"{page}: drifted: {', '.join(stale)}; run python -m h3ref.lab.performance_tables", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

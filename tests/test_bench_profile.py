@@ -1,0 +1,89 @@
+"""Where time goes, and what a commit was worth: that the right things are looked at. Speed is never asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import h3ref
+from h3ref.lab.bench import history, profile
+from h3ref.lab.bench.load import check
+from h3ref.lab.bench.process import ServerFailed, ServerProcess
+from h3ref.lab.bench.systems import System
+
+HOUSE = str(Path(h3ref.__file__).parent)
+
+
+@pytest.mark.parametrize(
+    ("files", "part"),
+    [
+        (["h3ref/sse.py"], "`SSEEvent`: its values checked, and encoded"),
+        (["h3ref/adapters/h11_anyio/stream.py", "h3ref/writer.py"], "framing, and the system call that sends"),
+        (["python/asyncio/tasks.py", "packages/anyio/_core.py", "h3ref/writer.py"], "the writer"),
+        (["packages/h11/_connection.py", "h3ref/adapters/h11_anyio/peer.py"], "the guard, and h11"),
+        (["h3ref/adapters/h11_anyio/peer.py"], "accepting, reading and closing"),
+        (["h3ref/lab/bench/servers/ours.py", "h3ref/exchange.py"], "the benchmark's own handler"),
+        (["h3ref/exchange.py"], "the application, the exchange and its flow"),
+        (["python/asyncio/events.py", "h3ref/lab/bench/servers/__main__.py"], profile.LOOP),
+    ],
+)
+def test_a_look_counts_for_the_innermost_function_of_ours(files: list[str], part: str) -> None:
+    assert profile.part_of([f"/somewhere/{file}:f.<locals>.g" for file in files]) == part
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="CPU time is not counted so")
+@pytest.mark.parametrize("workload", profile.WORKLOADS, ids=lambda workload: workload.name)
+def test_a_server_is_looked_at_under_load(workload: profile.Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "AMOUNTS", profile.Amounts(events=20_000, streams=20, deliveries=50_000, requests=60))
+    once = workload._replace(times=1)
+    found = profile.profile(once)
+    assert found.cost > 0
+    assert found.looks == sum(found.parts.values()) > 0
+    assert set(found.parts) <= {*profile.PARTS, profile.LOOP}
+
+
+def test_a_profile_comes_back_from_json(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    one = profile.Profile("one stream", "event", 1.25, 4, {"the writer": 1, profile.LOOP: 3})
+    path.write_text(json.dumps({"machine": {}, "profiles": [one._asdict()]}))
+    assert profile.load(path) == [one]
+    assert list(profile.lines([one])) == [
+        "one stream: 1.25 us of CPU an event; 4 looks",
+        "   75.0%  the event loop itself",
+        "   25.0%  the writer",
+    ]
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="is no profile: KeyError"):
+        profile.load(path)
+
+
+def test_a_server_is_of_the_folder_that_it_is_told(tmp_path: Path) -> None:
+    """A folder with another h3ref in it, whose server says so."""
+    bench = tmp_path / "h3ref" / "lab" / "bench"
+    bench.mkdir(parents=True)
+    for package in (bench.parents[1], bench.parent, bench):
+        (package / "__init__.py").touch()
+    (bench / "servers.py").write_text("import sys; sys.exit('another h3ref')")
+    with pytest.raises(ServerFailed, match="another h3ref"), ServerProcess("old", ["ours"], tmp_path):
+        pass
+
+
+@pytest.mark.skipif(not Path(HOUSE).parent.joinpath(".git").exists(), reason="no git checkout")
+def test_a_commit_serves_beside_today() -> None:
+    with history.checked_out(["HEAD"]) as [system]:
+        assert isinstance(system, System)
+        assert system.home is not None
+        assert system.home.joinpath("h3ref", "lab", "bench", "history.py").is_file()
+        with ServerProcess(system.title, system.arguments, system.home) as server:
+            check(server.port)
+    assert not system.home.exists()
+
+
+def test_what_is_no_commit_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert history.main([str(tmp_path / "x.json"), "no-such-commit"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no-such-commit" in said or "not a git repository" in said

@@ -1,0 +1,236 @@
+"""A server's figures: each event and byte once, whichever way it came, while its stream is open and after."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from h3ref import BlockingSSEWriter, Channel, H3App, H3Event, Limits, Reason, SSEEvent, SSEWriter, Stats, running
+from h3ref.adapters.memory import open_memory
+from h3ref.sse import EventStreamParser
+from h3ref.testing import virtual_backends
+
+from .clients import open_client, server_of
+
+pytestmark = pytest.mark.anyio
+
+VIRTUAL = pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asyncio-virtual", "trio-virtual"])
+
+
+def app_of(**callbacks: Callable[..., Any]) -> H3App:
+    app = H3App()
+    app.get("/hello", lambda event: event.send_text("hello"))
+
+    def route(name: str, callback: Callable[..., Any]) -> None:
+        @app.get(f"/{name}")
+        def handler(event: H3Event) -> None:
+            event.start_sse()
+            event.set_stream_callback(callback)
+
+    for name, callback in callbacks.items():
+        route(name, callback)
+    return app
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_each_adapter_counts_what_is_open_and_what_was(adapter: str) -> None:
+    go_on = anyio.Event()
+
+    async def two(writer: SSEWriter) -> None:
+        await writer.send_event("1")
+        await go_on.wait()
+        await writer.send_event("2")
+
+    async with open_client(adapter, app_of(two=two)) as client:
+        server = server_of(client)
+        stats: Callable[[], Stats] = getattr(server, "stats", server.service.stats)
+        before = stats()
+        assert (before.opened, before.exchanges, before.streams, before.events, before.bytes) == (0, 0, 0, 0, 0)
+        assert before.closed == {reason.value: 0 for reason in Reason}
+        await (await client.request("GET", "/hello")).read()
+        await until(lambda: not server.service.live)
+        plain = stats()
+        assert (plain.opened, plain.closed["responded"], plain.streams_opened) == (1, 1, 0)
+        assert plain.bytes > len("hello")
+        reply = await client.request("GET", "/two")
+        await reply.receive()
+        during = stats()
+        assert (during.opened, during.exchanges, during.streams, during.streams_opened) == (2, 1, 1, 1)
+        assert (during.events, sum(during.closed.values())) == (1, 1)
+        assert during.bytes > plain.bytes + len("data: 1\n\n")
+        go_on.set()
+        await reply.read()
+        await until(lambda: not server.service.live)
+        after = stats()
+        assert (after.opened, after.exchanges, after.streams, after.streams_opened) == (2, 0, 0, 1)
+        assert (after.events, after.closed["complete"]) == (2, 1)
+        assert after.bytes == during.bytes + len("data: 2\n\n")
+        assert json.loads(json.dumps(dataclasses.asdict(after)))["closed"]["complete"] == 1
+
+
+@VIRTUAL
+@pytest.mark.parametrize("stream_buffer", [40, 64 * 1024])
+async def test_every_way_to_send_is_counted_once(stream_buffer: int) -> None:
+    """What the client gets is what was counted: by a small buffer, which is looked at for each event, and a large."""
+    channel = Channel(history=100, newcomers="history", limit=60)
+
+    async def mixed(writer: SSEWriter) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channel.stream, writer)
+            await anyio.sleep(1)
+            for number in range(7):
+                await writer.send_event(SSEEvent(f"own {number}"))
+                await channel.publish(f"published {number}")
+                await writer.send_keep_alive()
+            await writer.flush()
+            writer.send_nowait("at once")
+            writer.offer_encoded(b"data: offered\n\n")
+            await anyio.sleep(1)
+            tasks.cancel_scope.cancel()
+        await writer.send_event("last")
+
+    def threaded(writer: BlockingSSEWriter) -> None:
+        for number in range(50):
+            writer.send_event("x" * number)
+        writer.send_keep_alive()
+        writer.send_nowait("now")
+
+    for number in range(5):
+        await channel.publish(f"past {number}")
+    limits = Limits(stream_buffer=stream_buffer, stream_keep_alive=None)
+    async with open_memory(app_of(mixed=mixed, threaded=threaded), limits=limits) as server:
+        for path, events in (("/mixed", 5 + 7 + 7 + 3), ("/threaded", 51)):
+            before = server.stats()
+            reply = await server.request("GET", path)
+            body = await reply.read()
+            head = sum(len(name) + len(value) + 4 for name, value in reply.headers.items())
+            await until(lambda: not server.service.live)
+            after = server.stats()
+            assert len(EventStreamParser().feed(body)) == events
+            assert after.events - before.events == events
+            assert after.bytes - before.bytes == len(body) + head + len("HTTP/1.1 200 OK\r\n\r\n")
+
+
+@VIRTUAL
+async def test_what_a_channel_drops_is_not_counted() -> None:
+    channel = Channel(policy="drop", limit=100)
+    limits = Limits(stream_keep_alive=None, send_timeout=None)
+    async with open_memory(app_of(all=channel.stream), limits=limits) as server:
+        reply = await server.request("GET", "/all")
+        await anyio.sleep(1)
+        head = server.stats().bytes
+        for number in range(100):
+            await channel.publish(f"{number}")
+        assert channel.stats().dropped > 50
+        closing = anyio.create_task_group()
+        async with closing:
+            closing.start_soon(channel.close)
+            body = await reply.read()
+        await until(lambda: not server.service.live)
+        stats = server.stats()
+    assert (
+        stats.events
+        == len(EventStreamParser().feed(body))
+        == channel.stats().delivered
+        == 100 - channel.stats().dropped
+    )
+    assert stats.bytes == head + len(body)
+
+
+async def test_a_group_that_shares_its_bytes_counts_for_each_of_its_streams() -> None:
+    channel = Channel()
+    async with running(app_of(all=channel.stream)) as server, httpx.AsyncClient(base_url=server.url) as client:
+        async with anyio.create_task_group() as tasks:
+            bodies: list[bytes] = []
+
+            async def read() -> None:
+                bodies.append((await client.get("/all")).content)
+
+            for _ in range(3):
+                tasks.start_soon(read)
+            await until(lambda: len(channel) == 3)
+            heads = server.stats().bytes
+            for number in range(20):
+                await channel.publish(str(number))
+            live = server.stats()
+            assert (live.events, live.connections) == (60, 3)
+            await channel.close()
+        await until(lambda: not server.service.live)
+        over = server.stats()
+    assert over.events == 60
+    assert over.bytes == live.bytes == heads + sum(map(len, bodies))
+    assert over.closed["complete"] == 3
+
+
+async def test_a_route_shows_them_from_a_handler_and_from_a_thread(adapter: str) -> None:
+    async def on_the_loop(event: H3Event) -> None:
+        event.send_json(dataclasses.asdict(event.stats()))
+
+    def on_a_thread(event: H3Event) -> None:
+        event.send_json(dataclasses.asdict(event.stats()))
+
+    app = app_of()
+    app.get("/loop", on_the_loop)
+    app.get("/thread", on_a_thread)
+    async with open_client(adapter, app) as client:
+        for number, path in enumerate(("/loop", "/thread"), start=1):
+            found = json.loads(await (await client.request("GET", path)).read())
+            assert found["opened"] == number
+            assert found["connections"] is None or found["connections"] >= 1
+            await until(lambda: not server_of(client).service.live)
+
+
+async def test_a_generator_is_counted_too() -> None:
+    app = H3App()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncIterator[str]:
+        yield "1"
+        yield "2"
+
+    async with open_memory(app) as server:
+        await (await server.request("GET", "/events")).read()
+        await until(lambda: not server.service.live)
+        assert server.stats().events == 2
+
+
+async def test_every_refusal_by_a_limit_has_its_name() -> None:
+    async def read(event: H3Event) -> None:
+        event.send_bytes(await event.read_body())
+
+    over = threading.Event()
+
+    def blocking(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            writer.send_event("1")
+            over.wait()
+
+    async def stays(writer: SSEWriter) -> None:
+        await anyio.sleep_forever()
+
+    app = app_of(stays=stays)
+    app.post("/read", read)
+    app.get("/blocking", blocking)
+    async with open_memory(app, limits=Limits(body_size=3, stream_threads=1, streams=2)) as server:
+        assert (await server.request("POST", "/read", body=b"1234")).status == 413
+        assert server.stats().refused == {"body_size": 1}
+        assert (await server.request("GET", "/blocking")).status == 200
+        assert (await server.request("GET", "/blocking")).status == 503
+        assert server.stats().refused == {"body_size": 1, "stream_threads": 1}
+        assert (await server.request("GET", "/stays")).status == 200
+        assert (await server.request("GET", "/stays")).status == 503
+        assert server.stats().refused == {"body_size": 1, "stream_threads": 1, "streams": 1}
+        assert server.stats().closed["error"] == 3
+        over.set()
