@@ -11,7 +11,8 @@ import anyio.to_thread
 import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, SSEWriter, WriterClosed
-from h3ref.adapters.memory import End, open_memory
+from h3ref.adapters.memory import open_memory
+from h3ref.connection import End
 
 pytestmark = pytest.mark.anyio
 

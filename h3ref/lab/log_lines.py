@@ -28,6 +28,11 @@ class LogLines(logging.Formatter):
         return f"{record.levelname.lower()}: {record.message}"
 
 
+def is_of_a_step(record: logging.LogRecord) -> bool:
+    """Whether a record tells of one step, as the seeds' lines do, and not of a whole exchange as the access log's."""
+    return record.name != "h3ref.access"
+
+
 @contextmanager
 def captured_log(*, tracebacks: bool = True) -> Iterator[list[str]]:
     """Collect what the package logs, as lines "level: message"."""
@@ -35,6 +40,7 @@ def captured_log(*, tracebacks: bool = True) -> Iterator[list[str]]:
     logger = logging.getLogger("h3ref")
     handler, level = _Collector(lines), logger.level
     handler.setFormatter(LogLines(tracebacks=tracebacks))
+    handler.addFilter(is_of_a_step)
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     try:

@@ -44,8 +44,8 @@ T = TypeVar("T")
 SILENCE = 0.5
 """Seconds without a byte after which the client on a socket leaves."""
 
-VIRTUAL_SILENCE = 60.0
-"""The same in memory, where they take no time."""
+VIRTUAL_SILENCE = 10.0
+"""The same in memory, where they take no time; less than the seconds between two keep-alives, which end a silence."""
 
 NOTICED = 5.0
 """Seconds that a server has to notice that its client has left; after that its own end closes the exchange."""

@@ -18,7 +18,7 @@ import anyio
 from h3ref import flows, running
 from h3ref.adapters.h11_anyio import Server
 
-from ..log_lines import LogLines
+from ..log_lines import LogLines, is_of_a_step
 from .page import Page
 from .report import Report
 
@@ -76,6 +76,7 @@ def _log_to_stderr() -> None:
     """Show what the page's streams make the servers log."""
     handler = logging.StreamHandler()
     handler.setFormatter(LogLines())
+    handler.addFilter(is_of_a_step)
     logger = logging.getLogger("h3ref")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
