@@ -23,7 +23,7 @@ class Access(NamedTuple):
         client: the client's address, as far as the adapter knows it; behind a proxy the proxy's. "" if it does not.
         method: the request's method; "" if it was refused before it could be read.
         path: the target up to its query, percent-encoded as it came; "" likewise.
-        status: the answer's status; 0 if the client had left before one could be sent.
+        status: the answer's status; 0 if none was sent: the client had left, or a framework answered in our place.
         reason: why it is over, as `Reason` has it; "refused" where the adapter refused it before any handler.
         events: events of its stream.
         size: bytes of the answer, as `Stats` counts them.

@@ -91,12 +91,12 @@ class SSEWriter:
     @property
     def event_count(self) -> int:
         """Events taken so far; keep-alives are not counted."""
-        return self._count + sum(feed.taken for feed in self._feeds)
+        return self._count + (sum(feed.taken for feed in self._feeds) if self._feeds else 0)
 
     @property
     def byte_count(self) -> int:
         """Bytes of the events and keep-alives taken so far, without what frames them on the way."""
-        return self._size - self._room + sum(feed.taken_size for feed in self._feeds)
+        return self._size - self._room + (sum(feed.taken_size for feed in self._feeds) if self._feeds else 0)
 
     @property
     def is_active(self) -> bool:

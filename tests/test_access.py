@@ -6,14 +6,20 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route
 
 from h3ref import Channel, H3App, H3Event, Limits, SSEEvent, SSEWriter, running
 from h3ref.access import SHOWN, Access, printable
+from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import open_memory
 from h3ref.testing import virtual_backends
 
@@ -266,6 +272,26 @@ async def test_a_path_that_an_asgi_server_passes_on_forges_no_line(lines: Lines)
 
     await app_of()(scope, receive, send)
     assert [record.getMessage().partition(",")[0] for record in lines.records] == ['- "GET /a%0Ab" 404 responded']
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_a_framework_answers_itself_has_no_status_of_ours(lines: Lines) -> None:
+    async def items() -> AsyncIterator[str]:
+        raise HTTPException(404)
+        yield ""
+
+    async def missing(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(items())
+
+    async def one(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(["1"])
+
+    transport = httpx.ASGITransport(Starlette(routes=[Route("/missing", missing), Route("/one", one)]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/missing")).status_code == 404
+        assert (await client.get("/one")).text == "data: 1\n\n"
+    found = [(entry.path, entry.status, entry.reason, entry.events) for entry in lines.entries]
+    assert found == [("/missing", 0, "responded", 0), ("/one", 200, "complete", 1)]
 
 
 # -- what no log may show
