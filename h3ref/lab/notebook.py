@@ -44,8 +44,8 @@ T = TypeVar("T")
 SILENCE = 0.5
 """Seconds without a byte after which the client on a socket leaves."""
 
-VIRTUAL_SILENCE = 10.0
-"""The same in memory, where they take no time; less than the seconds between two keep-alives, which end a silence."""
+VIRTUAL_SILENCE = 60.0
+"""The same in memory, where they take no time."""
 
 NOTICED = 5.0
 """Seconds that a server has to notice that its client has left; after that its own end closes the exchange."""
@@ -237,8 +237,13 @@ async def virtually(function: Callable[..., Awaitable[T]], *args: object) -> T:
 async def recorded_in_memory(
     app: H3App, *, flow: Flow | None = None, limits: Limits | None = None
 ) -> AsyncIterator[tuple[MemoryServer, Recorder]]:
-    """Serve an app in this process, with a recorder whose times are those of the event loop's clock."""
+    """Serve an app in this process, with a recorder whose times are those of the event loop's clock.
+
+    Args:
+        limits: left out, the usual ones, but without keep-alives: what is silent shall be seen to be silent.
+    """
     recorder = Recorder()
+    limits = Limits(stream_keep_alive=None) if limits is None else limits
     async with open_memory(app, flow=flow, limits=limits, trace=recorder) as server:
         yield server, recorder
 
