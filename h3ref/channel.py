@@ -217,8 +217,9 @@ class Channel:
                     return
                 # No await since it has read all: what is published next reaches this subscriber live.
                 self._go_live(subscription)
-                await subscription.parking.wait()  # until it falls behind; for ever, if it never does
-                await subscription.connection.flush()
+                await subscription.parking.wait()  # until it falls behind, or the channel closes
+                if writer.is_active:  # else what is pending leaves together with the stream's end
+                    await subscription.connection.flush()
                 self._tell_moved()
         finally:
             writer.remove_feed(subscription)
@@ -305,11 +306,12 @@ class Channel:
             late.read(self._log.size)
         writers = [subscription.writer for subscription in self._subscriptions]
         for writer in writers:
-            writer.begin_close(Reason.COMPLETE)
+            writer.mark_closed(Reason.COMPLETE)  # asks the subscription for its rest, which wakes it
         await anyio.lowlevel.checkpoint()  # in which most of them end by themselves
         async with anyio.create_task_group() as ends:
             for writer in writers:
                 if not writer.is_ended:
+                    writer.interrupt()
                     ends.start_soon(writer.end)
 
     def __repr__(self) -> str:

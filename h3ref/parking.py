@@ -27,21 +27,21 @@ class Parking:
                 if self._loop is not None:
                     self._waiting = self._loop.create_future()
                     await self._waiting
-                else:
-                    await self._wait_on_trio()
+                else:  # here, not in a coroutine of its own, which would take its memory for each that waits
+                    from trio import lowlevel
+
+                    self._waiting = lowlevel.current_task()
+                    await lowlevel.wait_task_rescheduled(self._abort)
             finally:
                 self._waiting = None
         self._awake = False
 
-    async def _wait_on_trio(self) -> None:
+    def _abort(self, _: Any) -> Any:
+        """Trio cancels the task that waits."""
         from trio import lowlevel
 
-        def abort(_: Any) -> Any:
-            self._waiting = None
-            return lowlevel.Abort.SUCCEEDED
-
-        self._waiting = lowlevel.current_task()
-        await lowlevel.wait_task_rescheduled(abort)
+        self._waiting = None
+        return lowlevel.Abort.SUCCEEDED
 
     def wake(self) -> None:
         """Let the task that waits, or the next that does, go on. On the loop's thread only."""

@@ -53,19 +53,17 @@ class SSEEvent:
         comment: str | None = None,
     ) -> None:
         # What is printable has no line break, NUL or surrogate: a quick look that spares most values the checks.
-        if event is not None and (type(event) is not str or not event.isprintable()):
+        if event is not None and (event.__class__ is not str or not event.isprintable()):
             event = _checked_line("event", event)
-        if id is not None and (type(id) is not str or not id.isprintable()):
+        if id is not None and (id.__class__ is not str or not id.isprintable()):
             id = _checked_line("id", id)
-        if data is None:
-            _check_without_data(event, id, retry, comment)
-        elif type(data) is not str:
-            data = _checked_text("data", data)
+        if data.__class__ is not str or retry is not None or comment is not None:
+            data, retry, comment = _checked_rest(data, event, id, retry, comment)
         self._data = data
         self._event = event
         self._id = id
-        self._retry = retry if retry is None else _checked_retry(retry)
-        self._comment = comment if comment is None else _checked_text("comment", comment)
+        self._retry = retry
+        self._comment = comment
         # Encoded here and now: that it can be encoded is what makes it valid, and it is sent at least once.
         try:
             if data is None or retry is not None or comment is not None or "\n" in data or "\r" in data:
@@ -178,11 +176,19 @@ def _checked_retry(value: object) -> int:
     return value
 
 
-def _check_without_data(event: object, id: object, retry: object, comment: object) -> None:
-    if event is not None:
+def _checked_rest(
+    data: str | None, event: str | None, id: str | None, retry: int | None, comment: str | None
+) -> tuple[str | None, int | None, str | None]:
+    """Check what few events have: no data, or data that is no exact str, a retry, a comment."""
+    if data is not None:
+        data = _checked_text("data", data)
+    elif event is not None:
         raise ValueError('an event type without data is never dispatched by a client; pass data=""')
-    if id is None and retry is None and comment is None:
+    elif id is None and retry is None and comment is None:
         raise ValueError("an SSEEvent needs data, id, retry or a comment: there is nothing to send")
+    retry = None if retry is None else _checked_retry(retry)
+    comment = None if comment is None else _checked_text("comment", comment)
+    return data, retry, comment
 
 
 def _lines(prefix: str, text: str) -> str:

@@ -121,7 +121,7 @@ class SSEWriter:
             WriteError: the adapter can't write, though the client is not known to have left.
             TypeError, ValueError: what `SSEEvent` refuses.
         """
-        data = event.encode() if event.__class__ is SSEEvent else encode(event)
+        data = event._wire if event.__class__ is SSEEvent else encode(event)
         # As send_encoded, in place: it is called for each event.
         if self._room <= 0 or self._lifecycle._state is not _STREAMING:
             await self._give_way()
@@ -329,10 +329,22 @@ class SSEWriter:
     def begin_close(self, reason: Reason) -> None:
         """Close the stream without waiting for its end, which its own task brings about."""
         if self._lifecycle.state is not State.CLOSED:
+            self.mark_closed(reason)
+            self._interrupt()
+
+    def mark_closed(self, reason: Reason) -> None:
+        """As `begin_close`, but the stream's task has to come by itself; `interrupt` is for one that does not.
+
+        To cancel a task costs as much as all else that is done at a stream's end.
+        """
+        if self._lifecycle.state is not State.CLOSED:
             if reason is not Reason.SLOW_CONSUMER:  # which has had enough
                 self.bring_rest()
             self._lifecycle.take(trace.CLOSE, reason=reason)
-            self._interrupt()
+
+    def interrupt(self) -> None:
+        """Cancel the stream's callback, unless it is that which calls."""
+        self._interrupt()
 
     def __repr__(self) -> str:
         return f"<SSEWriter of {self.event!r}, {self.event_count} events>"

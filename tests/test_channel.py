@@ -173,6 +173,29 @@ async def test_a_channel_ends_streams_though_a_subscribers_own_task_closes_it() 
             assert await reply.read() == b"data: 1\n\n"
 
 
+async def test_a_closing_channel_ends_a_callback_that_would_go_on_without_it() -> None:
+    channel = Channel()
+    app = H3App()
+
+    @app.get("/never")
+    async def never(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stay)
+
+    async def stay(writer: SSEWriter) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(channel.stream, writer)
+            await anyio.sleep_forever()
+
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/never")
+        await until(lambda: len(channel) == 1)
+        await channel.publish("1")
+        with anyio.fail_after(5):
+            await channel.close()
+            assert await reply.read() == b"data: 1\n\n"
+
+
 async def test_a_publish_that_gave_up_waiting_published_nothing() -> None:
     channel = Channel(history=100, newcomers="history")
     async with open_memory(app_of(channel)) as server:

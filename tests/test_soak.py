@@ -52,7 +52,23 @@ def test_losses_and_growth_fail_a_soak() -> None:
     with pytest.raises(SoakFailure, match="got 1 twice"):
         Figures("asyncio", tally=Tally(events=9, doubled=1), memory=flat).check()
     with pytest.raises(SoakFailure, match="grew by"):
-        Figures("asyncio", tally=Tally(events=9), memory=[*flat, flat[0] + GROWTH + 1]).check()
+        Figures("asyncio", tally=Tally(events=9), memory=[*flat, *flat, *([flat[0] + GROWTH + 1] * len(flat))]).check()
+
+
+def test_what_a_server_takes_in_the_first_half_is_no_growth() -> None:
+    rounds = len(FAULTS)
+    filling = [20 * 2**20 + 100 * 2**20 * number // rounds for number in range(rounds)]
+    full = Figures("asyncio", memory=filling + [120 * 2**20] * rounds)
+    assert full.growth == 0
+    assert "120.0 MiB at the end" in full.report()
+    leak = Figures("asyncio", memory=[number * 2**20 for number in range(4 * rounds)])
+    assert leak.growth > rounds * 2**20
+
+
+def test_a_short_soak_is_measured_from_its_first_round_on() -> None:
+    first_round = [30 * 2**20] * (len(FAULTS) - 1) + [45 * 2**20]  # a crowd came last
+    assert Figures("asyncio", memory=[*first_round, 45 * 2**20]).growth == 0
+    assert Figures("asyncio", memory=first_round).growth == 0
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

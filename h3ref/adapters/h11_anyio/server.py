@@ -16,6 +16,7 @@ import anyio
 import h11
 
 from ...exchange import Service
+from ...parking import Parking
 from ...stats import Stats
 from .loop import Loop
 from .peer import READ_SIZE, ClientConnection
@@ -100,22 +101,26 @@ class Server:
             raise failure
 
     async def _accept(self, listener: socket.socket) -> None:
+        """Have connections taken as they come, by the watcher; this task only waits for that to fail."""
+        failed = Parking()
         while self.is_accepting:
-            try:
-                await anyio.wait_readable(listener)
-                for _ in range(ACCEPTS_A_TURN):
-                    self._begin(*listener.accept())
-            except BlockingIOError:
-                continue
-            except (OSError, anyio.ClosedResourceError) as error:
-                if not self.is_accepting:
-                    return
-                # Out of descriptors or memory: those who wait in the backlog are served when some are free again.
-                log.warning("accepting a connection failed: %s", error)
-                await anyio.sleep(0.1)
+            self.loop.watcher.watch(listener, lambda: self._take_connections(listener, failed))
+            await failed.wait()
+            # Out of descriptors or memory: those who wait in the backlog are served when some are free again.
+            await anyio.sleep(0.1)
+
+    def _take_connections(self, listener: socket.socket, failed: Parking) -> None:
+        try:
+            for _ in range(ACCEPTS_A_TURN):
+                self._begin(*listener.accept())
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.warning("accepting a connection failed: %s", error)
+            self.loop.watcher.forget(listener)
+            failed.wake()
 
     def _begin(self, sock: socket.socket, peer: Sequence[Any]) -> None:
-        """A function of its own, so that the task that accepts keeps no client alive."""
         limits = self.service.limits
         sock.setblocking(False)
         if limits.connections is not None and len(self._clients) >= limits.connections:
@@ -176,7 +181,7 @@ class Server:
         self.loop.accepting = False
         self.service.stopping = True
         for listener in self._listeners:
-            anyio.notify_closing(listener)
+            self.loop.watcher.forget(listener)
             listener.close()
         for client in list(self._clients):
             client.stop_waiting()

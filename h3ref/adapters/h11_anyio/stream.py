@@ -117,6 +117,13 @@ class StreamConnection:
         return len(data)
 
     def write_chunk(self, data: bytes) -> None:
+        pending = self._pending
+        if pending and not self._unsent and self.group is None:  # one more, as most are: it goes with the others
+            pending.append(data)
+            self._size += len(data)
+            if self._size >= HIGH_WATER:
+                self.flush_now()
+            return
         if self._sock is None or not data:
             return
         if self.group is not None:
