@@ -14,7 +14,7 @@ import h11
 
 from ...connection import Response
 from ...event import phrase
-from ...exchange import Service
+from ...service import Service
 from .guard import Guard, Refused
 from .loop import Loop
 from .stream import StreamConnection, in_flight
