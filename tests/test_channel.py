@@ -12,7 +12,7 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
+from h3ref import Channel, ChannelStats, H3App, H3Event, SSEEvent, SSEWriter
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.lab.check import check
@@ -292,6 +292,7 @@ async def test_wait_loses_nothing_and_holds_the_publisher_at_the_limit() -> None
         tasks.start_soon(fill, channel, 0, 50)
         await anyio.wait_all_tasks_blocked()
         held = channel.stats()
+        assert isinstance(held, ChannelStats)
         assert held.largest_lag == 10_000
         assert held.published == 10
         assert await received(slow, 50 * SIZE) == encoded(0, 50)
