@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from . import flows
 from .app import H3App
 from .blocking import BlockingSSEWriter
-from .channel import Channel
+from .channel import Channel, ChannelStats
 from .errors import (
     BackpressureDetected,
     BodyTimeout,
@@ -46,6 +46,7 @@ __all__ = [
     "BodyTimeout",
     "BodyTooLarge",
     "Channel",
+    "ChannelStats",
     "ConnectionLost",
     "ConnectionNotReady",
     "EventStreamParser",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -51,6 +52,10 @@ class Channel:
 
     A subscriber whose connection can't take more reads on at its own pace, and holds up no other one, except as the
     policy says.
+
+    A channel belongs to the event loop that its streams run on: publish there. In a plain `def` handler or callback,
+    and on any thread of `anyio.to_thread`, that is `anyio.from_thread.run(channel.publish, event)`; a thread that anyio
+    did not start also passes the loop's `token`.
 
     Args:
         history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
@@ -102,6 +107,7 @@ class Channel:
         self._log = Log()
         self._keep = 64  # events that the log may hold before it is looked at which of them are needed
         self._subscriptions: dict[Subscription, None] = {}  # in the order of their coming
+        self._thread = 0  # where these run: nothing here is safe for two threads
         self._behind: dict[Subscription, None] = {}  # those that read the log
         self._groups: dict[object, Group] = {}  # of those that are live; None is the key of `Each`
         self._shared: dict[object, Subscription] = {}  # by connection, those that are in a group of their adapter's
@@ -136,12 +142,16 @@ class Channel:
     async def publish(self, event: SSEEvent | str) -> None:
         """Send an event to every subscriber, and do as the policy says about those who are too slow.
 
-        Cancelled while it waits, it has published nothing.
+        Cancelled while it waits, it has published nothing. A thread calls
+        `anyio.from_thread.run(channel.publish, event)`.
 
         Raises:
             ValueError: the channel is closed; or, with TypeError, what `SSEEvent` refuses.
+            RuntimeError: it has subscribers, and they belong to the event loop of another thread.
         """
         self._check_open()
+        if self._subscriptions:
+            self._check_thread()
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
         self._unyielded += len(data)
@@ -161,6 +171,13 @@ class Channel:
     def _check_open(self) -> None:
         if not self._open:
             raise ValueError(f"{self!r}: nothing can be published any more")
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"{self!r} belongs to the event loop of another thread, where its subscribers are: "
+                "publish with anyio.from_thread.run(channel.publish, event)"
+            )
 
     async def _make_room(self) -> None:
         """Let other tasks run, and do as the policy says about those who have reached the limit."""
@@ -206,7 +223,14 @@ class Channel:
         A client that reconnects gets what followed its `Last-Event-ID`, without gap or double, as far back as
         the history reaches; with an id that the history does not hold, all of the history, and before it the event
         that `gap` names.
+
+        Raises:
+            RuntimeError: it has subscribers, and they belong to the event loop of another thread.
         """
+        if self._subscriptions:
+            self._check_thread()
+        else:
+            self._thread = threading.get_ident()
         subscription = Subscription(writer, self._log, self._start_for(writer))
         self._subscriptions[subscription] = None
         writer.add_feed(subscription)

@@ -1,26 +1,18 @@
-"""`Exchange`: one request with its response, and the steps that a flow puts in order.
-
-`Service` is what all exchanges of one server share, and every adapter's way in: `await service.answer(transport)`.
-"""
+"""`Exchange`: one request with its response, and the steps that a flow puts in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import random
 import threading
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.from_thread
 
-from . import access, trace
+from . import trace
 from .access import Access
-from .app import H3App
 from .blocking import BlockingSSEWriter
 from .callables import is_async, name_of
 from .connection import Connection, StreamHead, Transport
@@ -36,22 +28,16 @@ from .errors import (
 )
 from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
-from .limits import Limits
 from .parking import current_task_id
 from .router import Handler
 from .stats import Stats
-from .streams import Streams
-from .threads import ThreadPool, ThreadUse
-from .trace import Listener
+from .threads import ThreadUse
 from .writer import SSEWriter
 
+if TYPE_CHECKING:
+    from .service import Service
+
 log = logging.getLogger(__name__)
-
-ENDS_A_SECOND = 2000
-"""Streams that a server which shuts down ends in a second, unless there are too many for its grace."""
-
-ENDS_A_TURN = 16
-"""So many of them together."""
 
 NOBODY_WRITES = (
     "start_sse() was called, but nobody will write: set a stream callback with event.set_stream_callback(callback) "
@@ -67,119 +53,6 @@ BODY_TOO_LATE = (
 )
 NEVER_STARTED = "a stream callback was set, but start_sse() was never called: call event.start_sse() in the handler"
 NOTHING_SENT = "the handler returned without an answer: call event.send_text() or another send, or event.start_sse()"
-
-
-class Service:
-    """What all exchanges of one server share.
-
-    Args:
-        app: whose handlers answer.
-        flow: the order of steps; None for the default, where the handler's call picks it.
-        trace: a listener that gets a record of each step.
-        limits: how much is taken on.
-        clock: gives a record its time, in seconds; worker threads read it too.
-        farewell: the bytes of an event that a stream gets last when the server shuts down.
-
-    Attributes:
-        live: the exchanges that are not over.
-        streams: the open streams; an adapter runs `streams.run()` beside, for keep-alives and all else that takes time.
-        refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
-    """
-
-    def __init__(
-        self,
-        app: H3App,
-        *,
-        flow: Flow,
-        trace: Listener | None = None,
-        limits: Limits | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        farewell: bytes | None = None,
-    ) -> None:
-        self.app = app
-        self.flow = flow
-        self.trace = trace
-        self.clock = clock
-        self.limits = limits or Limits()
-        self.live: set[Exchange] = set()
-        self.refused: Counter[str] = Counter()
-        self.threads = ThreadPool(self.limits, self.refused)
-        self.streams = Streams(self.limits, self.refused)
-        self.farewell = farewell
-        self.loop_thread = threading.get_ident()
-        self.stopping = False  # whether a stream that starts now is shut down at once
-        self.count_connections: Callable[[], int] | None = None  # set by an adapter whose connections are its own
-        self._count = 0
-        self._closed = Counter({reason: 0 for reason in Reason})
-        self._events = self._bytes = 0  # of exchanges that are over
-
-    async def answer(self, transport: Transport) -> None:
-        """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
-        logged = access.log.isEnabledFor(logging.INFO)
-        client = getattr(transport, "client", "") if logged else ""  # now: one who has left has no address
-        began = self.clock()
-        self._count += 1
-        exchange = Exchange(self, transport, self._count)
-        self.live.add(exchange)
-        try:
-            await exchange.run()
-        finally:
-            self.live.discard(exchange)
-            self._count_closed(exchange)
-            if logged:
-                access.write(exchange.describe(client, self.clock() - began))
-
-    def _count_closed(self, exchange: Exchange) -> None:
-        assert exchange.lifecycle.reason is not None, "an exchange that is over is closed"
-        self._closed[exchange.lifecycle.reason] += 1
-        self._events += exchange.event_count
-        self._bytes += exchange.byte_count
-
-    def log_refusal(self, client: str, status: int, size: int) -> None:
-        """Write the access line of a request that an adapter refuses, so that it never becomes an exchange.
-
-        Args:
-            client: the client's address, or "".
-            status: what it is told; 0 for nothing.
-            size: bytes of the answer.
-        """
-        if access.log.isEnabledFor(logging.INFO):
-            access.write(Access(client, "", "", status, "refused", 0, size, 0.0))
-
-    def stats(self) -> Stats:
-        """Return the figures as they are now, on any thread; every open stream is asked for its own."""
-        live = tuple(self.live)
-        return Stats(
-            connections=None if self.count_connections is None else self.count_connections(),
-            exchanges=len(live),
-            streams=len(self.streams),
-            opened=self._count,
-            streams_opened=self.streams.opened,
-            closed={reason.value: count for reason, count in self._closed.items()},
-            events=self._events + sum(exchange.event_count for exchange in live),
-            bytes=self._bytes + sum(exchange.byte_count for exchange in live),
-            refused=dict(self.refused),
-        )
-
-    async def shut_down(self, within: float) -> None:
-        """End all streams, each with its proper end, and refuse those to come; plain handlers go on.
-
-        They end one after another in a random order, in a time that their number decides, so that their clients do not
-        come back all at once.
-
-        Args:
-            within: the most seconds that this may take.
-        """
-        self.stopping = True
-        streams = [exchange for exchange in self.live if exchange.state is not State.REQUESTED]
-        random.shuffle(streams)
-        pause = ENDS_A_TURN / max(ENDS_A_SECOND, len(streams) / within if within else math.inf)
-        for number, exchange in enumerate(streams, start=1):
-            exchange.shut_down()
-            if exchange.uses_thread:
-                self.streams.end_soon(exchange)  # the thread learns of it at its next send, the client now
-            if number % ENDS_A_TURN == 0:
-                await anyio.sleep(pause)
 
 
 Flow = Callable[["Exchange"], Awaitable[None]]
@@ -302,9 +175,14 @@ class Exchange:
         return size
 
     def connection_ready(self, connection: Connection) -> SSEWriter:
-        """Return the writer that belongs to the connection; the machine still says who may have it."""
+        """Return the writer that belongs to the connection; the machine still says who may have it.
+
+        Raises:
+            ConnectionNotReady: the headers have not been sent; rejected as a handler that asks too early is.
+        """
         self.lifecycle.take(trace.CONNECTION_READY)
-        assert self.event.writer is not None, "send_headers comes first, or the machine rejected it"
+        if self.event.writer is None:  # the flow has its order wrong; the machine says so, and the trace keeps it
+            return self.event.get_sse_writer()
         return self.event.writer
 
     def hand_over(self, writer: SSEWriter) -> SSEWriter:

@@ -17,6 +17,7 @@ class Limits:
     Args:
         head_size: bytes of a request's line and headers; a larger head gets a 431.
         target_size: bytes of a request's target; a longer one gets a 414.
+        headers: lines of headers in a request's head; more get a 431.
         body_size: bytes of a request's body; a larger one gets a 413.
         head_timeout: seconds in which a head has to be whole, from accept or its first byte on; or None. Past it: 408.
         body_timeout: seconds in which a body has to be whole, once a handler reads it; or None. Past it: 408.
@@ -42,6 +43,7 @@ class Limits:
 
     head_size: int = 64 * 1024
     target_size: int = 16 * 1024
+    headers: int = 128
     body_size: int = 1024 * 1024
     head_timeout: float | None = 10.0
     body_timeout: float | None = 30.0

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .adapters.h11_anyio import Server
-from .exchange import Service
 from .flows import check_flow
 from .limits import Limits
+from .service import Service
 from .sse import SSEEvent
 
 if TYPE_CHECKING:

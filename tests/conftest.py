@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from h3ref.exchange import Service
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder
+from h3ref.service import Service
 from h3ref.trace import Record
 
 from .clients import ADAPTERS

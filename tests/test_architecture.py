@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"app"},
     {"cors"},
     {"exchange"},
-    {"flows"},
+    {"flows", "service"},
     {"adapters"},
     {"server"},
     {"client", "testing"},

@@ -733,6 +733,23 @@ async def test_the_body_and_the_disconnect_come_by_one_receiver(starts: str) -> 
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("limit", "value", "status"), [("body_timeout", 0.05, 408), ("body_size", 3, 413)], ids=["late", "large"]
+)
+async def test_a_body_has_its_limits_under_a_server_too(limit: str, value: Any, status: int) -> None:
+    async def handler(event: H3Event) -> None:
+        event.send_bytes(await event.read_body())
+
+    app = only(handler, limits=Limits(**{limit: value}))
+    call = Call(app, "POST", {"transfer-encoding": "chunked"})
+    call.put.send_nowait({"type": "http.request", "body": b"abcd", "more_body": True})
+    with anyio.fail_after(5):
+        await call.run()
+    assert call.status == status
+    assert app.service.refused == {limit: 1}
+
+
+@pytest.mark.anyio
 async def test_a_body_that_nobody_reads_is_thrown_away_and_the_disconnect_seen() -> None:
     call = Call(only(forever), "POST", {"transfer-encoding": "chunked"})
     async with anyio.create_task_group() as tasks:

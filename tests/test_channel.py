@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
 
-from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
+from h3ref import Channel, ChannelStats, H3App, H3Event, SSEEvent, SSEWriter
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.lab.check import check
@@ -102,6 +106,45 @@ async def test_an_id_that_the_history_has_lost_gets_all_of_it() -> None:
         reply = await subscribe(server, channel, "1")
         await channel.close()
         assert await reply.read() == numbered(3, 4)
+
+
+async def test_a_thread_publishes_by_the_channels_own_loop() -> None:
+    channel = Channel(history=10)
+    app = app_of(channel)
+
+    @app.post("/events")
+    def post(event: H3Event) -> None:
+        anyio.from_thread.run(channel.publish, SSEEvent("1", id="1"))
+        event.send_text("published")
+
+    async with open_memory(app) as server:
+        reply = await subscribe(server, channel)
+        assert (await server.request("POST", "/events")).status == 200
+        token = anyio.lowlevel.current_token()
+        other = threading.Thread(
+            target=lambda: anyio.from_thread.run(channel.publish, SSEEvent("2", id="2"), token=token)
+        )
+        other.start()
+        assert await reply.receive() + await reply.receive() == numbered(1, 2)
+        await anyio.to_thread.run_sync(other.join)
+        await channel.close()
+
+
+@pytest.mark.parametrize("use", ["publish", "stream"])
+async def test_another_loop_is_refused_while_there_are_subscribers(use: str) -> None:
+    channel = Channel()
+    in_another_loop: Callable[[], Any] = partial(anyio.run, getattr(channel, use), "1")
+    async with open_memory(app_of(channel)) as server:
+        reply = await subscribe(server, channel)
+        with pytest.raises(RuntimeError, match=r"belongs to the event loop of another thread.*from_thread\.run"):
+            await anyio.to_thread.run_sync(in_another_loop)
+        assert channel.stats().published == 0
+        assert len(channel) == 1
+        reply.disconnect()
+        await until(lambda: not len(channel))
+        if use == "publish":
+            await anyio.to_thread.run_sync(in_another_loop)
+            assert channel.stats().published == 1
 
 
 async def test_a_subscriber_that_left_is_forgotten() -> None:
@@ -272,6 +315,7 @@ async def test_wait_loses_nothing_and_holds_the_publisher_at_the_limit() -> None
         tasks.start_soon(fill, channel, 0, 50)
         await anyio.wait_all_tasks_blocked()
         held = channel.stats()
+        assert isinstance(held, ChannelStats)
         assert held.largest_lag == 10_000
         assert held.published == 10
         assert await received(slow, 50 * SIZE) == encoded(0, 50)

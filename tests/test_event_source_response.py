@@ -34,7 +34,7 @@ import h3ref.testing
 from h3ref import BlockingSSEWriter, Limits, SSEEvent, SSEWriter, flows
 from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.connection import End
-from h3ref.exchange import Service
+from h3ref.service import Service
 
 from .clients import SocketClient, SocketReply
 

@@ -27,6 +27,7 @@ CASES = cases("request")
 REFUSED = [param for param in CASES if "status" in param.values[0]]
 SCANS = ("_line_end", "_request_line", "_field_line", "_token")
 NEXT = b"GET /next HTTP/1.1\r\nHost: test\r\n\r\n"
+LIMITED = ("head_size", "target_size", "headers")
 STATUSES = {400, 413, 414, 431, 505}
 
 
@@ -37,9 +38,11 @@ class Seen(NamedTuple):
     body: bytes
 
 
-def read(pieces: Iterable[bytes], head_size: int = 65536, target_size: int = 16384) -> tuple[list[Seen], int | None]:
+def read(
+    pieces: Iterable[bytes], head_size: int = 65536, target_size: int = 16384, headers: int = 128
+) -> tuple[list[Seen], int | None]:
     """The requests that h11 makes of what the guard lets through, as a server reads them, and the refusal's status."""
-    guard, parser, seen = Guard(head_size, target_size), h11.Connection(h11.SERVER), list[Seen]()
+    guard, parser, seen = Guard(head_size, target_size, headers), h11.Connection(h11.SERVER), list[Seen]()
     body = b""
     try:
         for piece in pieces:
@@ -76,7 +79,7 @@ def read(pieces: Iterable[bytes], head_size: int = 65536, target_size: int = 163
 
 def run(case: Case, cut: Cut | None) -> None:
     chunks = [octets(chunk) for chunk in case["chunks"]]
-    limits = {name: case[name] for name in ("head_size", "target_size") if name in case}
+    limits = {name: case[name] for name in LIMITED if name in case}
     seen, status = read(cut(b"".join(chunks)) if cut else chunks, **limits)
     expected = [
         Seen(
@@ -112,7 +115,7 @@ def test_the_vectors_have_the_shape_that_the_readme_describes() -> None:
         assert len(set(names)) == len(names) > 0, theme
         for case in file["cases"]:
             assert {"name", "chunks", "requests"} <= case.keys(), case["name"]
-            assert case.keys() <= {"name", "chunks", "requests", "status", "head_size", "target_size"}, case["name"]
+            assert case.keys() <= {"name", "chunks", "requests", "status", *LIMITED}, case["name"]
             assert case.get("status", 400) in STATUSES
             for request in case["requests"]:
                 assert {"method", "target", "http_version"} <= request.keys()
@@ -131,7 +134,7 @@ def test_a_refusal_says_a_rule_and_nothing_that_the_client_sent(case: Case) -> N
 
 def refusal(case: Case) -> Refused:
     """What the guard raises, sooner or later."""
-    guard = Guard(case.get("head_size", 65536), case.get("target_size", 16384))
+    guard = Guard(case.get("head_size", 65536), case.get("target_size", 16384), case.get("headers", 128))
     try:
         passed = guard.receive(b"".join(map(octets, case["chunks"])))
         while passed:
@@ -146,7 +149,7 @@ def refusal(case: Case) -> Refused:
 
 
 def test_after_a_refused_body_nothing_comes_out_or_is_kept() -> None:
-    guard = Guard(65536, 16384)
+    guard = Guard(65536, 16384, 128)
     head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert guard.receive(head + b"1\r\na\r\nxyz\r\n" + NEXT).startswith(head + b"1\r\na\r\n")
     for _ in range(2):
@@ -154,14 +157,14 @@ def test_after_a_refused_body_nothing_comes_out_or_is_kept() -> None:
             guard.check()
         assert guard.receive(NEXT * 100) == b""
         assert not guard._held
-    guard = Guard(65536, 16384)
+    guard = Guard(65536, 16384, 128)
     guard.receive(NEXT + head + b"xyz\r\n" + NEXT)
     assert guard.next_request().startswith(head)
     assert not guard._held
 
 
 def test_what_is_sent_ahead_is_held_until_its_turn() -> None:
-    guard = Guard(65536, 16384)
+    guard = Guard(65536, 16384, 128)
     first = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\n"
     assert guard.receive(first) == first
     assert guard.receive(b"abc" + NEXT[:10]) == b"abc"
@@ -174,7 +177,7 @@ def test_what_is_sent_ahead_is_held_until_its_turn() -> None:
 
 def test_a_whole_request_is_passed_on_as_it_is() -> None:
     for request in (NEXT, b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc"):
-        assert Guard(65536, 16384).receive(request) is request
+        assert Guard(65536, 16384, 128).receive(request) is request
 
 
 class Counting:
@@ -200,7 +203,7 @@ def test_a_head_is_judged_in_a_time_that_grows_with_its_size_alone(head: str, mo
     counters = [Counting(getattr(guard_module, name)) for name in SCANS]
     for name, counter in zip(SCANS, counters, strict=True):
         monkeypatch.setattr(guard_module, name, counter)
-    guard = Guard(65536, 16384)
+    guard = Guard(65536, 16384, 3000)
     for byte in by_one(sent):
         assert guard.receive(byte) == b""
     assert sum(counter.bytes for counter in counters) < 5 * len(sent)
@@ -295,7 +298,7 @@ def test_what_passes_means_the_same_to_a_reader_that_takes_nothing_on_trust(sent
 
 def what_passes_is_plain(sent: bytes) -> None:
     """Where the guard lets a head pass, splitting it in the plainest way gives what h11 has read."""
-    guard = Guard(65536, 16384)
+    guard = Guard(65536, 16384, 128)
     try:
         passed = guard.receive(sent)
     except Refused:
@@ -356,7 +359,7 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("case", [param for param in REFUSED if "head_size" not in param.values[0]])
+@pytest.mark.parametrize("case", [param for param in REFUSED if not param.values[0].keys() & set(LIMITED)])
 async def test_a_refused_request_is_answered_and_nothing_after_it_is_served(
     case: Case, site: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -378,13 +381,14 @@ async def test_a_refused_request_is_answered_and_nothing_after_it_is_served(
     [
         (b"GET /" + b"x" * 1000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: x\r\n" * 128 + b"\r\n", 431),
         (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000, 413),
         (
             b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000,
             413,
         ),
     ],
-    ids=["target", "head", "body", "chunks"],
+    ids=["target", "head", "headers", "body", "chunks"],
 )
 async def test_what_is_too_large_is_refused_and_nothing_after_it_is_served(
     request_bytes: bytes, status: int, site: Served

@@ -204,6 +204,23 @@ def test_the_trace_check_names_the_step_that_is_missing_or_out_of_order(change: 
     assert problem in str(violation)
 
 
+SENT = "`await exchange.send_headers(connection)`"
+
+
+@pytest.mark.parametrize("flow", ["callback", "awaited", "blocking"])
+@pytest.mark.parametrize(
+    "change", [f"without {SENT}", f"`writer = exchange.connection_ready(connection)` before {SENT}"]
+)
+def test_a_writer_before_the_headers_is_the_machines_own_rejection(flow: str, change: str) -> None:
+    mutant = next(mutant for mutant in MUTANTS if str(mutant) == f"{flow}: {change}")
+    outcome = run(SCENARIOS[flow], flows_from(mutant.tree))
+    rejected = "get_sse_writer: sse_started -> sse_started, rejected: ConnectionNotReady L-17"
+    assert [step for step in outcome.steps if "rejected" in step] == [rejected]
+    assert (outcome.status, outcome.body) == (500, b"Internal Server Error")
+    (said,) = (line for line in outcome.told if line.startswith("error: "))
+    assert said.endswith(" raised ConnectionNotReady")
+
+
 # What the check says
 
 

@@ -17,9 +17,9 @@ from anyio.abc import TaskGroup
 
 from ..connection import End, Request, Response, StreamHead
 from ..errors import BodyTooLarge
-from ..exchange import Service
 from ..flows import check_flow
 from ..limits import Limits
+from ..service import Service
 from ..sse import SSEEvent
 from ..stats import Stats
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import RunVar
 
-from ...exchange import Service
 from ...flows import check_flow
 from ...limits import Limits
+from ...service import Service
 from ...stats import Stats
 from .keeper import Keeper
 from .transport import ASGITransport, Message, Receive, Send

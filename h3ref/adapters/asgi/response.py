@@ -22,13 +22,13 @@ from ...blocking import BlockingSSEWriter
 from ...callables import check_takes, is_async, is_generator, name_of
 from ...errors import H3Error, TooManyStreams
 from ...event import STREAM_HEADERS, H3Event
-from ...exchange import Service
 from ...flows import check_flow
 from ...generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
 from ...headers import check_header
 from ...lifecycle import State
 from ...limits import Limits
 from ...router import Match
+from ...service import Service
 from ...sse import SSEEvent
 from ...writer import SSEWriter, encode
 from .app import answer

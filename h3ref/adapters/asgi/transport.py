@@ -15,9 +15,9 @@ from anyio.abc import TaskGroup
 
 from ...connection import Request, Response, StreamHead
 from ...errors import BodyTimeout, BodyTooLarge, RequestError, WriteError
-from ...exchange import Service
 from ...limits import Limits
 from ...parking import Parking
+from ...service import Service
 from .keeper import Keeper
 
 Message = MutableMapping[str, Any]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Final, NamedTuple, Protocol
 
 import h11
@@ -28,7 +29,6 @@ LENGTH_DIGITS = 18
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110, section 5.6.2
 _REQUEST_LINE = rb"(%b) ([\x21-\x7e]++) HTTP/([0-9]\.[0-9])" % _TOKEN  # section 3
 _FIELD = _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+"  # section 5; RFC 9110, section 5.5
-_HEAD = re.compile(rb"%b\r\n(?:%b\r\n)*+\r\n" % (_REQUEST_LINE, _FIELD))
 _FRAMING = re.compile(rb"\r\n(host|content-length|transfer-encoding):[\t ]*+([^\r]*+)")  # in a head in lower case
 
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'  # RFC 9110, section 5.6.4
@@ -41,6 +41,13 @@ _HOST = re.compile(  # RFC 3986, section 3.2.2, in lower case, then section 3.2.
 )
 
 _ABSOLUTE = re.compile(rb"[a-z][a-z0-9+.-]*+://(?:[^/?#@]*+@)?([^/?#]*+)")
+
+
+@cache
+def _head_matcher(headers: int) -> Callable[[Bytes], re.Match[bytes] | None]:
+    """What matches a well-formed head with so many headers at most: the pattern counts at no cost."""
+    return re.compile(rb"%b\r\n(?:%b\r\n){0,%d}+\r\n" % (_REQUEST_LINE, _FIELD, headers)).match
+
 
 _line_end = re.compile(rb"[\r\n]").search
 _request_line = re.compile(_REQUEST_LINE).fullmatch
@@ -63,10 +70,12 @@ class Refused(h11.RemoteProtocolError):
 
     Attributes:
         error_status_hint: the answer's status.
+        limit: the name in `Limits` of the limit that was the reason; None if it was none.
     """
 
-    def __init__(self, status: int, rule: str) -> None:
+    def __init__(self, status: int, rule: str, limit: str | None = None) -> None:
         super().__init__(rule, error_status_hint=status)
+        self.limit = limit
 
 
 class RequestLine(NamedTuple):
@@ -87,12 +96,27 @@ class Guard:
     Args:
         head_size: bytes of a request's line and headers, and again of its trailers; more get a 431.
         target_size: bytes of a request's target; a longer one gets a 414.
+        headers: lines of headers in a request's head; more get a 431.
     """
 
-    __slots__ = ("_body", "_head_size", "_held", "_line", "_line_size", "_scanned", "_target_size", "request_line")
+    __slots__ = (
+        "_body",
+        "_fields",
+        "_head_size",
+        "_headers",
+        "_held",
+        "_line",
+        "_line_size",
+        "_match",
+        "_scanned",
+        "_target_size",
+        "request_line",
+    )
 
-    def __init__(self, head_size: int, target_size: int) -> None:
+    def __init__(self, head_size: int, target_size: int, headers: int) -> None:
         self.request_line: RequestLine | None = None  # of the request whose head has ended
+        self._headers = headers
+        self._match = _head_matcher(min(headers, head_size))  # no pattern counts to any number
         self._head_size = head_size
         self._target_size = target_size
         self._line_size = min(head_size, target_size + AROUND_TARGET)
@@ -100,6 +124,7 @@ class Guard:
         self._held = bytearray()  # a head that has not ended, or what was sent ahead
         self._line = 0  # where in a head that has not ended its last line begins
         self._scanned = 0  # up to where that line is known to have no end
+        self._fields = 0  # headers in a head that has not ended
 
     def receive(self, data: bytes) -> bytes:
         """Take what has arrived, and return what the parser may have; b"" when that is nothing yet.
@@ -154,7 +179,7 @@ class Guard:
 
     def _match_head(self, data: Bytes) -> int:
         """Return where the head ends if it is here, whole and well formed, as with nearly every request; or 0."""
-        found = _HEAD.match(data)
+        found = self._match(data)
         if found is None or found.end() > self._head_size or not self._fits(found):
             return 0
         line = RequestLine(*found.groups())
@@ -202,7 +227,9 @@ class Guard:
         else:
             self._scanned = len(held)
         if len(held) > self._limit:
-            raise Refused(431, "the head is too large") if self._line else Refused(414, "the target is too long")
+            if not self._line:
+                raise Refused(414, "the target is too long", "target_size")
+            raise Refused(431, "the head is too large", "head_size")
         return 0
 
     @property
@@ -211,7 +238,7 @@ class Guard:
         return self._head_size if self._line else self._line_size
 
     def _end_head(self) -> int:
-        self._line = self._scanned = 0
+        self._line = self._scanned = self._fields = 0
         head = self._match_head(self._held)
         assert head, "each line was judged"
         return head
@@ -220,6 +247,9 @@ class Guard:
         """Refuse a line that is malformed, and say why."""
         held, start = self._held, self._line
         if start:
+            self._fields += 1
+            if self._fields > self._headers:
+                raise Refused(431, "there are too many headers", "headers")
             if not _field_line(held, start, end):
                 raise Refused(400, _wrong_with(bytes(held[start:end])))
             return
@@ -229,7 +259,7 @@ class Guard:
         if found[3] not in VERSIONS:
             raise Refused(505, "the HTTP version is 1.1 or 1.0")
         if not self._fits(found):
-            raise Refused(414, "the target is too long")
+            raise Refused(414, "the target is too long", "target_size")
 
 
 def _check_authority(target: bytes) -> None:

@@ -14,7 +14,7 @@ import h11
 
 from ...connection import Response
 from ...event import phrase
-from ...exchange import Service
+from ...service import Service
 from .guard import Guard, Refused
 from .loop import Loop
 from .stream import StreamConnection, in_flight
@@ -29,9 +29,6 @@ READS_AT_CLOSE = 16
 
 LINGER = 1.0
 """Seconds that a client gets to stop sending, so that it can read the answer that refused its body."""
-
-_LIMIT_OF = {408: "head_timeout", 414: "target_size", 431: "head_size"}
-"""By the status of a refusal, the limit that was its reason."""
 
 
 class Home(Protocol):
@@ -79,7 +76,7 @@ class ClientConnection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         limits = home.service.limits
-        self.guard = Guard(limits.head_size, limits.target_size)
+        self.guard = Guard(limits.head_size, limits.target_size, limits.headers)
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_size)
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
@@ -160,7 +157,7 @@ class ClientConnection:
         """No request has come in time: one that has begun is refused."""
         if self.guard.has_begun:
             self._stop_waiting()
-            self._home.answer(self, Refused(408, "the head did not come in time"))
+            self._home.answer(self, Refused(408, "the head did not come in time", "head_timeout"))
         else:
             self._end()
 
@@ -257,8 +254,8 @@ class ClientConnection:
 
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         log.info("a request was refused: %s", error)
-        if error.error_status_hint in _LIMIT_OF:
-            self.service.refused[_LIMIT_OF[error.error_status_hint]] += 1
+        if isinstance(error, Refused) and error.limit is not None:
+            self.service.refused[error.limit] += 1
         if self._parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             status = error.error_status_hint
             text = f"{phrase(status)}: {error}" if isinstance(error, Refused) else phrase(status)

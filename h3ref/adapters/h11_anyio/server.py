@@ -15,8 +15,8 @@ from typing import Any
 import anyio
 import h11
 
-from ...exchange import Service
 from ...parking import Parking
+from ...service import Service
 from ...stats import Stats
 from .loop import Loop
 from .peer import READ_SIZE, ClientConnection
