@@ -36,7 +36,7 @@ EXIT_STATUSES = """\
 exit status:
   0    done, also when Ctrl-C or SIGTERM ended a server
   1    failed while running, such as a port that is taken, or a recording that breaks a rule
-  2    wrong usage, a MODULE:APP that was not found or is no app, or a recording that can't be read
+  2    wrong usage, a MODULE:APP that was not found or is no app, or a recording that is empty or can't be read
   130  interrupted before it was done
 """
 
@@ -343,6 +343,8 @@ def run_trace(options: argparse.Namespace) -> None:
         recording = Recording.from_ndjson(data.decode("utf-8-sig"))
     except ValueError as error:
         raise CommandError(f"{named}: {error}", USAGE) from error
+    if not recording:  # it breaks no rule, but who asks about it has named the wrong file, or recorded nothing
+        raise CommandError(f"{named}: no step was recorded", USAGE)
     if violation := check(recording, whole=options.whole, rules=rules):
         raise CommandError(f"{named}: {violation}", FAILED)
     write_out(f"{named}: {summary(recording, rules=rules)}\n")

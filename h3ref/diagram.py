@@ -62,7 +62,7 @@ def add_diagram(commands: Any) -> None:
         "--output",
         type=_output,
         metavar="FILE",
-        help="where to, ending in .svg, .png or .mmd; without it, Mermaid text is printed",
+        help="where to, ending in .svg, .png or .mmd, in any case; without it, Mermaid text is printed",
     )
     parser.add_argument(
         "--exchange",
@@ -94,7 +94,7 @@ def run_diagram(options: argparse.Namespace) -> None:
     from .cli import FAILED, USAGE, CommandError, write_out
 
     output: Path | None = options.output
-    drawn = output is not None and output.suffix in DRAWN
+    drawn = output is not None and output.suffix.lower() in DRAWN
     try:
         _check(options)
         recordings = [_load(name) for name in options.recordings]
@@ -130,11 +130,11 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{kind} is of {wanted.get(kind, 'one recording or more')}, not of {count}")
     if options.recordings.count("-") > 1:
         raise ValueError("the standard input can be read once only")
-    if kind in (SIDE_BY_SIDE, TIMELINE) and (output is None or output.suffix == WRITTEN):
+    if kind in (SIDE_BY_SIDE, TIMELINE) and (output is None or output.suffix.lower() == WRITTEN):
         raise ValueError(f"{kind} has no form as Mermaid text: give -o FILE.svg or -o FILE.png")
     if options.scale and kind not in (SEQUENCE, SIDE_BY_SIDE):
         raise ValueError(f"--scale is for {SEQUENCE} and {SIDE_BY_SIDE}, not for {kind}")
-    if options.scale and (output is None or output.suffix == WRITTEN):
+    if options.scale and (output is None or output.suffix.lower() == WRITTEN):
         raise ValueError("--scale is for what is drawn: give -o FILE.svg or -o FILE.png")
     if options.exchanges and (kind == TIMELINE or not count):
         raise ValueError(
@@ -251,6 +251,6 @@ def _kind(text: str) -> str:
 
 def _output(text: str) -> Path:
     path = Path(text)
-    if path.suffix not in (*DRAWN, WRITTEN):
+    if path.suffix.lower() not in (*DRAWN, WRITTEN):
         raise argparse.ArgumentTypeError(f"FILE ends in {', '.join(DRAWN)} or {WRITTEN}, not {text!r}")
     return path

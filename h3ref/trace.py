@@ -108,7 +108,7 @@ class Record:
             ValueError: the line is not a record; the text says what is wrong with it.
         """
         try:
-            found = json.loads(line, parse_constant=_refuse)
+            found = json.loads(line, parse_constant=_refuse, parse_int=_integer)
         except json.JSONDecodeError as error:
             raise ValueError(f"not JSON: {error.msg} (column {error.colno})") from None
         except RecursionError:
@@ -143,6 +143,13 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"not JSON: it has no {constant}")
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # there is a limit, lest the conversion take for ever
+        raise ValueError(f"not a record: a number has {len(digits)} digits") from None
 
 
 Listener = Callable[[Record], None]

@@ -90,6 +90,30 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder, for commands that run in this process; what they import from it is forgotten after them."""
+    known = set(sys.modules)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(cli, "log_to_stderr", lambda level: None)  # the root logger is the tests' own
+    yield folder
+    for name in sys.modules.keys() - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command in this process, and return its exit status and what it printed: a process costs half a second."""
+    try:
+        status = cli.main(arguments)
+    except SystemExit as exit:
+        status = int(exit.code or 0)
+    out, errors = capsys.readouterr()
+    return status, out, errors
+
+
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server that has said where it serves, and its port."""
@@ -163,11 +187,24 @@ def ask(port: int, path: str, *, until: bytes) -> socket.socket:
         ("demo --port 65536", "argument --port: a port is a number from 0 to 65535, not '65536'"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(folder: Path, arguments: str, said: str) -> None:
+def test_wrong_usage_is_one_line_and_status_2(
+    here: Path, arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, errors = called(capsys, *arguments.split())
+    assert (status, out, errors.count("\n")) == (2, "", 1), errors
+    assert errors.startswith(f"h3ref: {said}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("sing", "argument COMMAND: invalid choice: 'sing'"),
+        ("serve needs:app", "importing needs failed: No module named 'redis_that_is_not_there' (needs.py:1)"),
+    ],
+)
+def test_wrong_usage_is_also_the_status_of_the_process(folder: Path, arguments: str, said: str) -> None:
     result = run(folder, *arguments.split())
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
     assert result.stderr.startswith(f"h3ref: {said}")
 
 
@@ -197,10 +234,10 @@ def test_a_missing_trio_is_named(
 
 
 @pytest.mark.parametrize("arguments", ["--help", "serve --help", "demo --help"])
-def test_help_tells_the_exit_statuses(folder: Path, arguments: str) -> None:
-    result = run(folder, *arguments.split())
-    assert (result.returncode, result.stderr) == (0, "")
-    assert cli.EXIT_STATUSES in result.stdout
+def test_help_tells_the_exit_statuses(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, errors = called(capsys, *arguments.split())
+    assert (status, errors) == (0, "")
+    assert cli.EXIT_STATUSES in out
 
 
 def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:
@@ -299,6 +336,7 @@ def recordings(folder: Path) -> Path:
     (folder / "swapped.ndjson").write_text("\n".join([*lines, *lines[:7], lines[8], lines[7], *lines[9:]]) + "\n")
     (folder / "text.ndjson").write_text("\n".join([*lines[:3], "hello"]) + "\n")
     (folder / "bytes.ndjson").write_bytes(b"\xff")
+    (folder / "empty.ndjson").write_text("")
     (folder / "spec.json").write_text('{"format": 1}')
     return folder
 
@@ -318,26 +356,25 @@ def test_trace_reads_stdin(recordings: Path) -> None:
     assert ended.stdout == "stdin: 1 exchange, 20 records: 1 complete\n"
 
 
-def test_trace_names_the_first_impossible_record_its_rule_and_what_would_have_been_legal(recordings: Path) -> None:
-    ended = run(recordings, "trace", "swapped.ndjson")
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith(
-        "h3ref: swapped.ndjson: line 28: exchange 1, connection_ready: each headers allows one"
-    )
-    assert "(T-17: " in ended.stderr
-    assert "; legal here: " in ended.stderr
-    assert "headers, " in ended.stderr.partition("legal here: ")[2]
+def test_trace_names_the_first_impossible_record_its_rule_and_what_would_have_been_legal(
+    recordings: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, errors = called(capsys, "trace", "swapped.ndjson")
+    assert (status, out, errors.count("\n")) == (1, "", 1), errors
+    assert errors.startswith("h3ref: swapped.ndjson: line 28: exchange 1, connection_ready: each headers allows one")
+    assert "(T-17: " in errors
+    assert "; legal here: " in errors
+    assert "headers, " in errors.partition("legal here: ")[2]
 
 
-def test_trace_takes_an_open_exchange_unless_the_recording_is_whole(recordings: Path) -> None:
-    ended = run(recordings, "trace", "open.ndjson")
-    assert (ended.returncode, ended.stdout) == (0, "open.ndjson: 1 exchange, 9 records: 1 still open\n")
-    ended = run(recordings, "trace", "--whole", "open.ndjson")
-    assert ended.returncode == 1
-    assert (
-        "line 9: exchange 1, connection_ready: the recording ends here, and the exchange is still open" in ended.stderr
-    )
+def test_trace_takes_an_open_exchange_unless_the_recording_is_whole(
+    recordings: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = (0, "open.ndjson: 1 exchange, 9 records: 1 still open\n", "")
+    assert called(capsys, "trace", "open.ndjson") == taken
+    status, _, errors = called(capsys, "trace", "--whole", "open.ndjson")
+    assert status == 1
+    assert "line 9: exchange 1, connection_ready: the recording ends here, and the exchange is still open" in errors
 
 
 @pytest.mark.parametrize(
@@ -349,14 +386,17 @@ def test_trace_takes_an_open_exchange_unless_the_recording_is_whole(recordings: 
         ("legal.ndjson --spec nowhere.json", "can't read nowhere.json: No such file or directory"),
         ("legal.ndjson --spec spec.json", "spec.json: it is no specification of the lifecycle: 'initial' is missing"),
         ("legal.ndjson --spec legal.ndjson", "legal.ndjson: Extra data"),
+        ("empty.ndjson", "empty.ndjson: no step was recorded"),
+        ("empty.ndjson --whole", "empty.ndjson: no step was recorded"),
         ("", "FILE"),
     ],
 )
-def test_trace_ends_with_2_when_something_cant_be_read(recordings: Path, arguments: str, complaint: str) -> None:
-    ended = run(recordings, "trace", *arguments.split())
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.count("\n") == 1
-    assert complaint in ended.stderr
+def test_trace_ends_with_2_when_something_cant_be_read_or_is_empty(
+    recordings: Path, here: Path, arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, errors = called(capsys, "trace", *arguments.split())
+    assert (status, out, errors.count("\n")) == (2, "", 1), errors
+    assert complaint in errors
 
 
 def test_what_serve_traces_trace_accepts_also_from_several_runs(folder: Path) -> None:

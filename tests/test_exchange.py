@@ -261,7 +261,8 @@ async def test_who_sends_only_keep_alives_still_gives_way() -> None:
         while True:
             await writer.send_keep_alive()
 
-    async with open_memory(streaming(callback)) as server:
+    limits = Limits(stream_buffer=1000)  # where it gives way; a larger one only takes longer to fill
+    async with open_memory(streaming(callback), limits=limits) as server:
         reply = await server.request("GET", "/stream")
         with anyio.fail_after(5):
             for _ in range(3):

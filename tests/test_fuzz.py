@@ -114,6 +114,23 @@ def test_a_line_is_a_record_or_a_value_error_that_says_why(record: Record, chang
         assert Record.from_json(found.to_json()) == found
 
 
+ANYTHING = st.recursive(VALUES, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text() | ANYTHING.map(json.dumps))
+@example(text="[" * 100_000)
+@example(text='{"a":' * 100_000)
+@example(text='{"time": ' + "9" * 5000 + "}")
+@example(text='{"time": -1e999}')
+@example(text="-Infinity")
+@example(text="\ufeff{}")
+def test_what_is_no_record_is_a_value_error_that_says_why(text: str) -> None:
+    found, said = read(Record.from_json, text)
+    assert found is None
+    assert said.startswith(("a record is a JSON object, not ", "not a record: ", "not JSON: "))
+
+
 def read(reads: Callable[[str], T], text: str) -> tuple[T | None, str]:
     """What comes of a text, or what the ValueError says."""
     try:
@@ -130,6 +147,26 @@ def test_text_is_a_recording_or_a_value_error_with_the_lines_number(text: str) -
         assert said.startswith("line ")
     else:
         assert not recording
+
+
+EDITS = st.tuples(
+    st.integers(0, 600), st.integers(0, 8), st.text(alphabet='{}[]",:\\09.-eEntux_ \r\n\ud800', max_size=4)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(records=st.lists(RECORDS, min_size=1, max_size=3), edits=st.lists(EDITS, max_size=3))
+def test_a_recording_with_other_signs_in_places_is_read_or_a_value_error_with_the_lines_number(
+    records: list[Record], edits: list[tuple[int, int, str]]
+) -> None:
+    text = Recording(records).to_ndjson()
+    for at, length, put in edits:
+        text = text[:at] + put + text[at + length :]
+    recording, said = read(Recording.from_ndjson, text)
+    if recording is None:
+        assert said.startswith("line ")
+    else:
+        assert Recording.from_ndjson(recording.to_ndjson()) == recording
 
 
 @settings(max_examples=200, deadline=None)

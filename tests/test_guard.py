@@ -60,7 +60,8 @@ def read(
                     body += event.data
                 elif isinstance(event, h11.EndOfMessage):
                     seen.append(Seen(line, body))
-                    parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+                    # Not a 200, which would make a tunnel of a CONNECT.
+                    parser.send(h11.Response(status_code=404, headers=[("Content-Length", "0")]))
                     parser.send(h11.EndOfMessage())
                     if parser.our_state is h11.MUST_CLOSE:
                         return seen, None

@@ -19,9 +19,10 @@ from typing import Any
 import nbformat
 import pytest
 from matplotlib.image import imread
+from nbclient import NotebookClient
 
 import h3ref
-from h3ref.lab.execute import METADATA, NOTEBOOKS, plain
+from h3ref.lab.execute import METADATA, NOTEBOOKS, execute, plain
 
 from .flow_runs import mutants
 
@@ -203,6 +204,22 @@ def test_executing_writes_outputs_and_no_more(tmp_path: Path) -> None:
     assert found.metadata == METADATA
     assert [cell.metadata for cell in found.cells] == [{}, {}]
     assert [output.text for output in found.cells[1].outputs] == ["1\nNone\n"]
+
+
+@pytest.mark.parametrize("before", [None, "mine"])
+def test_executing_leaves_the_environment_as_it_was(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during: list[str | None] = []
+    monkeypatch.setattr(NotebookClient, "execute", lambda client: during.append(os.environ.get("IPYTHONDIR")))
+    monkeypatch.delenv("IPYTHONDIR", raising=False)
+    if before is not None:
+        monkeypatch.setenv("IPYTHONDIR", before)
+    notebook = tmp_path / "empty.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), notebook)
+    execute(notebook)
+    assert os.environ.get("IPYTHONDIR") == before
+    assert during[0] not in (None, before)
 
 
 # -- a wrong order is noticed

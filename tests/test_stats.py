@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from typing import Any
 
 import anyio
@@ -39,12 +42,40 @@ def app_of(**callbacks: Callable[..., Any]) -> H3App:
     return app
 
 
+def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Have a test fail where it would wait for ever: after 30 seconds of its loop's clock, at once on a virtual one."""
+
+    @functools.wraps(test)
+    async def run(*args: Any, **options: Any) -> None:
+        with anyio.fail_after(30):
+            await test(*args, **options)
+
+    return run
+
+
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
-        while not condition():
-            await anyio.lowlevel.checkpoint()
+    """Wait for it, for five seconds of real time: a virtual clock stands still while a task runs."""
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        await anyio.lowlevel.checkpoint()
 
 
+@VIRTUAL
+async def test_no_wait_here_is_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    @bounded
+    async def waits_for_ever() -> None:
+        await anyio.sleep_forever()
+
+    with pytest.raises(TimeoutError):
+        await waits_for_ever()
+    ticks = count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+    with pytest.raises(AssertionError, match="it does not come"):
+        await until(lambda: False)
+
+
+@bounded
 async def test_each_adapter_counts_what_is_open_and_what_was(adapter: str) -> None:
     go_on = anyio.Event()
 
@@ -82,6 +113,7 @@ async def test_each_adapter_counts_what_is_open_and_what_was(adapter: str) -> No
 
 @VIRTUAL
 @pytest.mark.parametrize("stream_buffer", [40, 64 * 1024])
+@bounded
 async def test_every_way_to_send_is_counted_once(stream_buffer: int) -> None:
     """What the client gets is what was counted: by a small buffer, which is looked at for each event, and a large."""
     channel = Channel(history=100, newcomers="history", limit=60)
@@ -124,6 +156,7 @@ async def test_every_way_to_send_is_counted_once(stream_buffer: int) -> None:
 
 
 @VIRTUAL
+@bounded
 async def test_what_a_channel_drops_is_not_counted() -> None:
     channel = Channel(policy="drop", limit=100)
     limits = Limits(stream_keep_alive=None, send_timeout=None)
@@ -149,6 +182,7 @@ async def test_what_a_channel_drops_is_not_counted() -> None:
     assert stats.bytes == head + len(body)
 
 
+@bounded
 async def test_a_group_that_shares_its_bytes_counts_for_each_of_its_streams() -> None:
     channel = Channel()
     async with running(app_of(all=channel.stream)) as server, httpx.AsyncClient(base_url=server.url) as client:
@@ -174,6 +208,7 @@ async def test_a_group_that_shares_its_bytes_counts_for_each_of_its_streams() ->
     assert over.closed["complete"] == 3
 
 
+@bounded
 async def test_a_route_shows_them_from_a_handler_and_from_a_thread(adapter: str) -> None:
     async def on_the_loop(event: H3Event) -> None:
         event.send_json(dataclasses.asdict(event.stats()))
@@ -192,6 +227,7 @@ async def test_a_route_shows_them_from_a_handler_and_from_a_thread(adapter: str)
             await until(lambda: not server_of(client).service.live)
 
 
+@bounded
 async def test_a_generator_is_counted_too() -> None:
     app = H3App()
 
@@ -206,6 +242,7 @@ async def test_a_generator_is_counted_too() -> None:
         assert server.stats().events == 2
 
 
+@bounded
 async def test_every_refusal_by_a_limit_has_its_name() -> None:
     async def read(event: H3Event) -> None:
         event.send_bytes(await event.read_body())
@@ -215,7 +252,7 @@ async def test_every_refusal_by_a_limit_has_its_name() -> None:
     def blocking(event: H3Event) -> None:
         with event.start_sse_blocking() as writer:
             writer.send_event("1")
-            over.wait()
+            over.wait(10)
 
     async def stays(writer: SSEWriter) -> None:
         await anyio.sleep_forever()
@@ -224,13 +261,15 @@ async def test_every_refusal_by_a_limit_has_its_name() -> None:
     app.post("/read", read)
     app.get("/blocking", blocking)
     async with open_memory(app, limits=Limits(body_size=3, stream_threads=1, streams=2)) as server:
-        assert (await server.request("POST", "/read", body=b"1234")).status == 413
-        assert server.stats().refused == {"body_size": 1}
-        assert (await server.request("GET", "/blocking")).status == 200
-        assert (await server.request("GET", "/blocking")).status == 503
-        assert server.stats().refused == {"body_size": 1, "stream_threads": 1}
-        assert (await server.request("GET", "/stays")).status == 200
-        assert (await server.request("GET", "/stays")).status == 503
-        assert server.stats().refused == {"body_size": 1, "stream_threads": 1, "streams": 1}
-        assert server.stats().closed["error"] == 3
-        over.set()
+        try:
+            assert (await server.request("POST", "/read", body=b"1234")).status == 413
+            assert server.stats().refused == {"body_size": 1}
+            assert (await server.request("GET", "/blocking")).status == 200
+            assert (await server.request("GET", "/blocking")).status == 503
+            assert server.stats().refused == {"body_size": 1, "stream_threads": 1}
+            assert (await server.request("GET", "/stays")).status == 200
+            assert (await server.request("GET", "/stays")).status == 503
+            assert server.stats().refused == {"body_size": 1, "stream_threads": 1, "streams": 1}
+            assert server.stats().closed["error"] == 3
+        finally:
+            over.set()

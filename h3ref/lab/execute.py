@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,8 +38,7 @@ def execute(path: Path) -> None:
         OSError, ValueError: it can't be read or written, or is no notebook.
     """
     notebook = nbformat.read(path, as_version=4)
-    with TemporaryDirectory() as own:  # no start-up files or history of the user's
-        os.environ["IPYTHONDIR"] = own
+    with TemporaryDirectory() as own, _ipython_in(own):  # no start-up files or history of the user's
         client = NotebookClient(
             notebook,
             timeout=CELL_TIMEOUT,
@@ -49,6 +49,20 @@ def execute(path: Path) -> None:
         )
         client.execute()
     nbformat.write(plain(notebook), path)
+
+
+@contextmanager
+def _ipython_in(folder: str) -> Iterator[None]:
+    """Let kernels that start meanwhile take the folder for IPython's own; afterwards it is what it was."""
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["IPYTHONDIR"]
+        else:
+            os.environ["IPYTHONDIR"] = before
 
 
 def plain(notebook: NotebookNode) -> NotebookNode:

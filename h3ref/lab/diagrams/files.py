@@ -17,18 +17,19 @@ _FORMATS = (".svg", ".png")
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as SVG or PNG, by the path's suffix.
+    """Write a figure as SVG or PNG, by the path's suffix in any case.
 
     Raises:
         ValueError: the suffix is another one.
         OSError: the file can't be written.
     """
     path = Path(path)
-    if path.suffix not in _FORMATS:
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
         raise ValueError(
             f"a diagram is saved as {' or '.join(_FORMATS)}, not as {path.suffix or 'a file without suffix'}"
         )
-    path.write_bytes(svg(figure).encode() if path.suffix == ".svg" else png(figure))
+    path.write_bytes(svg(figure).encode() if suffix == ".svg" else png(figure))
 
 
 def svg(figure: Figure) -> str:

@@ -105,6 +105,9 @@ class Sheet:
         words: what the picture shows, in words, for who can't see it.
     """
 
+    # Lines and patches are added as artists of no kind: as their own, each would have its extent measured for limits
+    # that are set here once and for all.
+
     def __init__(self, width: float, height: float, words: str) -> None:
         self.figure = Figure(
             figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH, facecolor="none"
@@ -113,7 +116,7 @@ class Sheet:
         self.figure.set_label(printable(words))  # it becomes the title of an SVG, which can't hold all signs
         self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self.axes.set_axis_off()
-        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.set(xlim=(0, width), ylim=(height, 0), xticks=(), yticks=())
         self.width, self.height = width, height
         self.box(1, 1, width - 2, height - 2, radius=10, line=EDGE)
 
@@ -160,7 +163,7 @@ class Sheet:
             xs, ys, color=colour, linewidth=thick * 0.75, linestyle=style, zorder=order, solid_capstyle="butt",
             solid_joinstyle="round", dash_capstyle="butt",
         )  # fmt: skip
-        self.axes.add_line(line)
+        self.axes.add_artist(line)
 
     def curve(
         self, points: Sequence[tuple[float, float]], *, colour: str = INK, thick: float = 1.2, order: float = 2
@@ -173,7 +176,7 @@ class Sheet:
             codes += [Outline.LINETO, Outline.CURVE3, Outline.CURVE3]
         outline = Outline([*vertices, points[-1]], [*codes, Outline.LINETO])
         patch = PathPatch(outline, facecolor="none", edgecolor=colour, linewidth=thick * 0.75, zorder=order)
-        self.axes.add_patch(patch)
+        self.axes.add_artist(patch)
 
     def head(
         self,
@@ -195,7 +198,7 @@ class Sheet:
             (x, y),
         ]
         outline = Outline(corners, closed=True)
-        self.axes.add_patch(PathPatch(outline, facecolor=colour, edgecolor="none", zorder=4))
+        self.axes.add_artist(PathPatch(outline, facecolor=colour, edgecolor="none", zorder=4))
 
     def cross(self, x: float, y: float, *, colour: str = WRONG, size: float = 5, thick: float = 2.4) -> None:
         """Draw an X around (x, y)."""
@@ -220,7 +223,7 @@ class Sheet:
         """Draw a box with round corners; (x, y) is its upper left one."""
         radius = min(radius, width / 2, height / 2)
         style: Any = (0, dash) if dash else "-"
-        self.axes.add_patch(
+        self.axes.add_artist(
             FancyBboxPatch(
                 (x + radius, y + radius),
                 width - 2 * radius,
