@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date
+from importlib.metadata import version
 
 import anyio
 
+import h3ref
+
+from ..bench.machine import machine
 from .run import Figures, soak
 from .server import SoakFailure
 from .trials import TRIALS
@@ -26,6 +31,7 @@ def main() -> int:
         "--trial", choices=TRIALS, action="append", default=[], help="instead of the soak: one measurement"
     )
     options = parser.parse_args()
+    print(_where())
     try:
         for backend in options.backend or LOOPS:
             for trial in options.trial:
@@ -43,6 +49,16 @@ def main() -> int:
             return 130
         raise
     return 0
+
+
+def _where() -> str:
+    """What the figures were taken on."""
+    here = machine()
+    at = f" at {here['commit']}" if here["commit"] else ""
+    return (
+        f"{date.today()}, h3ref {h3ref.__version__}{at}, anyio {version('anyio')}, trio {version('trio')}, "
+        f"{here['python']},\n{here['processor']}, {here['cores']} cores, {here['system']}\n"
+    )
 
 
 def _progress(figures: Figures) -> None:
