@@ -8,18 +8,11 @@ loop of its own whose clock is virtual. `AsyncTestClient` does it in the loop of
 from __future__ import annotations
 
 from ..connection import End
-from .asynchronous import (
-    Arrival,
-    AsyncStream,
-    AsyncTestClient,
-    NotAStream,
-    Response,
-    StreamEnded,
-    Stuck,
-    TimedOut,
-)
+from .asynchronous import AsyncTestClient
 from .blocking import Clock, Stream, TestClient
 from .clock import VirtualLoop, settle, virtual_backends, virtual_clock
+from .results import Arrival, NotAStream, Response, StreamEnded, Stuck, TimedOut
+from .stream import AsyncStream
 
 __all__ = [
     "Arrival",

@@ -25,19 +25,10 @@ from ..lifecycle import State
 from ..limits import Limits
 from ..sse import MessageEvent
 from ..trace import Record
-from .asynchronous import (
-    ASGI,
-    PATIENCE,
-    UNREAD,
-    Arrival,
-    AsyncStream,
-    AsyncTestClient,
-    HeaderFields,
-    Response,
-    StreamEnded,
-    Stuck,
-)
+from .asynchronous import PATIENCE, UNREAD, AsyncTestClient, HeaderFields
 from .clock import Pace, SettlingLoop, VirtualLoop, _virtual_clock, settle, where, workers
+from .results import Arrival, Response, StreamEnded, Stuck
+from .stream import ASGI, AsyncStream
 
 T = TypeVar("T")
 
