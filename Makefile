@@ -37,7 +37,8 @@ unit: $(VENV)/.dev ## pytest alone (ARGS='-k name' to choose)
 
 coverage: $(VENV)/.dev ## which lines and branches the tests run, ten minutes: all of the core's, 95 % of the rest
 	$(PY) -m coverage erase
-	$(PY) -m pytest --cov --cov-report= $(ARGS)
+	$(PY) -m coverage run -m pytest $(ARGS)
+	$(PY) -m coverage combine -q
 	$(PY) -m coverage report --include='$(CORE)' --fail-under=100
 	$(PY) -m coverage report --fail-under=95
 
