@@ -422,10 +422,12 @@ class Exchange:
         """Send the plain response, if there is one that has not been sent."""
         if self.event.answered and self.lifecycle.reason is not Reason.CLIENT_GONE:
             await self._call_quietly(self._response_hooks, self.event)
-            response = self.event.take_response()
-            size = await self.transport.send_response(response)
-            self._answered = (response.status if size else 0, size)
-            self.lifecycle.take(trace.RESPONSE, size=size)
+            response, size = self.event.take_response(), 0
+            try:
+                size = await self.transport.send_response(response)
+            finally:  # given up, it has ended all the same
+                self._answered = (response.status if size else 0, size)
+                self.lifecycle.take(trace.RESPONSE, size=size)
 
     # -- calls
 

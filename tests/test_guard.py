@@ -28,7 +28,7 @@ REFUSED = [param for param in CASES if "status" in param.values[0]]
 SCANS = ("_line_end", "_request_line", "_field_line", "_token")
 NEXT = b"GET /next HTTP/1.1\r\nHost: test\r\n\r\n"
 LIMITED = ("head_size", "target_size", "headers")
-STATUSES = {400, 413, 414, 431, 505}
+STATUSES = {400, 413, 414, 431, 501, 505}
 
 
 class Seen(NamedTuple):
@@ -60,8 +60,7 @@ def read(
                     body += event.data
                 elif isinstance(event, h11.EndOfMessage):
                     seen.append(Seen(line, body))
-                    # Not a 200, which would make a tunnel of a CONNECT.
-                    parser.send(h11.Response(status_code=404, headers=[("Content-Length", "0")]))
+                    parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
                     parser.send(h11.EndOfMessage())
                     if parser.our_state is h11.MUST_CLOSE:
                         return seen, None

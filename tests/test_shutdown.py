@@ -19,6 +19,8 @@ import pytest
 from h3ref import Channel, H3App, H3Event, Limits, Reason, SSEEvent, SSEWriter, running
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
+from h3ref.lab.check import check
+from h3ref.lab.recorder import Recorder
 from h3ref.testing import virtual_backends
 
 from .clients import open_client, server_of
@@ -201,3 +203,24 @@ async def test_what_is_no_event_is_no_farewell() -> None:
     with pytest.raises(TypeError, match="farewell is an SSEEvent, or None for none, not 'bye'"):
         async with running(H3App(), farewell="bye"):  # type: ignore[arg-type]
             pass
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_nobody_reads_is_given_up_and_the_recording_says_so() -> None:
+    app, recorder = H3App(), Recorder()
+    answering = anyio.Event()
+
+    @app.get("/large")
+    async def large(event: H3Event) -> None:
+        event.send_text("x" * 20_000_000)
+        answering.set()
+
+    async with running(app, port=0, grace=0.5, trace=recorder) as server:
+        client = await anyio.connect_tcp("127.0.0.1", server.port)
+        await client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        with anyio.fail_after(5):
+            await answering.wait()
+    await client.aclose()  # it was there all the time
+    last = recorder.recording[-1]
+    assert (last.step, last.reason, last.size) == ("response", "responded", 0)
+    assert check(recorder.recording, whole=True) is None

@@ -38,6 +38,7 @@ class Reply:
         self.end: End | None = None
         self._request = request
         self._chunks: list[bytes] = []
+        self._size = 0  # of these
         self._changed = anyio.Event()
         self._gone: Callable[[], None] | None = None
         self._waiting_since: float | None = None  # while there is something that has not been received
@@ -82,12 +83,14 @@ class Reply:
     def _add(self, data: bytes) -> None:
         if data and self.is_connected:
             self._chunks.append(data)
+            self._size += len(data)
             if self._waiting_since is None:
                 self._waiting_since = anyio.current_time()
             self._change()
 
     def _forget(self) -> None:
         self._chunks.clear()
+        self._size = 0
         self._waiting_since = None
 
     def _finish(self, end: End) -> None:
@@ -103,7 +106,7 @@ class Reply:
         await self._changed.wait()
 
     async def _drained_below(self, mark: int) -> None:
-        while self.is_connected and sum(map(len, self._chunks)) >= mark:
+        while self.is_connected and self._size >= mark:
             await self._next_change()
 
 
@@ -118,7 +121,7 @@ class MemoryConnection:
 
     @property
     def buffered(self) -> int:
-        return sum(map(len, self._reply._chunks))
+        return self._reply._size
 
     @property
     def stalled_since(self) -> float | None:

@@ -46,7 +46,7 @@ _ABSOLUTE = re.compile(rb"[a-z][a-z0-9+.-]*+://(?:[^/?#@]*+@)?([^/?#]*+)")
 @cache
 def _head_matcher(headers: int) -> Callable[[Bytes], re.Match[bytes] | None]:
     """What matches a well-formed head with so many headers at most: the pattern counts at no cost."""
-    return re.compile(rb"%b\r\n(?:%b\r\n){0,%d}+\r\n" % (_REQUEST_LINE, _FIELD, headers)).match
+    return re.compile(rb"(?!CONNECT )%b\r\n(?:%b\r\n){0,%d}+\r\n" % (_REQUEST_LINE, _FIELD, headers)).match
 
 
 _line_end = re.compile(rb"[\r\n]").search
@@ -258,6 +258,8 @@ class Guard:
             raise Refused(400, "a request's line is a method, a target and an HTTP version, one space apart")
         if found[3] not in VERSIONS:
             raise Refused(505, "the HTTP version is 1.1 or 1.0")
+        if found[1] == b"CONNECT":  # RFC 9110, section 9.3.6: any 2xx would make a tunnel of the connection
+            raise Refused(501, "CONNECT asks a proxy for a tunnel, and this is no proxy")
         if not self._fits(found):
             raise Refused(414, "the target is too long", "target_size")
 
