@@ -151,7 +151,7 @@ class Channel:
         """
         self._check_open()
         if self._subscriptions:
-            self._check_thread()
+            self._check_thread("publish")
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
         self._unyielded += len(data)
@@ -164,7 +164,7 @@ class Channel:
             if len(self._log) > self._keep:
                 self._forget()
         else:
-            self._log.skip(data)
+            self._log.skip(event.id, data)
         for group in tuple(self._groups.values()):
             group.write_chunk(data)
 
@@ -172,11 +172,12 @@ class Channel:
         if not self._open:
             raise ValueError(f"{self!r}: nothing can be published any more")
 
-    def _check_thread(self) -> None:
+    def _check_thread(self, name: str) -> None:
         if threading.get_ident() != self._thread:
+            call = {"publish": "publish, event", "stream": "stream, writer"}.get(name, name)
             raise RuntimeError(
                 f"{self!r} belongs to the event loop of another thread, where its subscribers are: "
-                "publish with anyio.from_thread.run(channel.publish, event)"
+                f"call anyio.from_thread.run(channel.{call})"
             )
 
     async def _make_room(self) -> None:
@@ -228,7 +229,7 @@ class Channel:
             RuntimeError: it has subscribers, and they belong to the event loop of another thread.
         """
         if self._subscriptions:
-            self._check_thread()
+            self._check_thread("stream")
         else:
             self._thread = threading.get_ident()
         subscription = Subscription(writer, self._log, self._start_for(writer))
@@ -269,7 +270,7 @@ class Channel:
         self._fell_behind(late)
         try:
             while late.cursor < self._log.end and late.writer.is_active:
-                late.read(self._mark)
+                late.read(min(self._mark, late.writer.high_water))
                 self._tell_moved()
                 if late.cursor < self._log.end:
                     await late.connection.flush()
@@ -323,20 +324,27 @@ class Channel:
             self._moved = None
 
     async def close(self) -> None:
-        """End every subscriber's stream properly; a second call does nothing."""
+        """End every subscriber's stream properly; a second call does nothing. A thread calls it as it does `publish`.
+
+        Raises:
+            RuntimeError: it has subscribers, and they belong to the event loop of another thread.
+        """
+        if self._subscriptions:
+            self._check_thread("close")
         self._open = False
         self._tell_moved()
-        for late in self._behind:
-            late.read(self._log.size)
         writers = [subscription.writer for subscription in self._subscriptions]
         for writer in writers:
             writer.mark_closed(Reason.COMPLETE)  # asks the subscription for its rest, which wakes it
-        await anyio.lowlevel.checkpoint()  # in which most of them end by themselves
+        try:
+            await anyio.lowlevel.checkpoint()  # in which most of them end by themselves
+        finally:
+            left = [writer for writer in writers if not writer.is_ended]
+            for writer in left:
+                writer.interrupt()
         async with anyio.create_task_group() as ends:
-            for writer in writers:
-                if not writer.is_ended:
-                    writer.interrupt()
-                    ends.start_soon(writer.end)
+            for writer in left:
+                ends.start_soon(writer.end)
 
     def __repr__(self) -> str:
         return f"<Channel {self.name}, {f'{len(self)} subscribers' if self._open else 'closed'}>"

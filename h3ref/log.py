@@ -14,13 +14,14 @@ class Log:
         start: the number of the first event that is still kept.
     """
 
-    __slots__ = ("_data", "_ends", "_ids", "_slice", "end", "size", "start")
+    __slots__ = ("_data", "_ends", "_ids", "_last_forgotten", "_slice", "end", "size", "start")
 
     def __init__(self) -> None:
         self.start = self.end = self.size = 0
         self._data: list[bytes] = []
         self._ends: list[int] = []  # what `size` was after each
         self._ids: list[str | None] = []
+        self._last_forgotten: str | None = None  # the id of the event right before `start`
         self._slice: tuple[int, int, bytes] = (0, 0, b"")  # the last one read: readers tend to be at the same place
 
     def append(self, id: str | None, data: bytes) -> None:
@@ -31,8 +32,9 @@ class Log:
         self._ends.append(self.size)
         self._ids.append(id)
 
-    def skip(self, data: bytes) -> None:
+    def skip(self, id: str | None, data: bytes) -> None:
         """Count an event that nobody will read later; nothing is kept any more."""
+        self._last_forgotten = id
         self.end += 1
         self.size += len(data)
         if self._data:
@@ -58,11 +60,11 @@ class Log:
         return self.start + place + (self._ends[place] - len(self._data[place]) < offset)
 
     def number_after(self, id: str) -> int | None:
-        """The number that follows the last event with an id; None if no such event is kept."""
+        """The number that follows the last event with an id; None if that is not known any more."""
         for place in range(len(self._ids) - 1, -1, -1):
             if self._ids[place] == id:
                 return self.start + place + 1
-        return None
+        return self.start if id == self._last_forgotten else None
 
     def read(self, number: int, most: int) -> tuple[bytes, int]:
         """Return events from a number on, joined, up to `most` bytes but at least one, and the number that follows."""
@@ -83,6 +85,7 @@ class Log:
         """Keep nothing from before a number."""
         count = number - self.start
         if count > 0:
+            self._last_forgotten = self._ids[count - 1]
             for kept in (self._data, self._ends, self._ids):
                 del kept[:count]
             self.start = number

@@ -126,6 +126,6 @@ class Each:
     def write_chunk(self, data: bytes) -> None:
         for subscription in tuple(self._members):
             subscription.writer.relay(data, (data,))
-            if subscription.connection.buffered >= self._mark:
+            if subscription.connection.buffered >= min(self._mark, subscription.writer.high_water):
                 self.discard(subscription)
                 self._slow(subscription)

@@ -290,6 +290,11 @@ class SSEWriter:
         """Bytes that wait for the reader."""
         return self._connection.buffered
 
+    @property
+    def high_water(self) -> int:
+        """Bytes that may wait for the reader: from there on, who sends has to wait."""
+        return self.event._host.stream_buffer
+
     def add_feed(self, feed: Feed) -> None:
         """Have a feed asked for what it still holds before the stream ends; again: does nothing."""
         if not any(other is feed for other in self._feeds):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import tracemalloc
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -12,7 +15,7 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from h3ref import Channel, ChannelStats, H3App, H3Event, SSEEvent, SSEWriter
+from h3ref import Channel, ChannelStats, H3App, H3Event, Limits, SSEEvent, SSEWriter, running
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.lab.check import check
@@ -130,10 +133,11 @@ async def test_a_thread_publishes_by_the_channels_own_loop() -> None:
         await channel.close()
 
 
-@pytest.mark.parametrize("use", ["publish", "stream"])
+@pytest.mark.parametrize("use", ["publish", "stream", "close"])
 async def test_another_loop_is_refused_while_there_are_subscribers(use: str) -> None:
     channel = Channel()
-    in_another_loop: Callable[[], Any] = partial(anyio.run, getattr(channel, use), "1")
+    arguments = [] if use == "close" else ["1"]
+    in_another_loop: Callable[[], Any] = partial(anyio.run, getattr(channel, use), *arguments)
     async with open_memory(app_of(channel)) as server:
         reply = await subscribe(server, channel)
         with pytest.raises(RuntimeError, match=r"belongs to the event loop of another thread.*from_thread\.run"):
@@ -237,6 +241,85 @@ async def test_a_closing_channel_ends_a_callback_that_would_go_on_without_it() -
         with anyio.fail_after(5):
             await channel.close()
             assert await reply.read() == b"data: 1\n\n"
+
+
+async def test_a_close_that_is_cancelled_still_ends_such_a_callback() -> None:
+    channel = Channel()
+    app = H3App()
+    told: list[str] = []
+
+    @app.get("/never")
+    async def never(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stay)
+
+    async def stay(writer: SSEWriter) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(channel.stream, writer)
+                await anyio.sleep_forever()
+        finally:
+            told.append("the callback")
+
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/never")
+        await until(lambda: len(channel) == 1)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await channel.close()
+        with anyio.fail_after(5):
+            assert await reply.read() == b""
+    assert told == ["the callback"]
+
+
+async def test_a_streams_own_limit_holds_for_what_a_channel_sends() -> None:
+    channel = Channel(policy="drop")
+    async with open_memory(app_of(channel), limits=Limits(stream_buffer=4096)) as server:
+        await subscribe(server, channel)
+        (writer,) = (subscription.writer for subscription in channel._subscriptions)
+        most = 0
+        for number in range(500):
+            await channel.publish(SSEEvent("x" * 100, id=str(number)))
+            most = max(most, writer.buffered)
+        assert 4096 <= most < 2 * 4096
+        await channel.close()
+
+
+async def test_a_gap_is_no_gap_where_only_the_last_event_seen_was_forgotten() -> None:
+    channel = Channel(history=3, gap="gap")
+    async with open_memory(app_of(channel)) as server:
+        await publish(channel, *range(65))  # after which just the history is kept
+        replies = [await subscribe(server, channel, str(number)) for number in (61, 60)]
+        await channel.close()
+        bodies = [await reply.read() for reply in replies]
+    assert bodies[0] == numbered(62, 63, 64)
+    assert bodies[1] == b"event: gap\ndata: 60\n\n" + numbered(62, 63, 64)
+    assert channel.stats().gaps == 1
+
+
+async def test_what_stalled_readers_have_still_to_get_is_kept_once_for_all_of_them() -> None:
+    channel = Channel(policy="drop")
+    readers = 20
+    with ExitStack() as sockets:
+        async with running(app_of(channel), port=0, grace=1) as server:
+            for _ in range(readers):
+                sock = sockets.enter_context(socket.socket())
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(("127.0.0.1", server.port))
+                sock.sendall(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
+            with anyio.fail_after(5):
+                while len(channel) < readers:
+                    await anyio.lowlevel.checkpoint()
+            for _ in range(4000):  # far more than the system's own buffers take
+                await channel.publish("x" * 2000)
+            assert channel.stats().largest_lag > 1_000_000
+            tracemalloc.start()
+            await anyio.lowlevel.checkpoint()
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+        grown = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+    assert grown < readers * 1_000_000 / 4
 
 
 async def test_a_publish_that_gave_up_waiting_published_nothing() -> None:

@@ -33,12 +33,24 @@ def test_readers_at_their_own_pace_get_every_event_once_and_in_order() -> None:
 def test_what_nobody_reads_is_counted_and_not_kept() -> None:
     log = Log()
     log.append("1", b"kept")
-    log.skip(b"lost")
+    log.skip("2", b"lost")
     assert (len(log), log.start, log.end, log.size) == (0, 2, 2, 8)
     log.append("3", b"next")
     assert log.read(2, 100) == (b"next", 3)
     assert log.offset(2) == 8
     assert log.offset(3) == 12
+
+
+def test_who_has_had_the_last_event_that_was_forgotten_has_missed_nothing() -> None:
+    log = Log()
+    for number in range(5):
+        log.append(str(number), b"event")
+    log.forget_before(3)
+    assert [log.number_after(id) for id in "1234"] == [None, 3, 4, 5]
+    log.skip("5", b"lost")
+    assert [log.number_after(id) for id in "2345"] == [None, None, None, 6]
+    log.skip(None, b"after it")
+    assert log.number_after("5") is None
 
 
 def test_the_last_event_with_an_id_is_the_one_that_counts() -> None:
@@ -49,6 +61,8 @@ def test_the_last_event_with_an_id_is_the_one_that_counts() -> None:
     assert log.number_after("c") == 5
     assert log.number_after("z") is None
     log.forget_before(4)
+    assert log.number_after("b") is None
+    log.forget_before(5)
     assert log.number_after("a") is None
 
 

@@ -307,7 +307,7 @@ class Loop:
         """`Sharing`: streams of one server can have the same bytes."""
         from .group import StreamGroup
 
-        return StreamGroup(self.flusher, mark, slow)
+        return StreamGroup(self.flusher, min(mark, self.limits.stream_buffer), slow)
 
     async def run(self) -> None:
         """Serve until `stop`, also when the server is cancelled from outside: its streams have to end in order."""

@@ -47,6 +47,7 @@ class StreamConnection:
         "_bodiless",
         "_gone",
         "_head",
+        "_last",
         "_opened",
         "_pending",
         "_progress",
@@ -80,6 +81,7 @@ class StreamConnection:
         self._opened: Callable[[], None] | None = opened  # until the head is sent
         self._bodiless = bodiless
         self._head = b""  # until it leaves, together with the first bytes of the body
+        self._last = b""  # what ends the body, behind all that is pending
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending
         self._unsent: bytes | memoryview = b""  # framed, and refused by a full socket
@@ -89,7 +91,7 @@ class StreamConnection:
 
     @property
     def buffered(self) -> int:
-        return self._size + len(self._unsent) + len(self._head)
+        return self._size + len(self._unsent) + len(self._head) + len(self._last)
 
     @property
     def stalled_since(self) -> float | None:
@@ -150,7 +152,7 @@ class StreamConnection:
 
     def flush_now(self) -> int:
         """Send all that is pending as one chunk; what the socket refuses goes when it takes bytes again."""
-        if self._unsent or not (self._pending or self._head):
+        if self._unsent or not (self._pending or self._head or self._last):
             return 0
         self._send(self._take_pending())
         return 1
@@ -175,14 +177,14 @@ class StreamConnection:
         return not self._unsent
 
     def _take_pending(self) -> bytes:
-        """All that is pending, framed, the head before it."""
-        data, head = b"".join(self._pending), self._head
-        self._head = b""
+        """All that is pending, framed, the head before it and the end behind it."""
+        data, head, last = b"".join(self._pending), self._head, self._last
+        self._head = self._last = b""
         self._pending.clear()
         self._size = 0
         if data and self.is_chunked:
             data = chunk(data)
-        return head + data if head else data
+        return head + data + last if head or last else data
 
     def _send(self, data: bytes | memoryview) -> None:
         if self._sock is None:
@@ -262,11 +264,8 @@ class StreamConnection:
             return
         if self.group is not None:
             self.group.discard(self)
-        data = self._take_pending() + last
-        if self._unsent:
-            self._unsent = memoryview(bytes(self._unsent) + data)
-        elif data:
-            self._send(data)
+        self._last = last
+        self.flush_now()  # a full socket gets it later: nothing is copied for who may never read
         if self._stalled_since is not None:
             limits = self.sharing.limits
             since = self.stalled_since or 0.0
@@ -296,7 +295,7 @@ class StreamConnection:
         if self.group is not None:
             self.group.discard(self)
         self.sharing.flusher.discard(self)
-        self._head = self._unsent = b""
+        self._head = self._last = self._unsent = b""
         self._pending.clear()
         self._size = 0
         self._tell_waiters()
