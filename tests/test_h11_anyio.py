@@ -258,12 +258,22 @@ async def test_the_host_of_an_absolute_target_takes_the_place_of_the_header(targ
         assert (await peer.answer()).body == f'[["{host}"],"y"]'.encode()
 
 
-@pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT test:443", "GET hello"])
+@pytest.mark.parametrize("line", ["OPTIONS *", "connect test:443", "GET hello"])
 async def test_a_target_that_is_no_path_is_not_found(server: Server, line: str) -> None:
     async with talk(server) as peer:
         await peer.say(f"{line} HTTP/1.1\r\nHost: test\r\n\r\n".encode() + GET)
         assert (await peer.answer()).status == 404
         assert (await peer.answer()).body == b"hello"
+
+
+async def test_a_tunnel_is_refused_though_an_app_would_answer() -> None:
+    app = H3App()
+    app.on_request(lambda event: event.send_text("a hook answers everything"))
+    async with running(app, port=0) as server, talk(server) as peer:
+        await peer.say(b"CONNECT test:443 HTTP/1.1\r\nHost: test:443\r\n\r\n")
+        answer = await peer.answer()
+    assert answer.status == 501
+    assert b"this is no proxy" in answer.body
 
 
 async def test_an_upgrade_is_ignored_and_the_connection_goes_on(server: Server) -> None:
