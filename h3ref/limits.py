@@ -19,7 +19,8 @@ class Limits:
         target_size: bytes of a request's target; a longer one gets a 414.
         headers: lines of headers in a request's head; more get a 431.
         body_size: bytes of a request's body; a larger one gets a 413.
-        head_timeout: seconds in which a head has to be whole, from accept or its first byte on; or None. Past it: 408.
+        head_timeout: seconds in which a head has to be whole, from accept or its first byte on; or None. Past it: 408,
+            or the end without a word where nothing has come.
         body_timeout: seconds in which a body has to be whole, once a handler reads it; or None. Past it: 408.
         keep_alive: seconds that a connection may stay open without a request, once it has had one; or None.
         requests: requests on one connection; the answer to the last one closes it; or None.

@@ -203,11 +203,12 @@ class Deadlines:
         self._parking: Parking | None = None
 
     def put(self, waiting: Waiting) -> None:
-        """From now on the time counts."""
+        """From now on the time counts, also where it has counted before."""
         if self._seconds is None:
             return
         if not self._due and self._parking is not None:
             self._parking.wake()
+        self._due.pop(waiting, None)  # who is put anew comes last
         self._due[waiting] = time.monotonic() + self._seconds
 
     def discard(self, waiting: Waiting) -> None:
@@ -215,7 +216,7 @@ class Deadlines:
         self._due.pop(waiting, None)
 
     def __contains__(self, waiting: Waiting) -> bool:
-        return self._seconds is None or waiting in self._due
+        return waiting in self._due
 
     async def run(self) -> None:
         """Serve until cancelled."""

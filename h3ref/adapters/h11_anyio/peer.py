@@ -131,7 +131,7 @@ class ClientConnection:
         try:
             request = self._read_request()
             if request is h11.NEED_DATA:
-                if self.guard.has_begun and self in self.loop.idle:
+                if self.guard.has_begun and self not in self.loop.heads:  # its further bytes renew nothing
                     self.loop.idle.discard(self)
                     self.loop.heads.put(self)
                 return
@@ -154,11 +154,13 @@ class ClientConnection:
         self.loop.heads.discard(self)
 
     def expire(self) -> None:
-        """No request has come in time: one that has begun is refused."""
+        """No request has come in time: one that has begun is refused, and one that never came is counted."""
         if self.guard.has_begun:
             self._stop_waiting()
             self._home.answer(self, Refused(408, "the head did not come in time", "head_timeout"))
         else:
+            if not self._requests:  # else it was idle, which refuses it nothing
+                self.service.refused["head_timeout"] += 1
             self._end()
 
     def stop_waiting(self) -> None:
