@@ -15,7 +15,7 @@ class Limits:
     does not read, or does not end what it sends, is cut.
 
     Args:
-        head_size: bytes of a request's line and headers; a larger head gets a 431.
+        head_size: bytes of a request's line and headers, and again of its body's trailers; more get a 431.
         target_size: bytes of a request's target; a longer one gets a 414.
         headers: lines of headers in a request's head; more get a 431.
         body_size: bytes of a request's body; a larger one gets a 413.
