@@ -33,6 +33,8 @@ class Limits:
         stream_buffer: bytes that may wait for one reader; from there on, whoever sends to it has to wait.
         server_buffer: bytes that may wait for all slow readers; or None. Past it, who took nothing for longest is cut.
         send_timeout: seconds in which a reader has to take some of what waits for it, or it is cut; or None.
+            What it takes shows only when its system opens the window again, which may be when nearly all of its buffer
+            is read: one that reads less than that in this time is cut, too.
         handler_threads: plain `def` handlers that run at once; further ones wait.
         stream_threads: plain `def` streams that run at once; past it a request gets a 503.
         close_timeout: seconds that the end of a stream may take to reach a slow reader.

@@ -27,7 +27,7 @@ from h3ref import (
     running,
 )
 from h3ref.adapters.h11_anyio import Server
-from h3ref.adapters.h11_anyio.loop import Deadlines
+from h3ref.adapters.h11_anyio.loop import Deadlines, Watcher, bound_silence
 from h3ref.adapters.h11_anyio.server import network_of
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
@@ -575,6 +575,36 @@ async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
             await anyio.sleep(0.01)
             assert await receive(sock)
         assert server.open_connections == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", [b"/stream", b"/large"])
+async def test_a_slow_reader_with_a_small_window_is_served(path: bytes) -> None:
+    said = HELLO.replace(b"/hello", path)
+    async with running(streaming(flood), limits=Limits(send_timeout=1)) as server, connected(server, said) as sock:
+        for _ in range(45):  # of a tenth of a second: much longer than twice the time
+            await anyio.sleep(0.1)
+            with suppress(BlockingIOError):
+                assert sock.recv(2000), "it is not cut"
+        assert server.open_connections == 1
+        assert server.stats().refused == {}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no clock of its own for this")
+def test_the_systems_clock_is_off_only_while_ours_runs() -> None:
+    def seconds(sock: socket.socket) -> float:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+
+    watcher = Watcher(30)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bound_silence(listener, 30)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert seconds(accepted) == 60
+            watcher.await_write(accepted, lambda: None)
+            assert seconds(accepted) == 0
+            watcher.forget_write(accepted)
+            assert seconds(accepted) == 60
+    watcher.close()
 
 
 @pytest.mark.anyio
