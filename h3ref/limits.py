@@ -15,11 +15,12 @@ class Limits:
     does not read, or does not end what it sends, is cut.
 
     Args:
-        head_size: bytes of a request's line and headers; a larger head gets a 431.
+        head_size: bytes of a request's line and headers, and again of its body's trailers; more get a 431.
         target_size: bytes of a request's target; a longer one gets a 414.
         headers: lines of headers in a request's head; more get a 431.
         body_size: bytes of a request's body; a larger one gets a 413.
-        head_timeout: seconds in which a head has to be whole, from accept or its first byte on; or None. Past it: 408.
+        head_timeout: seconds in which a head has to be whole, from accept or its first byte on; or None. Past it: 408,
+            or the end without a word where nothing has come.
         body_timeout: seconds in which a body has to be whole, once a handler reads it; or None. Past it: 408.
         keep_alive: seconds that a connection may stay open without a request, once it has had one; or None.
         requests: requests on one connection; the answer to the last one closes it; or None.
@@ -32,6 +33,8 @@ class Limits:
         stream_buffer: bytes that may wait for one reader; from there on, whoever sends to it has to wait.
         server_buffer: bytes that may wait for all slow readers; or None. Past it, who took nothing for longest is cut.
         send_timeout: seconds in which a reader has to take some of what waits for it, or it is cut; or None.
+            What it takes shows only when its system opens the window again, which may be when nearly all of its buffer
+            is read: one that reads less than that in this time is cut, too.
         handler_threads: plain `def` handlers that run at once; further ones wait.
         stream_threads: plain `def` streams that run at once; past it a request gets a 503.
         close_timeout: seconds that the end of a stream may take to reach a slow reader.

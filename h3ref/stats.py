@@ -21,7 +21,10 @@ class Stats:
         bytes: bytes of heads, bodies, events and keep-alives that were taken for sending, without what frames them on
             the way; a client that left need not have got them all.
         refused: how often each limit, by its name in `Limits`, was the reason to refuse or to cut somebody; those that
-            were none so far are not there.
+            were none so far are not there. Never there are those that refuse nobody: `keep_alive` and `requests` end a
+            connection between two requests, `stream_age` and `stream_age_jitter` end a stream properly,
+            `stream_keep_alive` sends, `stream_buffer` and `handler_threads` let wait, and past
+            `close_timeout` only the end of what is over is given up.
     """
 
     connections: int | None

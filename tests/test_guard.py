@@ -376,6 +376,23 @@ async def test_a_refused_request_is_answered_and_nothing_after_it_is_served(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("case", [param for param in REFUSED if param.values[0].keys() & set(LIMITED)])
+async def test_a_request_past_a_limit_of_its_own_is_answered_as_the_vector_says(case: Case) -> None:
+    app, served = make_app()
+    limits = Limits(**{name: case[name] for name in LIMITED if name in case})
+    sent = b"".join(map(octets, case["chunks"]))
+    async with running(app, limits=limits) as server:
+        data = await raw(server.port, sent + SMUGGLED)
+        refused = server.stats().refused
+    assert [status for status, _ in answers(data)] == [case["status"]]
+    assert says_close(data)
+    assert "/smuggled" not in served
+    # "headers" and "head_size" have one status.
+    assert set(refused) <= {400: set(), 414: {"target_size"}, 431: {"head_size", "headers"}}[case["status"]]
+    assert sum(refused.values()) == (case["status"] != 400)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -387,8 +404,12 @@ async def test_a_refused_request_is_answered_and_nothing_after_it_is_served(
             b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000,
             413,
         ),
+        (
+            b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: x\r\n" * 2000 + b"\r\n",
+            431,
+        ),
     ],
-    ids=["target", "head", "headers", "body", "chunks"],
+    ids=["target", "head", "headers", "body", "chunks", "trailers"],
 )
 async def test_what_is_too_large_is_refused_and_nothing_after_it_is_served(
     request_bytes: bytes, status: int, site: Served

@@ -19,7 +19,7 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from h3ref import Channel, H3App, H3Event, Limits, flows, running
+from h3ref import Channel, H3App, H3Event, Limits, RequestError, flows, running
 from h3ref.adapters.h11_anyio import Server
 
 from .clients import raw
@@ -463,6 +463,47 @@ async def test_a_malformed_chunk_is_a_400_and_close(
         answer = await peer.answer()
         assert (answer.status, answer.headers["connection"]) == (400, "close")
         assert await peer.is_hung_up()
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["with the head", "after the head"])
+async def test_trailers_larger_than_a_head_may_be_are_a_431_and_close(apart: bool) -> None:
+    read: list[RequestError] = []
+    app = H3App()
+
+    @app.post("/")
+    async def handler(event: H3Event) -> None:
+        for _ in range(2):
+            try:
+                await event.read_body()
+            except RequestError as error:
+                read.append(error)
+        raise read[0]
+
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
+    head += b"Expect: 100-continue\r\n\r\n" if apart else b"\r\n"
+    trailers = b"3\r\nabc\r\n0\r\n" + b"X: 1\r\n" * 40 + b"\r\n"
+    async with running(app, limits=Limits(head_size=200)) as server, talk(server) as peer:
+        if apart:
+            await peer.say(head)
+            assert (await peer.answer(bodiless=True)).status == 100
+            await peer.say(trailers)
+        else:
+            await peer.say(head + trailers)
+        answer = await peer.answer()
+        assert (answer.status, answer.headers["connection"]) == (431, "close")
+        assert answer.body == b"Request Header Fields Too Large: the trailers are too large"
+        assert await peer.is_hung_up()
+        assert read[0] is read[1]
+        assert server.stats().refused == {"head_size": 1}
+
+
+async def test_trailers_too_large_of_a_body_that_nobody_reads_refuse_nothing() -> None:
+    async with running(make_app(), limits=Limits(head_size=200)) as server:
+        head = b"POST /unread HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        data = await raw(server.port, head + b"0\r\n" + b"X: 1\r\n" * 40 + b"\r\n" + GET)
+        assert answers(data) == [(200, b"not read")]
+        assert says_close(data)
+        assert server.stats().refused == {}
 
 
 async def test_a_malformed_body_that_nobody_reads_ends_the_connection_after_the_answer(

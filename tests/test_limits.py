@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -27,6 +27,7 @@ from h3ref import (
     running,
 )
 from h3ref.adapters.h11_anyio import Server
+from h3ref.adapters.h11_anyio.loop import Deadlines, Watcher, bound_silence
 from h3ref.adapters.h11_anyio.server import network_of
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
@@ -132,8 +133,10 @@ async def read_all(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.anyio
-async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all() -> None:
-    async with running(streaming(silent), limits=Limits(head_timeout=0.2)) as server, connected(server) as sock:
+@pytest.mark.parametrize("keep_alive", [15, None])
+async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all(keep_alive: float | None) -> None:
+    limits = Limits(head_timeout=0.2, keep_alive=keep_alive)
+    async with running(streaming(silent), limits=limits) as server, connected(server) as sock:
         began = anyio.current_time()
         answers: list[bytes] = []
 
@@ -152,8 +155,62 @@ async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_head_of_a_later_request_has_its_time_from_its_first_byte_on() -> None:
-    limits = Limits(head_timeout=0.1, keep_alive=5)
+@pytest.mark.parametrize("keep_alive", [15, None])
+async def test_one_head_that_comes_byte_by_byte_gives_no_other_more_time(keep_alive: float | None) -> None:
+    limits = Limits(head_timeout=0.2, keep_alive=keep_alive)
+    async with running(streaming(silent), limits=limits) as server, AsyncExitStack() as stack:
+        slow = await stack.enter_async_context(connected(server, HELLO[:-2] + b"X: "))
+        others = [await stack.enter_async_context(connected(server, said)) for said in (b"", b"GET", HELLO + b"GET")]
+        found: list[bytes] = []
+
+        async def dribble() -> None:
+            while True:
+                with suppress(OSError):  # it has had its answer
+                    slow.send(b"x")
+                await anyio.sleep(0.02)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(dribble)
+            for sock in (*others, slow):
+                found.append(await read_all(sock))
+            tasks.cancel_scope.cancel()
+        assert found[0] == b""
+        assert [data.count(b"HTTP/1.1 200 OK\r\n") for data in found] == [0, 0, 1, 0]
+        assert [data.count(b"HTTP/1.1 408 Request Timeout\r\n") for data in found] == [0, 1, 1, 1]
+        assert server.service.refused == {"head_timeout": 4}
+
+
+@pytest.mark.anyio
+async def test_who_waits_anew_is_told_after_those_who_wait_already() -> None:
+    told: list[str] = []
+
+    class Waiter:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def expire(self) -> None:
+            told.append(self.name)
+            if len(told) == 2:
+                tasks.cancel_scope.cancel()
+
+    deadlines, first, second = Deadlines(0.02), Waiter("first"), Waiter("second")
+    for waiter in (first, second, first):
+        deadlines.put(waiter)
+    assert first in deadlines
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deadlines.run)
+    assert told == ["second", "first"]
+    assert first not in deadlines
+    for_ever = Deadlines(None)
+    for_ever.put(first)
+    assert first not in for_ever, "nobody waits there for anything"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keep_alive", [5, None])
+async def test_the_head_of_a_later_request_has_its_time_from_its_first_byte_on(keep_alive: float | None) -> None:
+    limits = Limits(head_timeout=0.1, keep_alive=keep_alive)
     async with running(streaming(silent), limits=limits) as server, connected(server, HELLO) as sock:
         assert b"200 OK" in await receive(sock)
         await anyio.sleep(0.2)  # idle for longer than a head may take
@@ -171,6 +228,14 @@ async def test_who_says_nothing_is_closed_without_a_word() -> None:
         for said in (b"", b"\r\n\r\n"):
             async with connected(server, said) as sock:
                 assert await read_all(sock) == b""
+        assert server.service.refused == {"head_timeout": 2}
+
+
+@pytest.mark.anyio
+async def test_who_has_no_further_request_is_refused_nothing() -> None:
+    async with running(streaming(silent), limits=Limits(keep_alive=0.05)) as server, connected(server, HELLO) as sock:
+        assert (await read_all(sock)).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert server.service.refused == {}
 
 
 @pytest.mark.anyio
@@ -510,6 +575,36 @@ async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
             await anyio.sleep(0.01)
             assert await receive(sock)
         assert server.open_connections == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", [b"/stream", b"/large"])
+async def test_a_slow_reader_with_a_small_window_is_served(path: bytes) -> None:
+    said = HELLO.replace(b"/hello", path)
+    async with running(streaming(flood), limits=Limits(send_timeout=1)) as server, connected(server, said) as sock:
+        for _ in range(45):  # of a tenth of a second: much longer than twice the time
+            await anyio.sleep(0.1)
+            with suppress(BlockingIOError):
+                assert sock.recv(2000), "it is not cut"
+        assert server.open_connections == 1
+        assert server.stats().refused == {}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no clock of its own for this")
+def test_the_systems_clock_is_off_only_while_ours_runs() -> None:
+    def seconds(sock: socket.socket) -> float:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+
+    watcher = Watcher(30)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        bound_silence(listener, 30)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert seconds(accepted) == 60
+            watcher.await_write(accepted, lambda: None)
+            assert seconds(accepted) == 0
+            watcher.forget_write(accepted)
+            assert seconds(accepted) == 60
+    watcher.close()
 
 
 @pytest.mark.anyio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +21,7 @@ from h3ref.adapters.memory import open_memory
 from h3ref.sse import EventStreamParser
 from h3ref.testing import virtual_backends
 
-from .clients import open_client, server_of
+from .clients import open_client, raw, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -273,3 +274,44 @@ async def test_every_refusal_by_a_limit_has_its_name() -> None:
             assert server.stats().closed["error"] == 3
         finally:
             over.set()
+
+
+POST = b"POST /read HTTP/1.1\r\nHost: test\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "sent", "status"),
+    [
+        ("head_size", b"GET /hello HTTP/1.1\r\nHost: test\r\nX: " + b"x" * 500, 431),
+        ("head_size", CHUNKED + b"0\r\n" + b"X: x\r\n" * 100 + b"\r\n", 431),
+        ("target_size", b"GET /" + b"x" * 200, 414),
+        ("headers", b"GET /hello HTTP/1.1\r\nHost: test\r\n" + b"X: x\r\n" * 10, 431),
+        ("body_size", POST + b"Content-Length: 11\r\n\r\n", 413),
+        ("body_size", POST + b"Content-Length: 1000000000000000000\r\n\r\n", 413),
+        ("body_size", CHUNKED + b"b\r\n12345678901\r\n", 413),
+        ("head_timeout", b"GET", 408),
+        ("head_timeout", b"", None),
+        ("body_timeout", POST + b"Content-Length: 5\r\n\r\n123", 408),
+    ],
+)
+@bounded
+async def test_who_is_refused_at_a_socket_is_counted_by_the_limit(limit: str, sent: bytes, status: int | None) -> None:
+    async def read(event: H3Event) -> None:
+        event.send_bytes(await event.read_body())
+
+    app = app_of()
+    app.post("/read", read)
+    limits = Limits(head_size=400, target_size=100, headers=5, body_size=10, head_timeout=0.1, body_timeout=0.1)
+    async with running(app, limits=limits) as server:
+        data = await raw(server.port, sent)
+        assert data[:13] == (b"HTTP/1.1 %d " % status if status is not None else b"")
+        assert server.stats().refused == {limit: 1}
+
+
+def test_a_limit_is_counted_or_the_docstring_says_that_it_refuses_nobody() -> None:
+    counted = {"head_size", "target_size", "headers", "body_size", "head_timeout", "body_timeout"}
+    counted |= {"connections", "connections_per_address", "streams", "stream_threads", "server_buffer", "send_timeout"}
+    refused = (Stats.__doc__ or "").partition("refused:")[2]
+    named = set(re.findall(r"`([a-z_]+)`", refused))
+    assert named == {field.name for field in dataclasses.fields(Limits)} - counted

@@ -325,7 +325,7 @@ def _framing_of(fields: Bytes, version: bytes, trailer_size: int) -> _Body:
     if not lengths[0].isdigit():
         raise Refused(400, "Content-Length is a number in decimal digits")  # RFC 9110, section 8.6
     if len(lengths[0]) > LENGTH_DIGITS:
-        raise Refused(413, "the body is too large")
+        raise Refused(413, "the body is too large", "body_size")
     return _Counted(int(lengths[0]))
 
 
@@ -405,7 +405,7 @@ class _Chunked:
 
     def _take_trailer(self, data: Bytes, at: int) -> int:
         start = at - len(self._line)
-        at = self._take_line(data, at, self._trailer_size, 431, "the trailers are too large")
+        at = self._take_line(data, at, self._trailer_size, 431, "the trailers are too large", "head_size")
         if self._line.endswith(b"\n"):
             self._trailer_size -= at - start
             if self._line == b"\r\n":
@@ -415,10 +415,10 @@ class _Chunked:
             self._line.clear()
         return at
 
-    def _take_line(self, data: Bytes, at: int, size: int, status: int, rule: str) -> int:
+    def _take_line(self, data: Bytes, at: int, size: int, status: int, rule: str, limit: str | None = None) -> int:
         """Add to the line what data has of it, and return where that ends."""
         end = data.find(b"\n", at) + 1 or len(data)
         if len(self._line) + end - at > size:
-            raise Refused(status, rule)
+            raise Refused(status, rule, limit)
         self._line += data[at:end]
         return end

@@ -29,13 +29,29 @@ SENDS_A_TURN = 64
 Ready = Callable[[], None]
 
 
+def bound_silence(sock: socket.socket, seconds: float | None) -> None:
+    """Have the system end a connection whose peer acknowledges nothing, as one that vanished, where it can.
+
+    Accepted sockets have it from their listener. It counts from the moment when the peer's window is full, which is
+    before ours, so it is given twice the time. None leaves it to the system, which has patience.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = 0 if seconds is None else min(int(seconds * 2000), 2**31 - 1)
+        with suppress(OSError):  # the peer has left already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
 class Watcher:
     """Waits on the sockets of all connections at once, in a selector that the event loop itself waits on.
 
     A socket's entry is a pair of callables: what to do when it can be read, and when it can be written.
+
+    Args:
+        send_timeout: seconds that a full socket may take nothing, which whoever waits for it looks after; or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, send_timeout: float | None = None) -> None:
+        self._send_timeout = send_timeout
         self._selector = selectors.DefaultSelector()
         self._entries: dict[int, tuple[Ready | None, Ready | None]] = {}  # by descriptor
         self._lock = threading.Lock()  # a plain def handler may start a stream on its worker thread
@@ -47,6 +63,8 @@ class Watcher:
 
     def await_write(self, sock: socket.socket, writable: Ready) -> None:
         """Call `writable` on the loop's thread, until `forget_write`, when the socket takes bytes again."""
+        # The system's clock runs on for a peer with a small window though it reads; ours sees that it does.
+        bound_silence(sock, None)
         with self._lock:
             self._enter(sock.fileno(), self._entries.get(sock.fileno(), _NOTHING)[0], writable)
 
@@ -57,6 +75,7 @@ class Watcher:
 
     def forget_write(self, sock: socket.socket) -> None:
         """Stop waiting until the socket takes bytes."""
+        bound_silence(sock, self._send_timeout)
         with self._lock:
             self._enter(sock.fileno(), self._entries.get(sock.fileno(), _NOTHING)[0], None)
 
@@ -203,11 +222,12 @@ class Deadlines:
         self._parking: Parking | None = None
 
     def put(self, waiting: Waiting) -> None:
-        """From now on the time counts."""
+        """From now on the time counts, also where it has counted before."""
         if self._seconds is None:
             return
         if not self._due and self._parking is not None:
             self._parking.wake()
+        self._due.pop(waiting, None)  # who is put anew comes last
         self._due[waiting] = time.monotonic() + self._seconds
 
     def discard(self, waiting: Waiting) -> None:
@@ -215,7 +235,7 @@ class Deadlines:
         self._due.pop(waiting, None)
 
     def __contains__(self, waiting: Waiting) -> bool:
-        return self._seconds is None or waiting in self._due
+        return waiting in self._due
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -294,7 +314,7 @@ class Loop:
     """
 
     def __init__(self, flush_gap: float, limits: Limits, give_up: Callable[[Any], None]) -> None:
-        self.watcher = Watcher()
+        self.watcher = Watcher(limits.send_timeout)
         self.flusher = Flusher(flush_gap)
         self.idle = Deadlines(limits.keep_alive)
         self.heads = Deadlines(limits.head_timeout)

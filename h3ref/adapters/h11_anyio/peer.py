@@ -16,7 +16,7 @@ from ...connection import Response
 from ...event import phrase
 from ...service import Service
 from .guard import Guard, Refused
-from .loop import Loop
+from .loop import Loop, bound_silence
 from .stream import StreamConnection, in_flight
 from .transport import UNREAD, H11Transport
 from .wire import respond
@@ -131,7 +131,7 @@ class ClientConnection:
         try:
             request = self._read_request()
             if request is h11.NEED_DATA:
-                if self.guard.has_begun and self in self.loop.idle:
+                if self.guard.has_begun and self not in self.loop.heads:  # its further bytes renew nothing
                     self.loop.idle.discard(self)
                     self.loop.heads.put(self)
                 return
@@ -154,11 +154,13 @@ class ClientConnection:
         self.loop.heads.discard(self)
 
     def expire(self) -> None:
-        """No request has come in time: one that has begun is refused."""
+        """No request has come in time: one that has begun is refused, and one that never came is counted."""
         if self.guard.has_begun:
             self._stop_waiting()
             self._home.answer(self, Refused(408, "the head did not come in time", "head_timeout"))
         else:
+            if not self._requests:  # else it was idle, which refuses it nothing
+                self.service.refused["head_timeout"] += 1
             self._end()
 
     def stop_waiting(self) -> None:
@@ -290,9 +292,13 @@ class ClientConnection:
             try:
                 self._sending = self._sending[self._sock.send(self._sending) :]
             except BlockingIOError:
-                queued = in_flight(self._sock)
-                with anyio.move_on_after(self.service.limits.send_timeout) as bounded:
-                    await anyio.wait_writable(self._sock)
+                queued, seconds = in_flight(self._sock), self.service.limits.send_timeout
+                bound_silence(self._sock, None)  # as the watcher does: we look ourselves whether it reads
+                try:
+                    with anyio.move_on_after(seconds) as bounded:
+                        await anyio.wait_writable(self._sock)
+                finally:
+                    bound_silence(self._sock, seconds)
                 if bounded.cancelled_caught and in_flight(self._sock) >= queued:
                     self.service.refused["send_timeout"] += 1
                     log.info("a client does not read its answer: it is cut")

@@ -18,7 +18,7 @@ import h11
 from ...parking import Parking
 from ...service import Service
 from ...stats import Stats
-from .loop import Loop
+from .loop import Loop, bound_silence
 from .peer import READ_SIZE, ClientConnection
 from .tasks import Tasks
 
@@ -41,7 +41,8 @@ class Server:
 
     def __init__(self, service: Service, host: str, port: int, flush_gap: float) -> None:
         self._listeners = _listen(host, port)
-        _bound_silence(self._listeners, service.limits.send_timeout)
+        for listener in self._listeners:
+            bound_silence(listener, service.limits.send_timeout)
         self.service = service
         self.host = host
         self.loop = Loop(flush_gap, service.limits, service.streams.give_up)
@@ -219,17 +220,6 @@ def network_of(host: str) -> str:
         return host
     mapped = address.ipv4_mapped
     return str(mapped) if mapped is not None else str(ip_network((address, 64), strict=False))
-
-
-def _bound_silence(listeners: list[socket.socket], seconds: float | None) -> None:
-    """Have the system end a connection whose peer acknowledges nothing, as one that vanished, where it can.
-
-    Connections have it from their listener. It counts from the moment when the peer's window is full, which is before
-    ours, so it is given twice the time.
-    """
-    if seconds is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        for listener in listeners:
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 2000), 2**31 - 1))
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

@@ -24,6 +24,12 @@ UNREAD = (h11.SEND_BODY, h11.ERROR)
 """The parser's states in which a request's body was not read to its end, so that no other request can follow."""
 
 
+class TrailersTooLarge(RequestError):
+    """The request's trailers are larger than its head may be: answered with 431."""
+
+    status = 431
+
+
 class H11Transport:
     """One request on a client's connection."""
 
@@ -74,6 +80,9 @@ class H11Transport:
                 raise RequestError(f"the body broke off: {error}") from error
             if bounded.cancelled_caught:
                 raise BodyTimeout(f"the body did not come in {seconds:g} s")
+        if isinstance(self._broken, Refused) and self._broken.limit is not None:
+            self._client.service.refused[self._broken.limit] += 1
+            raise TrailersTooLarge(str(self._broken)) from self._broken  # of a body's refusals the only one by a limit
         if self._broken is not None:
             why = f": {self._broken}" if isinstance(self._broken, Refused) else ""
             raise RequestError(f"the body is malformed or broke off{why}") from self._broken
