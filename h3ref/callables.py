@@ -45,7 +45,8 @@ def check_takes(function: Any, count: int, role: str, what: str) -> None:
     if _plainly_takes(function, count):
         return
     try:
-        inspect.signature(function).bind(*[None] * count)
+        # Not what functools.wraps says that it wraps: that is not what gets the arguments.
+        inspect.signature(function, follow_wrapped=False).bind(*[None] * count)
     except TypeError as error:
         raise TypeError(f"{role} must take {what}; {name_of(function)}: {error}") from None
     except ValueError:
@@ -57,7 +58,7 @@ def _plainly_takes(function: Any, count: int) -> bool:
     plain = function
     if type(function) is MethodType:
         plain, count = function.__func__, count + 1
-    if type(plain) is not FunctionType or hasattr(plain, "__wrapped__") or hasattr(plain, "__signature__"):
+    if type(plain) is not FunctionType or hasattr(plain, "__signature__"):
         return False
     code = plain.__code__
     required = code.co_argcount - len(plain.__defaults__ or ())

@@ -151,7 +151,11 @@ class Exchange:
 
         Raises:
             TooManyStreams: as many are open as the server allows.
+            ConnectionLost: the server is shutting down; who waits for the stream is told so, and the client gets a 503.
         """
+        if self.service.stopping:
+            self.shut_down()
+            self.lifecycle.trigger("send_headers")  # rejected, as it would be once the connection were there
         self.service.streams.check()
         self.lifecycle.take(trace.CREATES_CONNECTION)
         self._connection = self.transport.create_connection()
@@ -298,7 +302,7 @@ class Exchange:
     def stream_started(self) -> None:
         self.transport.watch(self.disconnected)
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
-            self.shut_down()
+            self._scope.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
 
     async def open_stream(self) -> SSEWriter:
         if self._opening is not None:

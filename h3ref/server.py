@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -15,6 +17,7 @@ import anyio
 from .adapters.h11_anyio import Server
 from .flows import check_flow
 from .limits import Limits
+from .parking import ThreadParking
 from .service import Service
 from .sse import SSEEvent
 
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 DEFAULT_PORT: Final = 3000
 DEFAULT_GRACE: Final = 5.0
 DEFAULT_FLUSH_GAP: Final = 0.0005
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @asynccontextmanager
@@ -103,6 +108,8 @@ def serve(
 ) -> None:
     """Serve an app until SIGINT or SIGTERM, then shut down within `grace` seconds; a second signal ends at once.
 
+    The second one needs no event loop, so that it also ends a process whose loop a handler blocks.
+
     It ends in this order: no further connections; each open stream gets what was sent, then `farewell`, if there is
     one, and its proper end, with the reason shutdown, a few streams at a time in a random order, so that their clients
     do not all come back at once; plain handlers may finish; what is left is cancelled, and cut.
@@ -117,27 +124,54 @@ def serve(
     Raises:
         OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, and in an
             event loop that runs already.
+        RuntimeError: on another thread than the main one, which is where signals come; `running` needs none.
     """
     with suppress(RuntimeError):  # anyio's way to say that no event loop runs here
         anyio.get_current_task()
         raise TypeError("serve() starts an event loop of its own, and here one runs: use async with running(app)")
     if backend not in ("asyncio", "trio"):
         raise ValueError(f'backend is "asyncio" or "trio", not {backend!r}')
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("serve() ends by signals, which only the main thread gets: here use async with running(app)")
 
     async def main() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with _first_signal() as first_signal:
             server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
             async with server.serving(grace, lambda: _exit("handlers")):
                 print(f"h3ref serves on {server.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-                async for number in signals:
-                    log.info("%s: shutting down", signal.Signals(number).name)
-                    break
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.SIG_DFL)
+                log.info("%s: shutting down", (await first_signal()).name)
         if any(not thread.daemon for thread in list(server.service.threads.busy)):
             _exit("worker threads")
 
     anyio.run(main, backend=backend)
+
+
+@contextmanager
+def _first_signal() -> Iterator[Callable[[], Awaitable[signal.Signals]]]:
+    """Take signals, and yield what waits for the first one; the second ends the process, whatever the loop does."""
+    taken: list[signal.Signals] = []
+    parking = ThreadParking()
+
+    def take(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        # The other signal keeps this handler until the loop runs: if it is pending already, Python would drop it.
+        if taken:
+            signal.raise_signal(number)
+        taken.append(signal.Signals(number))
+        parking.wake_from_thread()
+
+    async def first() -> signal.Signals:
+        await parking.wait()
+        for number in SIGNALS:  # so that a second one needs no Python either
+            signal.signal(number, signal.SIG_DFL)
+        return taken[0]
+
+    before = {number: signal.signal(number, take) for number in SIGNALS}
+    try:
+        yield first
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was set outside Python
 
 
 def _exit(what: str) -> None:

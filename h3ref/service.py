@@ -43,6 +43,9 @@ class Service:
         clock: gives a record its time, in seconds; worker threads read it too.
         farewell: the bytes of an event that a stream gets last when the server shuts down.
 
+    Raises:
+        TypeError: what is given as limits are none.
+
     Attributes:
         live: the exchanges that are not over.
         streams: the open streams; an adapter runs `streams.run()` beside, for keep-alives and all else that takes time.
@@ -59,11 +62,13 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         farewell: bytes | None = None,
     ) -> None:
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits are Limits(...), or None for the defaults, not {limits!r}")
         self.app = app
         self.flow = flow
         self.trace = trace
         self.clock = clock
-        self.limits = limits or Limits()
+        self.limits = Limits() if limits is None else limits
         self.live: set[Exchange] = set()
         self.refused: Counter[str] = Counter()
         self.threads = ThreadPool(self.limits, self.refused)

@@ -333,19 +333,20 @@ class SSEWriter:
 
     def begin_close(self, reason: Reason) -> None:
         """Close the stream without waiting for its end, which its own task brings about."""
-        if self._lifecycle.state is not State.CLOSED:
-            self.mark_closed(reason)
+        if self.mark_closed(reason):
             self._interrupt()
 
-    def mark_closed(self, reason: Reason) -> None:
+    def mark_closed(self, reason: Reason) -> bool:
         """As `begin_close`, but the stream's task has to come by itself; `interrupt` is for one that does not.
 
-        To cancel a task costs as much as all else that is done at a stream's end.
+        To cancel a task costs as much as all else that is done at a stream's end. False if it was closed already.
         """
-        if self._lifecycle.state is not State.CLOSED:
-            if reason is not Reason.SLOW_CONSUMER:  # which has had enough
-                self.bring_rest()
-            self._lifecycle.take(trace.CLOSE, reason=reason)
+        if self._lifecycle.state is State.CLOSED:
+            return False
+        if reason is not Reason.SLOW_CONSUMER:  # which has had enough
+            self.bring_rest()
+        self._lifecycle.take(trace.CLOSE, reason=reason)
+        return True
 
     def interrupt(self) -> None:
         """Cancel the stream's callback, unless it is that which calls."""

@@ -55,6 +55,10 @@ def wraps_two(*all: Any) -> None: ...
 def wraps_one(one: Any, another: Any) -> None: ...
 
 
+@functools.wraps(two)
+def wraps_by_name(one: Any, *, name: Any) -> None: ...
+
+
 def signed(one: Any) -> None: ...
 
 
@@ -98,7 +102,13 @@ class CalledAsyncGenerator:
 KINDS: dict[str, Callable[..., Any]] = {
     **{function.__name__: function for function in (plain, none, two, by_default, position_only, any_number)},
     **{function.__name__: function for function in (by_name, by_name_or_not, coroutine, generator, async_generator)},
-    **{"wraps two": wraps_two, "wraps one": wraps_one, "signed": signed, "lambda": lambda one: None},
+    **{
+        "wraps two": wraps_two,
+        "wraps one": wraps_one,
+        "wraps by name": wraps_by_name,
+        "signed": signed,
+        "lambda": lambda one: None,
+    },
     **{name: getattr(Holder(), name) for name in dir(Holder) if not name.startswith("_")},
     **{"unbound": Holder.method, "class": Called, "built-in": print, "of a type": [].append},
     **{"object": Called(), "generates": CalledGenerator(), "generates async": CalledAsyncGenerator()},
@@ -123,7 +133,7 @@ def test_what_it_is(function: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_what_it_takes(function: Callable[..., Any], count: int) -> None:
     try:
-        inspect.signature(function).bind(*[None] * count)
+        inspect.signature(function, follow_wrapped=False).bind(*[None] * count)
     except TypeError:
         with pytest.raises(TypeError, match="a hook must take it; "):
             check_takes(function, count, "a hook", "it")
@@ -134,3 +144,13 @@ def test_what_it_takes(function: Callable[..., Any], count: int) -> None:
 def test_what_cannot_be_called_takes_nothing() -> None:
     with pytest.raises(TypeError, match="a hook is a callable that takes it, not 3"):
         check_takes(3, 1, "a hook", "it")
+
+
+def test_a_decorated_function_is_judged_by_what_is_called() -> None:
+    @functools.wraps(two)
+    def passes_another(one: Any) -> None:
+        two(one, "another")
+
+    check_takes(passes_another, 1, "a hook", "it")
+    with pytest.raises(TypeError, match="a hook must take it; plain: missing a required argument: 'another'"):
+        check_takes(wraps_one, 1, "a hook", "it")

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 from h3ref import (
@@ -34,6 +35,8 @@ from h3ref import (
     flows,
 )
 from h3ref.connection import End
+from h3ref.lab.check import check
+from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 
 from .clients import open_client, server_of
@@ -1009,6 +1012,78 @@ async def test_a_shutdown_before_the_headers_is_a_503(adapter: str) -> None:
             for exchange in list(server_of(client).service.live):
                 exchange.shut_down()
         assert replies[0].status == 503
+
+
+def starting_app() -> H3App:
+    """A stream that nothing but the server ends, started in each way there is."""
+    app = H3App()
+
+    async def silent(writer: SSEWriter) -> None:
+        await anyio.sleep_forever()
+
+    @app.get("/async-callback")
+    async def async_callback(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(silent)
+
+    @app.get("/plain-callback")
+    def plain_callback(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(silent)
+
+    @app.get("/waiting")
+    async def waiting(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(silent)
+        await anyio.sleep_forever()
+
+    @app.get("/awaited")
+    async def awaited(event: H3Event) -> None:
+        event.start_sse()
+        await silent(await event.await_sse_writer())
+
+    @app.get("/awaited-on-thread")
+    async def awaited_on_thread(event: H3Event) -> None:
+        await anyio.to_thread.run_sync(event.start_sse)
+        await silent(await event.await_sse_writer())
+
+    @app.get("/blocking")
+    def blocking(event: H3Event) -> None:
+        event.start_sse_blocking().send_event("never")
+
+    @app.sse("/generated")
+    async def generated(event: H3Event) -> Any:
+        await anyio.sleep_forever()
+        yield "never"
+
+    @app.get("/hello")
+    async def hello(event: H3Event) -> None:
+        event.send_text("hello")
+
+    return app
+
+
+@pytest.mark.parametrize(
+    "way", ["async-callback", "plain-callback", "waiting", "awaited", "awaited-on-thread", "blocking", "generated"]
+)
+async def test_a_stream_that_starts_during_the_shutdown_is_a_503(
+    adapter: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder()
+    async with open_client(adapter, starting_app(), trace=recorder) as client:
+        await (await client.request("GET", "/hello")).read()  # now the server is up, its lifespan too
+        service = server_of(client).service
+        await service.shut_down(within=0)
+        with anyio.fail_after(5):
+            reply = await client.request("GET", f"/{way}")
+        assert reply.status == 503
+        assert b"the server is shutting down; try again" in await reply.read()
+        assert reply.headers["retry-after"] == "1"
+        assert service.stats().streams_opened == 0
+    assert recorder.recording[-1].reason == "shutdown"
+    assert check(recorder.recording, whole=True) is None
+    ours = [record for record in caplog.records if record.name.startswith("h3ref")]
+    assert not [record for record in ours if record.levelno >= logging.WARNING], "it is no fault of the handler's"
 
 
 # -- channels

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
-from h3ref import flows
+from h3ref import Limits, flows
+from h3ref.adapters.asgi.response import DEFAULT_PING
+from h3ref.channel import Policy
 from h3ref.connection import Connection, Transport
+from h3ref.generator import DEFAULT_COMMIT_AFTER
 from h3ref.lab.demo.report import place
 
 from .clients import ADAPTERS
@@ -61,3 +65,13 @@ def test_the_line_that_it_quotes_is_the_line_that_it_links(flow: Callable[..., o
 def test_what_it_says_of_adapters_holds() -> None:
     assert Transport.__module__ == Connection.__module__ == "h3ref.connection"
     assert "memory" in ADAPTERS
+
+
+def test_what_it_says_of_time_and_of_slow_readers_holds() -> None:
+    text = " ".join(README.split())
+    assert "a generator's first item they wait a second (`commit_after`)" in text
+    assert DEFAULT_COMMIT_AFTER == 1
+    assert "A silent stream is kept alive**, by a comment after 15 seconds" in text
+    assert Limits().stream_keep_alive == DEFAULT_PING == 15
+    assert "what becomes of a slow one: all wait for it, it misses events, or it is cut" in text
+    assert get_args(Policy) == ("wait", "drop", "disconnect")

@@ -13,13 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from h3ref import H3App, H3Event, SSEWriter, running, serve
+from h3ref import H3App, H3Event, Limits, SSEWriter, running, serve
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio.stream import StreamConnection
+from h3ref.adapters.memory import open_memory
 from h3ref.exchange import Exchange
 
 from .clients import raw
@@ -243,6 +245,22 @@ def test_an_unknown_backend_is_refused() -> None:
 def test_what_is_no_app_is_refused() -> None:
     with pytest.raises(TypeError, match="app is an H3App"):
         serve("app", port=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limits", [{"streams": 1}, {}, 3, Limits])
+async def test_what_are_no_limits_is_refused(limits: Any) -> None:
+    with pytest.raises(TypeError, match=r"limits are Limits\(...\), or None for the defaults, not "):
+        async with running(app_of(), limits=limits):
+            pass
+    with pytest.raises(TypeError, match="limits are Limits"):
+        async with open_memory(app_of(), limits=limits):
+            pass
+
+
+def test_serve_refuses_what_are_no_limits() -> None:
+    with pytest.raises(TypeError, match=r"not \{'streams': 1\}"):
+        serve(app_of(), port=0, limits={"streams": 1})  # type: ignore[arg-type]
 
 
 # -- a process of its own, ended by a signal

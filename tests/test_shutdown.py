@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import anyio
 import pytest
 
-from h3ref import Channel, H3App, H3Event, Limits, Reason, SSEEvent, SSEWriter, running
+from h3ref import Channel, H3App, H3Event, Limits, Reason, SSEEvent, SSEWriter, running, serve
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.lab.check import check
@@ -28,7 +30,7 @@ from .clients import open_client, server_of
 STREAMS = 1000
 
 PROGRAM = """
-import anyio
+import anyio, time
 from h3ref import H3App, SSEEvent, serve
 
 app = H3App()
@@ -49,6 +51,15 @@ async def deaf(event):
             await anyio.sleep_forever()
         except BaseException:
             pass
+
+@app.get("/blocked")
+async def blocked(event):
+    event.start_sse()
+    async with await event.await_sse_writer() as writer:
+        await writer.send_event("blocked from here on")
+        await writer.flush()
+        while True:
+            time.sleep(0.01)
 
 serve(app, port=0, backend=BACKEND, farewell=SSEEvent(retry=2000))
 """
@@ -80,6 +91,13 @@ def ask(port: int, path: str) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     return sock
+
+
+def read_until(sock: socket.socket, last: bytes) -> None:
+    """Read until this has come."""
+    data = b""
+    while last not in data:
+        data += sock.recv(65536)
 
 
 def read(sock: socket.socket) -> tuple[bytes, float]:
@@ -124,6 +142,70 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, backend: str) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == -signal.SIGTERM
         assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once_also_while_the_loop_is_blocked(
+    tmp_path: Path, backend: str, second: signal.Signals
+) -> None:
+    with served(tmp_path, backend) as (process, port), ask(port, "/blocked") as stream:
+        read_until(stream, b"blocked from here on")
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)  # the first one is taken, and waits for the loop
+        process.send_signal(second)
+        assert process.wait(5) == -second
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("blocked", [True, False])
+def test_both_signals_together_end_at_once(tmp_path: Path, backend: str, blocked: bool) -> None:
+    with served(tmp_path, backend) as (process, port), ask(port, "/blocked" if blocked else "/deaf") as busy:
+        if blocked:
+            read_until(busy, b"blocked from here on")
+        else:
+            with ask(port, "/stream") as stream:  # the request before it is being answered as well by now
+                read_until(stream, b"first")
+        process.send_signal(signal.SIGSTOP)  # so that the two are there together when it goes on
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(10) in (-signal.SIGTERM, -signal.SIGINT)
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_signals_are_handled_as_before_when_serve_has_ended(backend: str) -> None:
+    taken: list[int] = []
+
+    def take(number: int, _: object) -> None:
+        taken.append(number)
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if text.startswith("h3ref serves on"):
+                signal.raise_signal(signal.SIGTERM)
+            return super().write(text)
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with redirect_stderr(Terminal()):
+            serve(H3App(), port=0, backend=backend)
+        assert not taken, "the server took it"
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert taken == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_serve_is_for_the_main_thread(backend: str) -> None:
+    with ThreadPoolExecutor() as threads, pytest.raises(RuntimeError, match=r"main thread gets: .* running\(app\)"):
+        threads.submit(serve, H3App(), port=0, backend=backend).result()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
