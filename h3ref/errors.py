@@ -108,7 +108,7 @@ class Unanswered(H3Error):
 
 
 class RequestError(H3Error):
-    """The client's request can't be used as it is: answered with 400."""
+    """The client's request can't be used as it is: answered with 400, or with what a subclass says."""
 
     status = 400
 

@@ -314,7 +314,8 @@ class H3Event:
 
         Raises:
             TypeError: it can't be called, or is a generator, which would send nothing.
-            H3Error: the stream is open or over, so that it would never be called.
+            ConnectionLost: the client has left, or the server ends.
+            H3Error: the stream is open, or there was an answer, so that it would never be called.
         """
         if not callable(callback):
             raise TypeError(f"a stream callback is a callable that takes the writer, not {callback!r}")
@@ -323,6 +324,8 @@ class H3Event:
                 f"{name_of(callback)} is a generator, so calling it would send nothing: "
                 "send with writer.send_event(), or register the generator with app.sse(pattern)"
             )
+        if self.state is State.CLOSED and self._host.lifecycle.reason is not Reason.RESPONDED:
+            self._host.lifecycle.trigger("get_writer")  # rejected: it is no mistake of the handler's
         if self.state not in (State.REQUESTED, State.SSE_STARTED):
             raise H3Error(f"the connection is {self.state}: a stream callback set now would never be called")
         self._host.lifecycle.take(trace.SET_STREAM_CALLBACK)

@@ -70,6 +70,17 @@ class Limits:
             _check(field.name, getattr(self, field.name), str(field.type))
 
 
+def check_limits(limits: Limits | None) -> Limits:
+    """Return the limits; the defaults for None.
+
+    Raises:
+        TypeError: what is given as limits are none.
+    """
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"limits are Limits(...), or None for the defaults, not {limits!r}")
+    return Limits() if limits is None else limits
+
+
 def _check(name: str, value: Any, kind: str) -> None:
     """Refuse a value that is none of its kind, which is the field's annotation."""
     optional = kind.endswith("| None")

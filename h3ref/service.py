@@ -19,7 +19,7 @@ from .app import H3App
 from .connection import Transport
 from .exchange import Exchange, Flow
 from .lifecycle import Reason, State
-from .limits import Limits
+from .limits import Limits, check_limits
 from .stats import Stats
 from .streams import Streams
 from .threads import ThreadPool
@@ -62,13 +62,11 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         farewell: bytes | None = None,
     ) -> None:
-        if limits is not None and not isinstance(limits, Limits):
-            raise TypeError(f"limits are Limits(...), or None for the defaults, not {limits!r}")
         self.app = app
         self.flow = flow
         self.trace = trace
         self.clock = clock
-        self.limits = Limits() if limits is None else limits
+        self.limits = check_limits(limits)
         self.live: set[Exchange] = set()
         self.refused: Counter[str] = Counter()
         self.threads = ThreadPool(self.limits, self.refused)

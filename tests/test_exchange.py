@@ -15,6 +15,7 @@ import pytest
 
 from h3ref import (
     BlockingSSEWriter,
+    ConnectionLost,
     ConnectionNotReady,
     H3App,
     H3Error,
@@ -473,3 +474,30 @@ async def test_cancelled_from_outside_the_streams_of_a_server_still_end(caplog: 
             scope.cancel()
             assert await stream.receive() == b"0\r\n\r\n"
     assert not caplog.records
+
+
+async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    started, left, told = threading.Event(), threading.Event(), list[H3Error]()
+
+    def handler(event: H3Event) -> None:
+        event.start_sse()
+        started.set()
+        left.wait(5)
+        try:
+            event.set_stream_callback(lambda writer: None)
+        except H3Error as error:
+            told.append(error)
+            raise
+
+    async with open_memory(app_of(handler)) as server, anyio.create_task_group() as tasks:
+        tasks.start_soon(server.request, "GET", "/stream")
+        await anyio.to_thread.run_sync(started.wait, 5)
+        (exchange,) = server.service.live
+        exchange.disconnected()
+        left.set()
+        with anyio.fail_after(5):
+            while server.service.live:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert [type(error) for error in told] == [ConnectionLost]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

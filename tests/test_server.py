@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from h3ref import H3App, H3Event, Limits, SSEWriter, running, serve
+from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio.stream import StreamConnection
 from h3ref.adapters.memory import open_memory
@@ -256,6 +257,8 @@ async def test_what_are_no_limits_is_refused(limits: Any) -> None:
     with pytest.raises(TypeError, match="limits are Limits"):
         async with open_memory(app_of(), limits=limits):
             pass
+    with pytest.raises(TypeError, match="limits are Limits"):
+        ASGIApp(app_of(), limits=limits)
 
 
 def test_serve_refuses_what_are_no_limits() -> None:

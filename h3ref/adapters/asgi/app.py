@@ -8,7 +8,7 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from ...flows import check_flow
-from ...limits import Limits
+from ...limits import Limits, check_limits
 from ...service import Service
 from ...stats import Stats
 from .keeper import Keeper
@@ -32,7 +32,7 @@ class ASGIApp:
         limits: how much is taken on; what concerns sockets is the ASGI server's business.
 
     Raises:
-        ValueError, TypeError: no flow that a whole server can use.
+        ValueError, TypeError: no flow that a whole server can use, or no limits.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ASGIApp:
         self._app = app
         self._flow = check_flow(flow)
         self._trace = trace
-        self._limits = limits or Limits()
+        self._limits = check_limits(limits)
         self._here: RunVar[_Here] = RunVar("h3ref_here")  # one for each event loop that serves the app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
