@@ -39,7 +39,8 @@ def main() -> int:
             if options.trial:
                 continue
             figures = anyio.run(soak, backend, options.seconds, options.seed, _progress)
-            print("\r" + " " * 79 + "\r" + figures.report())
+            print("\r" + " " * 79 + "\r", end="", file=sys.stderr, flush=True)
+            print(figures.report())
     except (SoakFailure, BaseExceptionGroup) as error:
         found = _first(error)
         if isinstance(found, SoakFailure):
