@@ -337,7 +337,8 @@ class Channel:
         for writer in writers:
             writer.mark_closed(Reason.COMPLETE)  # asks the subscription for its rest, which wakes it
         try:
-            await anyio.lowlevel.checkpoint()  # in which most of them end by themselves
+            for _ in range(2):  # in which most of them end by themselves: trio runs who is ready in any order
+                await anyio.lowlevel.checkpoint()
         finally:
             left = [writer for writer in writers if not writer.is_ended]
             for writer in left:
