@@ -44,7 +44,7 @@ class Amounts:
         rounds: of those.
     """
 
-    events: int = 30_000
+    events: int = 100_000
     yielding: int = 20_000
     fans: tuple[int, ...] = (100, 500, 2000, 5000)
     deliveries: int = 20_000
