@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import Final
+
+BLOCK: Final = 64 * 1024
+"""Bytes of the blocks in which a rest is read."""
 
 
 class Log:
@@ -14,7 +19,7 @@ class Log:
         start: the number of the first event that is still kept.
     """
 
-    __slots__ = ("_data", "_ends", "_ids", "_last_forgotten", "_slice", "end", "size", "start")
+    __slots__ = ("_blocks", "_data", "_ends", "_ids", "_last_forgotten", "_slice", "end", "size", "start")
 
     def __init__(self) -> None:
         self.start = self.end = self.size = 0
@@ -22,10 +27,13 @@ class Log:
         self._ends: list[int] = []  # what `size` was after each
         self._ids: list[str | None] = []
         self._last_forgotten: str | None = None  # the id of the event right before `start`
+        self._blocks: dict[tuple[int, int], bytes] = {}  # those of a rest, until the log grows
         self._slice: tuple[int, int, bytes] = (0, 0, b"")  # the last one read: readers tend to be at the same place
 
     def append(self, id: str | None, data: bytes) -> None:
         """Keep an event."""
+        if self._blocks:
+            self._blocks.clear()
         self.end += 1
         self.size += len(data)
         self._data.append(data)
@@ -44,6 +52,7 @@ class Log:
     def _forget_all(self) -> None:
         for kept in (self._data, self._ends, self._ids):
             kept.clear()
+        self._blocks.clear()
         self._slice = (0, 0, b"")
 
     def offset(self, number: int) -> int:
@@ -72,6 +81,23 @@ class Log:
         if self._slice[:2] != (number, stop):
             self._slice = (number, stop, b"".join(self._data[number - self.start : stop - self.start]))
         return self._slice[2], stop
+
+    def blocks(self, number: int) -> Iterator[tuple[bytes, int]]:
+        """Yield all events from a number on as `read` returns them, in blocks that are cut at the same places for all.
+
+        So all who read to the end share all but the first block, wherever they begin.
+        """
+        begin = number
+        while number < self.end:
+            boundary = (self.offset(number) // BLOCK + 1) * BLOCK
+            stop = min(self.end, self.start + bisect_left(self._ends, boundary) + 1)
+            data = self._blocks.get((number, stop))
+            if data is None:
+                data = b"".join(self.events(number, stop))
+                if number != begin:
+                    self._blocks[number, stop] = data
+            yield data, stop
+            number = stop
 
     def events(self, number: int, stop: int) -> list[bytes]:
         """Return the events from a number up to another, one by one."""

@@ -91,7 +91,9 @@ class Subscription:
     def bring_rest(self) -> None:
         """`Feed`: pass on all that it has not read; it gets nothing any more."""
         if self.writer.is_active:
-            self.read(self._log.size)
+            for data, stop in self._log.blocks(self.cursor):
+                self.writer.relay(data, self._log.events(self._cursor, stop))
+                self._cursor = stop
         if not self.is_live:
             self.pass_over()
         self.parking.wake()

@@ -71,3 +71,19 @@ def test_an_offset_leads_to_the_first_event_that_begins_there_or_later() -> None
     for data in (b"aa", b"bbb", b"c"):
         log.append(None, data)
     assert [log.number_at(offset) for offset in range(8)] == [0, 1, 1, 2, 2, 2, 3, 3]
+
+
+def test_all_who_read_to_the_end_share_its_blocks_wherever_they_begin() -> None:
+    log, events = Log(), [bytes([65 + number % 26]) * 3000 for number in range(200)]
+    for event in events:
+        log.append(None, event)
+    rests = [[data for data, _ in log.blocks(number)] for number in (0, 7, 8, 150)]
+    for number, rest in zip((0, 7, 8, 150), rests, strict=True):
+        assert b"".join(rest) == b"".join(events[number:])
+    assert all(one is other for one, other in zip(rests[0][1:], rests[1][1:], strict=True))
+    assert all(one is other for one, other in zip(rests[1][1:], rests[2][1:], strict=True))
+    assert rests[3][-1] is rests[0][-1]
+    assert [stop for _, stop in log.blocks(0)][-1] == log.end
+    assert list(log.blocks(log.end)) == []
+    log.append(None, b"more")
+    assert b"".join(data for data, _ in log.blocks(150)) == b"".join([*events[150:], b"more"])
