@@ -151,7 +151,7 @@ class Channel:
         """
         self._check_open()
         if self._subscriptions:
-            self._check_thread("publish")
+            self._check_thread("publish, event")
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
         self._unyielded += len(data)
@@ -172,9 +172,8 @@ class Channel:
         if not self._open:
             raise ValueError(f"{self!r}: nothing can be published any more")
 
-    def _check_thread(self, name: str) -> None:
+    def _check_thread(self, call: str) -> None:
         if threading.get_ident() != self._thread:
-            call = {"publish": "publish, event", "stream": "stream, writer"}.get(name, name)
             raise RuntimeError(
                 f"{self!r} belongs to the event loop of another thread, where its subscribers are: "
                 f"call anyio.from_thread.run(channel.{call})"
@@ -229,7 +228,7 @@ class Channel:
             RuntimeError: it has subscribers, and they belong to the event loop of another thread.
         """
         if self._subscriptions:
-            self._check_thread("stream")
+            self._check_thread("stream, writer")
         else:
             self._thread = threading.get_ident()
         subscription = Subscription(writer, self._log, self._start_for(writer))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 _PART = re.compile(r"^<!-- generated: (?P<name>\w+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
 
@@ -31,6 +33,30 @@ def drifted(text: str, parts: Mapping[str, Iterable[str]]) -> list[str]:
     """
     fresh = _PART.finditer(render(text, parts))
     return [old["name"] for old, new in zip(_PART.finditer(text), fresh, strict=True) if old[0] != new[0]]
+
+
+def update(page: Path, parts: Callable[[], Mapping[str, Iterable[str]]], *, check: bool, command: str) -> int:
+    """Make a page's generated parts new, or only look whether they are; return the exit status of a command for it.
+
+    Args:
+        page: the Markdown file.
+        parts: makes the parts; what it raises as OSError or ValueError is told, and the status is 1.
+        check: change nothing; the status is 1 if a part has drifted.
+        command: what the reader runs to have the page written.
+    """
+    try:
+        fresh = {name: list(lines) for name, lines in parts().items()}
+        text = page.read_text(encoding="utf-8")
+        stale = drifted(text, fresh)
+    except (OSError, ValueError) as error:
+        print(f"{page}: {error}", file=sys.stderr)
+        return 1
+    if not check:
+        page.write_text(render(text, fresh), encoding="utf-8")
+    elif stale:
+        print(f"{page}: drifted: {', '.join(stale)}; run {command}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> Iterator[str]:

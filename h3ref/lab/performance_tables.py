@@ -17,7 +17,7 @@ from .bench.profile import LOOP, PARTS, Profile, a_unit
 from .bench.profile import load as load_profiles
 from .bench.results import Measurement, Results
 from .charts import time_text
-from .generated import drifted, render, table
+from .generated import table, update
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "notebooks" / "results"
@@ -200,21 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with bench.json and the others")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page that is written")
     options = parser.parse_args(arguments)
-    page: Path = options.page
-    try:
+
+    def parts() -> dict[str, Iterator[str]]:
         found = found_in(options.results)
-        parts = {name: list(part(found)) for name, part in PARTS_OF_PAGE.items()}
-        text = page.read_text(encoding="utf-8")
-        stale = drifted(text, parts)
-    except (OSError, ValueError) as error:
-        print(f"{page}: {error}", file=sys.stderr)
-        return 1
-    if not options.check:
-        page.write_text(render(text, parts), encoding="utf-8")
-    elif stale:
-        print(f"{page}: drifted: {', '.join(stale)}; run python -m h3ref.lab.performance_tables", file=sys.stderr)
-        return 1
-    return 0
+        return {name: part(found) for name, part in PARTS_OF_PAGE.items()}
+
+    return update(options.page, parts, check=options.check, command="python -m h3ref.lab.performance_tables")
 
 
 if __name__ == "__main__":

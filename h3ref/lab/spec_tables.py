@@ -15,7 +15,7 @@ from typing import Any
 
 from h3ref.trace import STEPS
 
-from .generated import drifted, render, table
+from .generated import table, update
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 
@@ -146,21 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
     parser.add_argument("--spec", type=Path, default=SPEC, help="the directory with lifecycle.json and README.md")
     options = parser.parse_args(arguments)
-    path: Path = options.spec / "README.md"
-    try:
-        spec = json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8"))
-        readme = path.read_text(encoding="utf-8")
-        parts = parts_of(spec)
-        stale = drifted(readme, parts)
-    except (OSError, ValueError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
-        return 1
-    if not options.check:
-        path.write_text(render(readme, parts), encoding="utf-8")
-    elif stale:
-        print(f"{path}: drifted: {', '.join(stale)}; run python -m h3ref.lab.spec_tables", file=sys.stderr)
-        return 1
-    return 0
+
+    def parts() -> dict[str, list[str]]:
+        return parts_of(json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8")))
+
+    return update(options.spec / "README.md", parts, check=options.check, command="python -m h3ref.lab.spec_tables")
 
 
 if __name__ == "__main__":

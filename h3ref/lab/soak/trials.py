@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Final
 
@@ -41,16 +41,24 @@ async def many_events(backend: str, say: Say, events: int = EVENTS) -> None:
     Raises:
         SoakFailure: some were lost, or the server's memory grew.
     """
+    what = f"{events:,} events on one stream"
+    await _leaves_nothing(backend, say, what, _read_burst, 10_000, events)
+
+
+async def _leaves_nothing(
+    backend: str, say: Say, what: str, do: Callable[[ServerProcess, int], Awaitable[None]], few: int, many: int
+) -> None:
+    """Do something few times, so that the server takes what it keeps for good, then many times, and see its memory."""
     async with server_process(backend) as server:
-        await _read_burst(server, min(events, 10_000))
+        await do(server, min(many, few))
         before = await _memory(server)
         started = time.monotonic()
-        await _read_burst(server, events)
+        await do(server, many)
         seconds = time.monotonic() - started
         grown = await _memory(server) - before
-        say(f"{backend}: {events:,} events on one stream in {seconds:.1f} s, memory {_signed(grown)}")
+        say(f"{backend}: {what} in {seconds:.1f} s, memory {_signed(grown)}")
         if grown > GROWTH:
-            raise SoakFailure(f"{events:,} events on one stream left {_signed(grown)} behind")
+            raise SoakFailure(f"{what} left {_signed(grown)} behind")
         await server.end()
 
 
@@ -74,17 +82,8 @@ async def many_streams(backend: str, say: Say, streams: int = STREAMS) -> None:
     Raises:
         SoakFailure: the server's memory grew, or a callback was not told.
     """
-    async with server_process(backend) as server:
-        await _open_and_leave(server, min(streams, 1000))
-        before = await _memory(server)
-        started = time.monotonic()
-        await _open_and_leave(server, streams)
-        seconds = time.monotonic() - started
-        grown = await _memory(server) - before
-        say(f"{backend}: {streams:,} streams opened and left in {seconds:.1f} s, memory {_signed(grown)}")
-        if grown > GROWTH:
-            raise SoakFailure(f"{streams:,} streams left {_signed(grown)} behind")
-        await server.end()
+    what = f"{streams:,} streams opened and left"
+    await _leaves_nothing(backend, say, what, _open_and_leave, 1000, streams)
 
 
 async def _open_and_leave(server: ServerProcess, streams: int) -> None:

@@ -7,12 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
 from . import asgi, work
+from .endpoints import application
 
 audience = work.Audience()
 
@@ -55,23 +54,6 @@ async def fan(request: Request) -> Response:
     return EventSourceResponse(events())
 
 
-async def go(request: Request) -> Response:
-    await audience.publish(int(request.query_params["count"]), float(request.query_params["rate"]))
-    return PlainTextResponse("done")
-
-
-async def end(request: Request) -> Response:
-    await audience.end()
-    return PlainTextResponse("done")
-
-
-async def subscribers(request: Request) -> Response:
-    return PlainTextResponse(str(len(audience)))
-
-
 def serve(options: argparse.Namespace) -> None:
     """Serve until the process is ended."""
-    routes = [Route(f"/{endpoint.__name__}", endpoint) for endpoint in (subscribers, stream, first, silent, fan)]
-    asgi.run(
-        Starlette(routes=[*routes, *(Route(f"/{one.__name__}", one, methods=["POST"]) for one in (go, end))]), options
-    )
+    asgi.run(application(audience, stream, first, silent, fan), options)
