@@ -59,7 +59,8 @@ class Channel:
 
     Args:
         history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
-            Last-Event-ID, so give the events ids.
+            Last-Event-ID, so give the events ids. Use none again: who resumes after an id, does so after its last use,
+            and misses what lies between.
         name: what logs and `repr` call it.
         newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
             that is kept.
@@ -213,7 +214,7 @@ class Channel:
         """Keep the history, and what somebody has still to read."""
         needed = min((late.cursor for late in self._behind), default=self._log.end)
         self._log.forget_before(min(needed, self._log.end - self._history))
-        self._keep = 2 * len(self._log) + 64
+        self._keep = len(self._log) + len(self._log) // 8 + 64  # a part at a time: to forget is work, too
 
     # -- subscribing
 

@@ -19,13 +19,14 @@ class Log:
         start: the number of the first event that is still kept.
     """
 
-    __slots__ = ("_blocks", "_data", "_ends", "_ids", "_last_forgotten", "_slice", "end", "size", "start")
+    __slots__ = ("_after", "_blocks", "_data", "_ends", "_ids", "_last_forgotten", "_slice", "end", "size", "start")
 
     def __init__(self) -> None:
         self.start = self.end = self.size = 0
         self._data: list[bytes] = []
         self._ends: list[int] = []  # what `size` was after each
         self._ids: list[str | None] = []
+        self._after: dict[str, int] = {}  # of each id that is kept, the number that follows its last event
         self._last_forgotten: str | None = None  # the id of the event right before `start`
         self._blocks: dict[tuple[int, int], bytes] = {}  # those of a rest, until the log grows
         self._slice: tuple[int, int, bytes] = (0, 0, b"")  # the last one read: readers tend to be at the same place
@@ -39,6 +40,8 @@ class Log:
         self._data.append(data)
         self._ends.append(self.size)
         self._ids.append(id)
+        if id is not None:
+            self._after[id] = self.end
 
     def skip(self, id: str | None, data: bytes) -> None:
         """Count an event that nobody will read later; nothing is kept any more."""
@@ -52,6 +55,7 @@ class Log:
     def _forget_all(self) -> None:
         for kept in (self._data, self._ends, self._ids):
             kept.clear()
+        self._after.clear()
         self._blocks.clear()
         self._slice = (0, 0, b"")
 
@@ -69,11 +73,11 @@ class Log:
         return self.start + place + (self._ends[place] - len(self._data[place]) < offset)
 
     def number_after(self, id: str) -> int | None:
-        """The number that follows the last event with an id; None if that is not known any more."""
-        for place in range(len(self._ids) - 1, -1, -1):
-            if self._ids[place] == id:
-                return self.start + place + 1
-        return self.start if id == self._last_forgotten else None
+        """The number that follows the last event with an id; None if that is not known any more.
+
+        A look-up: who asks is a client, with any id that it likes.
+        """
+        return self._after.get(id, self.start if id == self._last_forgotten else None)
 
     def read(self, number: int, most: int) -> tuple[bytes, int]:
         """Return events from a number on, joined, up to `most` bytes but at least one, and the number that follows."""
@@ -112,6 +116,9 @@ class Log:
         count = number - self.start
         if count > 0:
             self._last_forgotten = self._ids[count - 1]
+            for after, id in enumerate(self._ids[:count], self.start + 1):
+                if id is not None and self._after[id] == after:  # else it was used again
+                    del self._after[id]
             for kept in (self._data, self._ends, self._ids):
                 del kept[:count]
             self.start = number

@@ -297,6 +297,15 @@ async def test_a_gap_is_no_gap_where_only_the_last_event_seen_was_forgotten() ->
     assert channel.stats().gaps == 1
 
 
+async def test_the_history_is_forgotten_a_part_at_a_time() -> None:
+    channel, kept = Channel(history=800), list[int]()
+    for number in range(3000):
+        await publish(channel, number)
+        kept.append(len(channel._log))
+    assert max(kept) == 800 + 100 + 64  # an eighth more than is promised, and a few
+    assert min(kept[800:]) == 800
+
+
 async def test_what_stalled_readers_have_still_to_get_is_kept_once_for_all_of_them() -> None:
     channel = Channel(policy="drop")
     readers = 20

@@ -66,6 +66,45 @@ def test_the_last_event_with_an_id_is_the_one_that_counts() -> None:
     assert log.number_after("a") is None
 
 
+class Counted(str):
+    """An id that counts how often any is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str(self) == other
+
+
+def test_to_look_for_an_id_costs_the_same_however_many_are_kept() -> None:
+    log = Log()
+    for number in range(10_000):
+        log.append(Counted(number), b"x")
+    before = Counted.compared
+    assert [log.number_after(Counted(id)) for id in ("unknown", "0", "9999")] == [None, 1, 10_000]
+    assert Counted.compared - before < 10
+
+
+def test_ids_are_found_as_in_a_plain_list_and_forgotten_with_their_events() -> None:
+    random.seed(11)
+    log, ids = Log(), list[str | None]()
+    for _ in range(600):
+        id = random.choice([None, *map(str, range(20))])
+        ids.append(id)
+        if random.random() < 0.02:
+            log.skip(id, b"x")
+        else:
+            log.append(id, b"x")
+        if random.random() < 0.1:
+            log.forget_before(random.randint(log.start, log.end))
+        known = range(max(0, log.start - 1), log.end)  # that right before the first counts as known
+        for wanted in map(str, range(21)):
+            places = [place for place in known if ids[place] == wanted]
+            assert log.number_after(wanted) == (places[-1] + 1 if places else None)
+        assert len(log._after) == len({id for id in ids[log.start :] if id is not None})
+
+
 def test_an_offset_leads_to_the_first_event_that_begins_there_or_later() -> None:
     log = Log()
     for data in (b"aa", b"bbb", b"c"):
