@@ -8,12 +8,19 @@ in, values out.
 from __future__ import annotations
 
 import json
+import logging
+import re
 from typing import Any, Final, NamedTuple, NoReturn
 
 from .errors import H3Error
 
+log = logging.getLogger(__name__)
+
 MAX_RETRY: Final = 2**53 - 1
 """The largest reconnection time, in milliseconds, that every client can count with exactly."""
+
+MAX_ID_SIZE: Final = 4096
+"""The most bytes of an event's id, in UTF-8: half of what the tightest of usual servers take for a header."""
 
 DEFAULT_MAX_EVENT_SIZE: Final = 16 * 1024 * 1024
 """The most bytes of one received event."""
@@ -21,6 +28,8 @@ DEFAULT_MAX_EVENT_SIZE: Final = 16 * 1024 * 1024
 
 _BOM: Final = b"\xef\xbb\xbf"
 _CR: Final = 13  # as a number: `in` finds it ten times as fast as b"\r"
+_FEW: Final = MAX_ID_SIZE // 4  # characters that fit whatever they are
+_control = re.compile("[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9110, section 5.5: what no header's value holds
 
 
 class SSEEvent:
@@ -31,14 +40,16 @@ class SSEEvent:
     Args:
         data: the message's text; may be empty. Without data a client dispatches nothing.
         event: the event type; "message" at the client if left out.
-        id: the last event ID from here on; "" resets it.
+        id: the last event ID from here on; "" resets it. A client that comes back sends it as a header, so it is one
+            that a header can bring back: see `fault_of_id`.
         retry: the reconnection time, in milliseconds.
         comment: text that every client ignores.
 
     Raises:
         TypeError: an argument of another type than said above.
-        ValueError: CR, LF or NUL in `event` or `id`, a negative or too large `retry`, a lone surrogate,
-            an `event` without `data` (no client would ever dispatch it), or nothing at all.
+        ValueError: CR, LF or NUL in `event`; a control character but TAB in `id`, a blank at either end of it, or more
+            than 4096 bytes; a negative or too large `retry`, a lone surrogate, an `event` without `data` (no client
+            would ever dispatch it), or nothing at all.
     """
 
     __slots__ = ("_comment", "_data", "_event", "_id", "_retry", "_wire")
@@ -52,11 +63,13 @@ class SSEEvent:
         retry: int | None = None,
         comment: str | None = None,
     ) -> None:
-        # What is printable has no line break, NUL or surrogate: a quick look that spares most values the checks.
+        # What is printable has no control character or surrogate: a quick look that spares most values the checks.
         if event is not None and (event.__class__ is not str or not event.isprintable()):
             event = _checked_line("event", event)
-        if id is not None and (id.__class__ is not str or not id.isprintable()):
-            id = _checked_line("id", id)
+        if id is not None and (
+            id.__class__ is not str or len(id) > _FEW or not id.isprintable() or (" " in id and " " in (id[0], id[-1]))
+        ):
+            id = _checked_id(id)
         if data.__class__ is not str or retry is not None or comment is not None:
             data, retry, comment = _checked_rest(data, event, id, retry, comment)
         self._data = data
@@ -154,17 +167,56 @@ def _checked_text(name: str, value: object) -> str:
 
 
 def _lone_surrogate(name: str, error: UnicodeEncodeError) -> ValueError:
-    return ValueError(f"{name} holds the lone surrogate {error.object[error.start]!r}, which UTF-8 can't carry")
+    return ValueError(f"{name} {_fault_of_surrogate(error)}")
+
+
+def _fault_of_surrogate(error: UnicodeEncodeError) -> str:
+    return f"holds the lone surrogate {error.object[error.start]!r}, which UTF-8 can't carry"
 
 
 def _checked_line(name: str, value: object) -> str:
     line = _checked_text(name, value)
     for place, char in enumerate(line):
-        if char in "\n\r\0":  # said without the value: a log may get to see this text
-            raise ValueError(
-                f"{name} must be one line without NUL, or it would inject fields: it holds {char!r} at {place}"
-            )
+        if char in "\n\r\0":
+            raise ValueError(f"{name} {_fault_of_line(char, place)}")
     return line
+
+
+def _fault_of_line(char: str, place: int) -> str:
+    # Said without the value: a log may get to see this text.
+    return f"must be one line without NUL, or it would inject fields: it holds {char!r} at {place}"
+
+
+def _checked_id(value: object) -> str:
+    id = _checked_text("id", value)
+    if fault := fault_of_id(id):
+        raise ValueError(f"id {fault}")
+    return id
+
+
+def fault_of_id(id: str) -> str | None:
+    """Say why an id can't be sent: no `Last-Event-ID` header would bring it back. None of one that can; "" can.
+
+    A header's value holds no control character but TAB, and loses the blanks around it (RFC 9110, section 5.5); the
+    WHATWG's parser drops an id with NUL.
+    """
+    if found := _control(id):
+        char, place = found.group(), found.start()
+        if char in "\n\r\0":
+            return _fault_of_line(char, place)
+        return f"must hold no control character but TAB, or no header could bring it back: it holds {char!r} at {place}"
+    if id[:1] in _BLANKS or id[-1:] in _BLANKS:
+        return "must neither begin nor end with a space or TAB, or a header would bring it back without them"
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError as error:
+        return _fault_of_surrogate(error)
+    if size > MAX_ID_SIZE:
+        return f"must have at most {MAX_ID_SIZE} bytes, or servers would refuse what brings it back: it has {size}"
+    return None
+
+
+_BLANKS: Final = (" ", "\t")
 
 
 def _checked_retry(value: object) -> int:
@@ -218,6 +270,29 @@ class MessageEvent(NamedTuple):
             ValueError: the data is not JSON (`json.JSONDecodeError`).
         """
         return json.loads(self.data)
+
+    def to_event(self) -> SSEEvent:
+        """Return the event that sends this message on, for a relay: its type, its data, and its `last_event_id`.
+
+        What somebody else's server sends must not end a relay, so this raises nothing for what a parser has made. An
+        id that no header could bring back (see `fault_of_id`) is left out, so that a client that comes back goes on
+        after an earlier one; a NUL in the type becomes U+FFFD. A warning in the log tells of either. "" is no id: to
+        reset the last event ID, send `SSEEvent(..., id="")`.
+
+        Raises:
+            TypeError, ValueError: as `SSEEvent`, of a type or data that no parser makes.
+        """
+        kind: str | None = self.type
+        if kind == "message":
+            kind = None
+        elif kind and "\0" in kind:
+            log.warning("a message is sent on with U+FFFD for the NUL in its type, which can't be sent")
+            kind = kind.replace("\0", "\ufffd")
+        id: str | None = self.last_event_id or None
+        if id is not None and (fault := fault_of_id(id)):
+            log.warning("a message is sent on without its id, which can't be sent: an id %s", fault)
+            id = None
+        return SSEEvent(self.data, event=kind, id=id)
 
 
 class EventTooLarge(H3Error):

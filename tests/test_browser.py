@@ -393,6 +393,28 @@ def test_an_event_cut_in_the_middle_is_not_dispatched_and_its_id_not_kept(site: 
     assert [request.last_event_id for request in site.requests] == ["", "1", "2"]
 
 
+IDS = (
+    "a\tb",
+    "\u00a01\u00a0",
+    "\x80\x85\x9f",
+    "\u3000\u20281",
+    "\ufeff1",
+    "\ufdd0\U0010ffff",
+    "\\\"a,b;c=:'",
+    "7" * 4096,
+    "☂" * 1365,
+)
+
+
+@one_loop
+def test_it_brings_back_every_kind_of_id_that_can_be_sent(site: Site) -> None:
+    site.answers = [site.sends(SSEEvent("x", id=id, retry=1)) for id in IDS]
+    site.listen()
+    messages = [seen for seen in site.closed() if seen[0] == "message"]
+    assert messages == [["message", "x", id] for id in IDS]
+    assert [request.last_event_id for request in site.requests] == ["", *IDS]
+
+
 @one_loop
 def test_it_waits_as_long_as_retry_says(site: Site) -> None:
     times = []

@@ -421,12 +421,12 @@ class UpstreamApp(H3App):
         self.asked: list[H3Event] = []
         self.steps: list[Record] = []
         self.ended = anyio.Event()
-        self._send, self._receive = anyio.create_memory_object_stream[SSEEvent | Exception](100)
+        self._send, self._receive = anyio.create_memory_object_stream[SSEEvent | bytes | Exception](100)
         self.get("/feed", self._feed)
         self.get("/text", lambda event: event.send_text("no stream"))
 
-    def supply(self, *items: SSEEvent | Exception) -> None:
-        """Let the stream send events, or fail."""
+    def supply(self, *items: SSEEvent | bytes | Exception) -> None:
+        """Let the stream send events, bytes that are none of ours, or fail."""
         for item in items:
             self._send.send_nowait(item)
 
@@ -444,7 +444,7 @@ class UpstreamApp(H3App):
             async for item in self._receive:
                 if isinstance(item, Exception):
                     raise item
-                await writer.send_event(item)
+                await writer.send_encoded(item if isinstance(item, bytes) else item.encode())
         finally:
             self._send.close()
             self._receive.close()
@@ -489,6 +489,20 @@ async def test_proxy_passes_the_last_event_id_on(monkeypatch: pytest.MonkeyPatch
         reply = await client.request("GET", "/events", headers={"Last-Event-ID": "4711"})
         assert (await reply.read(), reply.end) == (b"", End.PROPER)
         assert [event.last_event_id for event in upstream.asked] == ["4711"]
+
+
+async def test_proxy_outlives_a_type_and_ids_that_cant_be_sent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxied(monkeypatch) as (upstream, client):
+        upstream.supply(b"id: 1\ndata: one\n\n", b"id: 2\x1b\ndata: two\n\n", b"id: 3 \nevent: a\0b\ndata: three\n\n")
+        upstream.supply(b"id: " + b"4" * 5000 + b"\ndata: four\n\n", b"id: 5\ndata: five\n\n")
+        upstream.finish()
+        reader = Reader(await client.request("GET", "/events"))
+        expected = [("ONE", "1"), ("TWO", "1"), ("THREE", "1"), ("FOUR", "1"), ("FIVE", "5")]
+        assert [(message.data, message.last_event_id) for message in await reader.rest()] == expected
+        assert reader.reply.end is End.PROPER
+    assert [record.levelname for record in caplog.records if record.name == "h3ref.sse"] == ["WARNING"] * 4
 
 
 async def test_proxy_closes_its_upstream_when_its_client_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

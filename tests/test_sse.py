@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import h3ref
 from h3ref import BlockingSSEWriter, EventStreamParser, EventTooLarge, H3App, H3Event, MessageEvent, SSEEvent, SSEWriter
-from h3ref.sse import DEFAULT_MAX_EVENT_SIZE, MAX_RETRY
+from h3ref.sse import DEFAULT_MAX_EVENT_SIZE, MAX_RETRY, fault_of_id
 
 from .clients import open_client
 
@@ -54,6 +54,8 @@ def octets(value: Any) -> bytes:
             return bytes.fromhex(digits)
         case {"repeat": part, "times": times, **rest} if not rest:
             return octets(part) * int(times)
+        case [*parts]:
+            return b"".join(map(octets, parts))
     raise ValueError(f"no bytes: {value!r}")
 
 
@@ -62,6 +64,8 @@ def field(value: Any) -> Any:
     match value:
         case {"code_points": numbers}:
             return "".join(map(chr, numbers))
+        case {"repeat": part, "times": times}:
+            return str(part) * int(times)
     return value
 
 
@@ -471,6 +475,9 @@ def test_every_sequence_of_two_bytes_is_decoded_as_the_encoding_standard_says() 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 BREAKS = st.lists(st.one_of(TEXT, st.sampled_from(["\n", "\r", "\r\n", ":", " ", "data: x"]))).map("".join)
 LINE = TEXT.map(lambda text: text.replace("\n", "").replace("\r", "").replace("\0", ""))
+ID = LINE.map(
+    lambda text: "".join(char for char in text if char == "\t" or ord(char) not in {*range(32), 127}).strip(" \t")
+)
 EVENTS = st.builds(
     lambda data, event, id, retry, comment: SSEEvent(
         data if data is not None or id is not None or retry is not None or comment is not None else "",
@@ -482,7 +489,7 @@ EVENTS = st.builds(
     *(
         st.none() | BREAKS,
         st.none() | LINE,
-        st.none() | LINE,
+        st.none() | ID,
         st.none() | st.integers(0, MAX_RETRY),
         st.none() | BREAKS,
     ),
@@ -503,6 +510,74 @@ def test_what_is_encoded_is_what_is_parsed(events: list[SSEEvent], cut: Cut) -> 
     stream = b"".join(event.encode() for event in events)
     for any_cut in (whole, by_one, cut):
         assert outcome(stream, any_cut) == (expected, None, last_event_id, retry)
+
+
+# -- a message that is sent on
+
+
+def test_a_message_is_sent_on_with_its_type_data_and_id() -> None:
+    assert MessageEvent("tick", "a\nb", "7").to_event() == SSEEvent("a\nb", event="tick", id="7")
+    assert MessageEvent("message", "", "").to_event() == SSEEvent("")
+    assert MessageEvent("", "x", "").to_event().encode() == b"event: \ndata: x\n\n"
+
+
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("1\x01", "it holds '\\x01' at 1"),
+        ("\x7f", "it holds '\\x7f' at 0"),
+        ("a\nb", "one line"),
+        ("1 ", "begin nor end"),
+        ("\t1", "begin nor end"),
+        ("secret" * 11_000, "it has 66000"),
+        ("\ud800", "surrogate"),
+    ],
+)
+def test_an_id_that_cant_be_sent_is_left_out_with_one_line_in_the_log(
+    id: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert MessageEvent("tick", "x", id).to_event() == SSEEvent("x", event="tick")
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("h3ref.sse", "WARNING")
+    assert record.getMessage().startswith("a message is sent on without its id, which can't be sent")
+    assert said in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+def test_a_type_that_cant_be_sent_is_sent_as_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
+    [message] = EventStreamParser().feed(b"event: a\0b\nid: 1\ndata: x\n\n")
+    assert message.to_event() == SSEEvent("x", event="a\ufffdb", id="1")
+    [record] = caplog.records
+    assert "NUL" in record.getMessage()
+
+
+def test_a_message_that_no_parser_makes_is_refused_as_an_event_is() -> None:
+    for message in (MessageEvent("a\nb", "x", ""), MessageEvent("message", "\ud800", "")):
+        with pytest.raises(ValueError, match=r"one line|surrogate"):
+            message.to_event()
+    with pytest.raises(TypeError, match=r"json\.dumps"):
+        MessageEvent("message", 1, "").to_event()  # type: ignore[arg-type]
+
+
+FOREIGN = st.lists(
+    st.tuples(
+        st.sampled_from([b"data: ", b"id: ", b"event: ", b"id:"]),
+        st.binary(max_size=12) | st.sampled_from([b"a\x7f", b"\t", b"7 ", b"\0", b"7" * 4097, b"\xc2\x85", b"7"]),
+    ),
+    max_size=20,
+).map(lambda lines: b"".join(name + value + b"\n" + b"\n" * (name == b"data: ") for name, value in lines))
+
+
+@settings(max_examples=500, deadline=None)
+@given(stream=FOREIGN)
+def test_whatever_a_server_sends_can_be_sent_on(stream: bytes) -> None:
+    parser = EventStreamParser()
+    for message in EventStreamParser().feed(stream + b"\n"):
+        [again] = parser.feed(message.to_event().encode())
+        assert again.type == message.type.replace("\0", "\ufffd")
+        assert again.data == message.data
+        if message.last_event_id and fault_of_id(message.last_event_id) is None:
+            assert again.last_event_id == message.last_event_id
 
 
 # -- SSEEvent, a value
@@ -560,6 +635,12 @@ def test_a_refusal_says_what_to_do() -> None:
         SSEEvent({"a": 1})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='pass data=""'):
         SSEEvent(event="tick")
+    with pytest.raises(ValueError, match=r"no header could bring it back: it holds '\\x1b' at 2"):
+        SSEEvent("x", id="12\x1b3")
+    with pytest.raises(ValueError, match="neither begin nor end with a space or TAB"):
+        SSEEvent("x", id="1 ")
+    with pytest.raises(ValueError, match=r"at most 4096 bytes, .*: it has 4098"):
+        SSEEvent("x", id="☂" * 1366)
 
 
 def test_an_integer_of_thousands_of_digits_is_refused_by_name() -> None:

@@ -52,9 +52,7 @@ async def events(event: H3Event) -> None:
             parser = EventStreamParser()
             while chunk := await upstream.read():
                 for message in parser.feed(chunk):
-                    await writer.send_event(
-                        SSEEvent(message.data.upper(), event=message.type, id=message.last_event_id or None)
-                    )
+                    await writer.send_event(message._replace(data=message.data.upper()).to_event())
 
 
 class Upstream:
