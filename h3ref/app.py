@@ -104,7 +104,8 @@ class H3App:
         Args:
             pattern: as in `on`.
             method: the method, such as "POST" for a stream that answers a prompt.
-            commit_after: seconds after which the headers are sent though no item has come.
+            commit_after: seconds after which the headers are sent though no item has come. If they can't be, the client
+                is told why at once; an async generator is closed then, a plain one at its next item.
 
         Raises:
             TypeError: not a generator.

@@ -53,6 +53,8 @@ class Host(Protocol):
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None: ...
 
+    def leave_thread(self) -> None: ...
+
     def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool: ...
 
     async def read_body(self) -> bytes: ...
@@ -334,11 +336,17 @@ class H3Event:
     async def await_sse_writer(self) -> SSEWriter:
         """Wait until the headers are sent, and return the writer: use it with `async with`.
 
+        A stream is opened once. If that fails, the exchange is closed, the client gets the answer that the failure asks
+        for, also where the handler swallows it, and who asks again gets the same failure. The same holds for a time
+        limit around this call that ends it half-way.
+
         Raises:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the client has left, or the request was HEAD: there is nobody to write to.
             TooManyStreams: no more streams are allowed; let it out, and the client gets a 503.
-            H3Error: a stream callback is set, which would never be called.
+            H3Error: a stream callback is set, which would never be called; or the opening was cancelled half-way.
+            WriteError: the adapter can't send the headers.
+            Exception: what an on_response hook raised.
         """
         return await self._host.open_stream()
 
@@ -350,6 +358,7 @@ class H3Event:
             TooManyStreams: no more streams, or threads for them, are allowed; let it out, and the client gets a 503.
             ConnectionLost: the client has left, or the request was HEAD.
             ResponseAlreadySent, SSEAlreadyStarted, ValueError: as `start_sse`.
+            WriteError, Exception: as `await_sse_writer`.
         """
         return self._host.open_stream_blocking()
 

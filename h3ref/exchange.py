@@ -51,12 +51,27 @@ BODY_TOO_LATE = (
     "the headers are on their way, and since then the request's body is thrown away: "
     "await event.read_body() or read_json() before the stream opens"
 )
+CUT_SHORT = (
+    "the stream's opening was cancelled half-way, and there is only one: put a time limit around all that the handler "
+    "does with its stream, not around await event.await_sse_writer() alone"
+)
+OPENED_BEFORE = "an exchange has one connection, and this one has had its own: a flow creates it once"
 NEVER_STARTED = "a stream callback was set, but start_sse() was never called: call event.start_sse() in the handler"
 NOTHING_SENT = "the handler returned without an answer: call event.send_text() or another send, or event.start_sse()"
 
 
 Flow = Callable[["Exchange"], Awaitable[None]]
 """The order of a whole exchange; what `running(app, flow=...)` takes. They stand in flows.py."""
+
+
+class Opening:
+    """A stream's opening while it is under way: whose it is, and where the others wait for its end."""
+
+    __slots__ = ("over", "task")
+
+    def __init__(self) -> None:
+        self.task = current_task_id()
+        self.over = anyio.Event()
 
 
 class Exchange:
@@ -66,6 +81,7 @@ class Exchange:
         "_answered",
         "_callers",
         "_connection",
+        "_failure",
         "_opening",
         "_response_hooks",
         "_scope",
@@ -89,7 +105,8 @@ class Exchange:
         self._threads = ThreadUse(service.threads)
         self._connection: Connection | None = None  # the stream's
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
-        self._opening: anyio.Event | None = None  # while one task opens the stream, for the others to wait for
+        self._opening: Opening | None = None  # while the stream is opened
+        self._failure: Exception | None = None  # why it can't be, until that is told
         self._task = -1
         self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
 
@@ -129,7 +146,13 @@ class Exchange:
         self.lifecycle.take(trace.RETURNS)
 
     def check_sse_started(self) -> None:
-        """Look whether the handler asked for a stream; what follows is rejected if it did not."""
+        """Look whether the handler asked for a stream; what follows is rejected if it did not.
+
+        Raises:
+            Exception: its opening has failed before, with this; there is no second one.
+        """
+        if self._failure is not None:
+            raise self._failure
         self.lifecycle.take(trace.CHECKS_SSE_STARTED)
 
     def take_callback(self) -> StreamCallback:
@@ -152,7 +175,17 @@ class Exchange:
         Raises:
             TooManyStreams: as many are open as the server allows.
             ConnectionLost: the server is shutting down; who waits for the stream is told so, and the client gets a 503.
+            H3Error: a flow creates a second one.
         """
+        try:
+            return self._create_connection()
+        except BaseException as error:
+            self._keep_failure(error)
+            raise
+
+    def _create_connection(self) -> Connection:
+        if self._connection is not None:
+            raise H3Error(OPENED_BEFORE)
         if self.service.stopping:
             self.shut_down()
             self.lifecycle.trigger("send_headers")  # rejected, as it would be once the connection were there
@@ -163,7 +196,20 @@ class Exchange:
         return self._connection
 
     async def send_headers(self, connection: Connection, head: StreamHead | None = None) -> int:
-        """Send the head and return its size in bytes; for a HEAD request that is all there is to send."""
+        """Send the head and return its size in bytes; for a HEAD request that is all there is to send.
+
+        Raises:
+            ConnectionLost: the client has left meanwhile, or the server ends.
+            WriteError: the adapter can't send it.
+            Exception: what an on_response hook raised.
+        """
+        try:
+            return await self._send_headers(connection, head)
+        except BaseException as error:
+            self._keep_failure(error)
+            raise
+
+    async def _send_headers(self, connection: Connection, head: StreamHead | None) -> int:
         if head is None:
             for hook in self._response_hooks:
                 await self._call(hook, self.event)
@@ -214,7 +260,10 @@ class Exchange:
 
         Raises:
             Unanswered: nothing was sent, and nothing ever will be.
+            Exception: the stream could not be opened, for this reason, and the handler has returned all the same.
         """
+        if self._failure is not None and self.state is not State.CLOSED:
+            raise self._failure
         if self.state is State.REQUESTED:
             raise Unanswered(NEVER_STARTED if self.event.stream_callback else NOTHING_SENT)
         if self.state is State.CLOSED:
@@ -274,7 +323,7 @@ class Exchange:
     def abandon(self) -> None:
         """The time is up: leave a worker thread to itself."""
         self._scope.cancel()
-        self._threads.abandon()
+        self.leave_thread()
 
     # -- what an H3Event asks of it
 
@@ -300,25 +349,29 @@ class Exchange:
         return self.service.stats()
 
     def stream_started(self) -> None:
+        self._failure = None  # there was no thread for a stream, and this is another way to have one
         self.transport.watch(self.disconnected)
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
             self._scope.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
 
     async def open_stream(self) -> SSEWriter:
-        if self._opening is not None:
-            await self._opening.wait()
-        if self.state is not State.SSE_STARTED or not self._callers:
-            return self.event.get_sse_writer()  # it is open; or rejected, since this flow never hands a writer over
+        if self._opening is not None and self._opening.task != current_task_id():
+            await self._opening.over.wait()
+        if self._failure is not None and self.state is not State.REQUESTED:
+            raise self._failure
+        if self.state is not State.SSE_STARTED or self._opening is not None or not self._callers:
+            # It is open; or rejected, since a hook of its opening asks, or this flow never hands a writer over.
+            return self.event.get_sse_writer()
         if self.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
-        self._opening = anyio.Event()
+        opening = self._opening = Opening()
         try:
             self.lifecycle.take(trace.AWAIT_SSE_WRITER)
             writer: SSEWriter = await self._callers[0](self)
             return writer
         finally:
-            self._opening.set()
             self._opening = None
+            opening.over.set()
 
     def open_stream_blocking(self) -> BlockingSSEWriter:
         if threading.get_ident() == self.service.loop_thread:
@@ -329,19 +382,49 @@ class Exchange:
         return anyio.from_thread.run(self._open_for_thread)
 
     async def _open_for_thread(self) -> BlockingSSEWriter:
-        if not self._callers:
-            self.event.start_sse()
+        if not self._callers or self.state is not State.REQUESTED:
+            self.event.start_sse()  # rejected before a thread is counted, if it is not the first
             return BlockingSSEWriter(self.event.get_sse_writer())  # rejected, as above
         if self.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
-        self._threads.count_as_stream()
-        self.lifecycle.take(trace.START_SSE_BLOCKING)
-        writer: BlockingSSEWriter = await self._callers[1](self)
-        return writer
+        self._count_thread_as_stream()
+        opening = self._opening = Opening()
+        try:
+            self.lifecycle.take(trace.START_SSE_BLOCKING)
+            writer: BlockingSSEWriter = await self._callers[1](self)
+            return writer
+        finally:
+            self._opening = None
+            opening.over.set()
+
+    def _count_thread_as_stream(self) -> None:
+        """Where there is no thread, the handler may still answer otherwise; if it does not, this is the answer."""
+        try:
+            self._threads.count_as_stream()
+        except TooManyStreams as error:
+            self._failure = error
+            raise
+
+    def _keep_failure(self, error: BaseException) -> None:
+        """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
+
+        A cancellation decides nothing yet: the handler may go on, or it is the server that ends.
+        """
+        if self.state is State.CLOSED:
+            return  # the cause is known, and this is what came of it
+        if isinstance(error, Exception):
+            self._failure = error
+            self._close_failed(error)
+        else:
+            self._failure = H3Error(CUT_SHORT)
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
         self._threads.count_as_stream()
         await self._threads.run(function, *args)
+
+    def leave_thread(self) -> None:
+        """Wait no longer for a worker thread; it is told at its next send."""
+        self._threads.abandon()
 
     def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
         return self._threads.run_beside(function, *args)
@@ -375,6 +458,8 @@ class Exchange:
             await self._fail(RuntimeError(f"it raised a {type(group).__name__}: {group.exceptions!r}"))
         finally:
             try:
+                if self._failure is not None and self.lifecycle.reason is Reason.ERROR:
+                    await self._fail(self._failure)  # nobody has let it out
                 await self._end()
             finally:
                 self._threads.release()
@@ -385,18 +470,35 @@ class Exchange:
         if self.state is State.CLOSED and _is_rejection(error) and self._ended_by_others:
             log.debug("%r: %s", self.event, error)  # it was told that the stream is over, and has left
             return
-        if isinstance(error, RequestError | TooManyStreams):
-            log.info("%r: %s", self.event, error)
-        else:
-            log.error("%r raised %s", self.event, type(error).__name__, exc_info=error)
+        kept, self._failure = self._failure, None
+        if kept is None or self.lifecycle.reason is not Reason.ERROR:
+            self._log(error)
+        else:  # it has closed the exchange, so it is what the client is told
+            self._log(kept)
+            if error is not kept:
+                self._log_consequence(error, kept)
+            error = kept
         with anyio.move_on_after(self.close_timeout, shield=True) as bounded:
             await self._call_quietly(self.service.app.error_hooks, self.event, error)
         if bounded.cancelled_caught:
             log.warning("%r: an on_error hook was given up after %g s", self.event, self.close_timeout)
-        gave_up = isinstance(error, Unanswered | TooManyStreams)
-        self._close(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
+        if error is not kept or self.state is not State.CLOSED:
+            self._close_failed(error)
         if self._writer is None and self.lifecycle.reason is Reason.ERROR:
             self.event.fail_with(error)
+
+    def _log(self, error: Exception) -> None:
+        if isinstance(error, RequestError | TooManyStreams):
+            log.info("%r: %s", self.event, error)
+        else:
+            log.error("%r raised %s", self.event, type(error).__name__, exc_info=error)
+
+    def _log_consequence(self, error: Exception, first: Exception) -> None:
+        """Log what came out of the handler after a failure of its stream's opening, unless it says nothing new."""
+        if _is_rejection(error) or first in _parts_of(error):
+            log.debug("%r: %s", self.event, error)
+        else:
+            log.error("%r then raised %s", self.event, type(error).__name__, exc_info=error)
 
     @property
     def _ended_by_others(self) -> bool:
@@ -416,6 +518,10 @@ class Exchange:
             await self._respond()
         if bounded.cancelled_caught:
             log.warning("%r: the answer was given up after %g s", self.event, self.close_timeout)
+
+    def _close_failed(self, error: Exception) -> None:
+        gave_up = isinstance(error, Unanswered | TooManyStreams)
+        self._close(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
 
     def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
         if self._writer is not None and reason is not Reason.SLOW_CONSUMER:  # which has had enough
@@ -472,6 +578,11 @@ def _is_cancelled() -> bool:
 
 def _is_rejection(error: BaseException) -> bool:
     """Whether it is nothing but the machine's rejections, such as a task group's full of WriterClosed."""
+    return all(isinstance(part, LifecycleError) for part in _parts_of(error))
+
+
+def _parts_of(error: BaseException) -> list[BaseException]:
+    """The exception, or all that a task group's is made of."""
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_rejection, error.exceptions))
-    return isinstance(error, LifecycleError)
+        return [part for inner in error.exceptions for part in _parts_of(inner)]
+    return [error]

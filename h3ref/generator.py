@@ -6,8 +6,9 @@ and a slow first token still opens the stream.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any, Final
 
 import anyio
@@ -15,11 +16,12 @@ import anyio.from_thread
 
 from .blocking import BlockingSSEWriter
 from .callables import is_async_generator, is_generator, name_of
-from .errors import H3Error
 from .event import H3Event
 from .lifecycle import State
 from .sse import SSEEvent
 from .writer import SSEWriter, encode
+
+log = logging.getLogger(__name__)
 
 DEFAULT_COMMIT_AFTER: Final = 1.0
 
@@ -50,13 +52,16 @@ def generator_handler(
         if event.method == "HEAD":
             await commit.writer()  # the headers are the whole answer: the generator never runs
         failure: Exception | None = None
-        async with anyio.create_task_group() as timer:  # outermost, so that no scope of the generator's crosses it
-            timer.start_soon(commit.after, commit_after)
+        async with anyio.create_task_group() as tasks:  # outermost, so that no scope of the generator's crosses it
+            tasks.start_soon(commit.after, commit_after, tasks.cancel_scope)
             try:
                 await stream(function(event), commit)
             except Exception as error:  # carried past the task group, which would wrap it
                 failure = error
-            timer.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
+        if commit.failure is not None and failure not in (None, commit.failure):
+            log.error("%r: stopped, its generator raised %s", event, type(failure).__name__, exc_info=failure)
+        failure = commit.failure or failure
         if failure is not None:
             raise failure
 
@@ -64,28 +69,36 @@ def generator_handler(
 
 
 class _Commit:
-    """Opens the stream once: at the first item, or when the time is up, whichever comes first."""
+    """Opens the stream once: at the first item, or when the time is up, whichever comes first.
+
+    Attributes:
+        failure: why it could not be opened when the time was up.
+    """
 
     def __init__(self, event: H3Event) -> None:
         self.event = event
-        self._once = anyio.Lock()
+        self.failure: Exception | None = None
         self._writer: SSEWriter | None = None
 
     async def writer(self) -> SSEWriter:
         if self._writer is None:
-            async with self._once:
-                if self.event.state is State.REQUESTED:
-                    self.event.start_sse()
-                self._writer = await self.event.await_sse_writer()
+            if self.event.state is State.REQUESTED:
+                self.event.start_sse()
+            self._writer = await self.event.await_sse_writer()
         return self._writer
 
-    async def after(self, seconds: float) -> None:
+    async def after(self, seconds: float, streaming: anyio.CancelScope) -> None:
+        """Open the stream when the time is up; a generator whose stream can't be opened is stopped."""
         await anyio.sleep(seconds)
         if self.event.reading is not None:
             await self.event.reading.wait()  # an open stream throws the rest of the body away
         if self.event.state is State.REQUESTED:
-            with suppress(H3Error):  # the generator's next item meets the same, and there it is told
+            try:
                 await self.writer()
+            except Exception as error:
+                self.failure = error
+                streaming.cancel()
+                self.event._host.leave_thread()
 
 
 async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> None:
@@ -123,7 +136,12 @@ def _drive(items: Generator[Item, None, None], commit: _Commit) -> None:
         for item in items:
             if writer is None:
                 encode(item)
-                writer = BlockingSSEWriter(anyio.from_thread.run(commit.writer))
+                try:
+                    writer = BlockingSSEWriter(anyio.from_thread.run(commit.writer))
+                except Exception:
+                    if commit.failure is not None:
+                        return  # the client has been told, and nobody waits for this thread
+                    raise
             writer.send_event(item)
 
 

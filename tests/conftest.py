@@ -32,6 +32,7 @@ RECORDED = (
     "test_exchange",
     "test_h11_anyio",
     "test_limits",
+    "test_opening",
     "test_shutdown",
 )
 """The modules whose servers are all recorded, and their recordings held against the specification."""

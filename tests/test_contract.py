@@ -24,6 +24,7 @@ from h3ref import (
     ConnectionLost,
     ConnectionNotReady,
     H3App,
+    H3Error,
     H3Event,
     Limits,
     ResponseAlreadySent,
@@ -887,6 +888,67 @@ async def test_a_generator_may_hold_a_task_group_over_its_yields(adapter: str) -
 
     async with open_client(adapter, generated(generator)) as client:
         assert await (await client.request("GET", STREAM)).read() == b"data: 1\n\ndata: 2\n\n"
+
+
+class NotYou(H3Error):
+    status = 403
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize("cause", ["full", "refused"])
+async def test_a_stream_that_cant_be_opened_in_time_is_answered_at_once(
+    adapter: str, kind: str, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed, go_on, left = Flag(), threading.Event(), threading.Event()
+    app = streaming(silent_after_one)
+
+    @app.on_response
+    async def refuse(event: H3Event) -> None:
+        if event.path == "/slow" and cause == "refused":
+            raise NotYou("not you")
+
+    async def generator(event: H3Event) -> Any:
+        try:
+            await anyio.sleep_forever()
+            yield "never"
+        finally:
+            closed.set()
+
+    def plain(event: H3Event) -> Any:
+        try:
+            assert go_on.wait(5)
+            yield "never"
+        finally:
+            left.set()
+
+    app.sse("/slow", commit_after=0.01)(generator if kind == "async" else plain)
+    limits = Limits(streams=1 if cause == "full" else 3)
+    async with open_client(adapter, app, limits=limits) as client:
+        first = await client.request("GET", STREAM)
+        assert await first.receive() == b"data: 1\n\n"
+        for _ in range(3):  # as often as there are slots: none is lost
+            with anyio.fail_after(5):
+                reply = await client.request("GET", "/slow")
+            assert reply.status == (503 if cause == "full" else 403)
+            assert reply.headers.get("retry-after") == ("1" if cause == "full" else None)
+        if kind == "async":
+            await closed.wait()
+        first.disconnect()
+        service = server_of(client).service
+        with anyio.fail_after(5):
+            while service.live:
+                await anyio.lowlevel.checkpoint()
+        assert len(service.streams) == 0
+        go_on.set()
+        if kind == "plain":
+            assert await anyio.to_thread.run_sync(left.wait, 5)
+    told = [record for record in caplog.records if record.name == "h3ref.exchange" and record.exc_info]
+    assert len(told) == (3 if cause == "refused" else 0)
+
+
+async def silent_after_one(writer: SSEWriter) -> None:
+    await writer.send_event("1")
+    await anyio.sleep_forever()
 
 
 # -- a full buffer
