@@ -18,9 +18,9 @@ from .subscription import Each, Subscription
 from .writer import SSEWriter
 
 Newcomers = Literal["live", "history"]
-Policy = Literal["wait", "drop", "disconnect"]
+Policy = Literal["disconnect", "drop", "wait"]
 
-DEFAULT_LIMITS: Final = {"wait": HIGH_WATER, "drop": 16 * HIGH_WATER, "disconnect": 16 * HIGH_WATER}
+DEFAULT_LIMITS: Final = {"disconnect": 16 * HIGH_WATER, "drop": 16 * HIGH_WATER, "wait": HIGH_WATER}
 """Bytes. Where nobody waits, a subscriber is given the time that a burst of events takes over a slow network."""
 
 
@@ -64,9 +64,11 @@ class Channel:
         name: what logs and `repr` call it.
         newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
             that is kept.
-        policy: what happens when `limit` bytes wait for a slow subscriber. "wait": `publish` waits for it, so that
-            nobody loses an event. "drop": it misses the oldest of them. "disconnect": its stream is cut, with the
-            reason slow_consumer; its client reconnects, and resumes from the history.
+        policy: what happens when `limit` bytes wait for a slow subscriber. "disconnect": its stream is cut, with the
+            reason slow_consumer; its client reconnects, and resumes from the history. "drop": it misses the oldest of
+            them. "wait": `publish` waits for it, so that nobody loses an event; but then any client that does not read
+            holds up every publisher, and all other readers, until `Limits.send_timeout` cuts it. Left out, it is
+            "disconnect" where there is a history, and "drop" where there is none.
         limit: bytes that may wait for one subscriber; left out, 64 KiB for "wait" and 1 MiB for the others.
         gap: the type of an event that tells a client that the history does not reach back to its last event ID, which
             is the event's data; it comes before all that the history has. Left out, none is sent: `stats().gaps`
@@ -83,7 +85,7 @@ class Channel:
         *,
         name: str = "channel",
         newcomers: Newcomers = "live",
-        policy: Policy = "wait",
+        policy: Policy | None = None,
         limit: int | None = None,
         gap: str | None = None,
     ) -> None:
@@ -91,8 +93,10 @@ class Channel:
             raise ValueError(f"history is the number of events to keep, from 0 on, not {history}")
         if newcomers not in ("live", "history"):
             raise ValueError(f'newcomers get "live" or "history", not {newcomers!r}')
+        if policy is None:
+            policy = "disconnect" if history else "drop"
         if policy not in DEFAULT_LIMITS:
-            raise ValueError(f'policy is "wait", "drop" or "disconnect", not {policy!r}')
+            raise ValueError(f'policy is "disconnect", "drop" or "wait", not {policy!r}')
         if limit is not None and limit < 1:
             raise ValueError(f"limit is the bytes that may wait for a subscriber, from 1 on, not {limit}")
         if gap is not None:

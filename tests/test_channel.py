@@ -332,7 +332,7 @@ async def test_what_stalled_readers_have_still_to_get_is_kept_once_for_all_of_th
 
 
 async def test_a_publish_that_gave_up_waiting_published_nothing() -> None:
-    channel = Channel(history=100, newcomers="history")
+    channel = Channel(history=100, newcomers="history", policy="wait")
     async with open_memory(app_of(channel)) as server:
         reply = await subscribe(server, channel)
         await channel.publish("x" * 65536)
@@ -347,7 +347,7 @@ async def test_a_publish_that_gave_up_waiting_published_nothing() -> None:
 
 
 async def test_a_publish_that_waits_while_the_channel_is_closed_says_so() -> None:
-    channel = Channel(history=10)
+    channel = Channel(history=10, policy="wait")
     async with open_memory(app_of(channel)) as server:
         reply = await subscribe(server, channel)
         await channel.publish("x" * 65536)
@@ -401,7 +401,7 @@ async def received(reply: Reply, size: int) -> bytes:
 
 
 async def test_wait_loses_nothing_and_holds_the_publisher_at_the_limit() -> None:
-    channel = Channel(limit=10_000)
+    channel = Channel(policy="wait", limit=10_000)
     async with open_memory(app_of(channel)) as server, anyio.create_task_group() as tasks:
         slow = await subscribe(server, channel)
         tasks.start_soon(fill, channel, 0, 50)
@@ -560,6 +560,27 @@ async def test_a_reader_that_stops_loses_nothing_and_holds_up_no_other(adapter: 
             assert await slow.read() == await fast.read() == b"data: the last\n\n"
     stats = channel.stats()
     assert (stats.delivered, stats.dropped, stats.disconnected, stats.subscribers) == (202, 0, 0, 0)
+
+
+@pytest.mark.parametrize("history", [0, 1000])
+async def test_by_default_one_that_does_not_read_holds_up_no_publisher(adapter: str, history: int) -> None:
+    channel = Channel(history)
+    event = SSEEvent("x" * 99_992)
+    async with open_client(adapter, app_of(channel)) as client:
+        sleeper = await client.request("GET", "/events")
+        with anyio.fail_after(30):
+            await until(lambda: len(channel) == 1)
+            for _ in range(100):  # 10 MB: more than a kernel holds for one who reads nothing
+                await channel.publish(event)
+                await anyio.sleep(0.001)
+            stats = channel.stats()
+            if history:
+                assert (stats.dropped, stats.disconnected) == (0, 1), "it comes back, and resumes from the history"
+            else:
+                assert stats.dropped
+                assert not stats.disconnected, "it has nothing to come back to"
+            sleeper.disconnect()
+            await until(lambda: not len(channel))
 
 
 async def test_clients_that_leave_in_the_middle_of_a_round_harm_no_other(adapter: str) -> None:

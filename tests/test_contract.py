@@ -1167,8 +1167,8 @@ async def test_a_channel_sends_to_all_and_ends_them(adapter: str) -> None:
     assert len(channel) == 0
 
 
-async def test_a_slow_reader_makes_publish_wait(adapter: str) -> None:
-    channel = Channel()
+async def test_a_slow_reader_makes_publish_wait_where_the_channel_says_so(adapter: str) -> None:
+    channel = Channel(policy="wait")
     async with open_client(adapter, streaming(channel.stream)) as client:
         reply = await client.request("GET", STREAM)
         while len(channel) < 1:

@@ -31,7 +31,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 import h3ref.testing
-from h3ref import BlockingSSEWriter, Limits, SSEEvent, SSEWriter, flows
+from h3ref import BlockingSSEWriter, Channel, Limits, SSEEvent, SSEWriter, flows
 from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.connection import End
 from h3ref.service import Service
@@ -522,6 +522,32 @@ async def test_send_timeout_ends_a_stream_that_nobody_reads() -> None:
         with anyio.fail_after(10):
             await ended.wait()
     assert sent > 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", h3ref.testing.virtual_backends())
+async def test_by_default_a_reader_holds_up_a_channel_no_longer_than_on_the_native_server() -> None:
+    feed = Channel(policy="wait", limit=1)
+    reply = EventSourceResponse(feed.stream, ping=None)
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            await anyio.sleep_forever()  # the client's window is closed
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()  # it stays
+
+    async def answer() -> None:
+        await reply({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+        while not len(feed):
+            await anyio.lowlevel.checkpoint()
+        start = anyio.current_time()
+        await feed.publish("never read")
+        await feed.publish("waits for the reader")
+        assert anyio.current_time() - start == pytest.approx(Limits().send_timeout)
 
 
 @pytest.mark.anyio

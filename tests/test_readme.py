@@ -73,5 +73,5 @@ def test_what_it_says_of_time_and_of_slow_readers_holds() -> None:
     assert DEFAULT_COMMIT_AFTER == 1
     assert "A silent stream is kept alive**, by a comment after 15 seconds" in text
     assert Limits().stream_keep_alive == DEFAULT_PING == 15
-    assert "what becomes of a slow one: all wait for it, it misses events, or it is cut" in text
-    assert get_args(Policy) == ("wait", "drop", "disconnect")
+    assert "what becomes of a slow one: it is cut and comes back, it misses events, or all wait for it" in text
+    assert get_args(Policy) == ("disconnect", "drop", "wait")

@@ -117,7 +117,7 @@ async def test_each_adapter_counts_what_is_open_and_what_was(adapter: str) -> No
 @bounded
 async def test_every_way_to_send_is_counted_once(stream_buffer: int) -> None:
     """What the client gets is what was counted: by a small buffer, which is looked at for each event, and a large."""
-    channel = Channel(history=100, newcomers="history", limit=60)
+    channel = Channel(history=100, newcomers="history", policy="wait", limit=60)
 
     async def mixed(writer: SSEWriter) -> None:
         async with anyio.create_task_group() as tasks:

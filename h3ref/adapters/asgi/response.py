@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_PING: Final = 15.0
+DEFAULT_SEND_TIMEOUT: Final = Limits().send_timeout
 MEDIA_TYPE: Final = "text/event-stream"
 
 Item = SSEEvent | str | Mapping[str, Any]
@@ -81,8 +82,8 @@ class EventSourceResponse(Response):
         ping_message_factory: returns what is sent instead of that comment, an item as in `content`; called on the
             event loop.
         send_timeout: seconds in which the server has to take what is sent; a client that does not read for so
-            long counts as gone. None for no such limit. It can't take effect on hypercorn with trio, which shields its
-            own send.
+            long counts as gone. Left out, as long as the native server gives it, 30 s; None for no such limit. It can't
+            take effect on hypercorn with trio, which shields its own send.
         commit_after: seconds after which the headers are sent though no item has come. A callback takes the
             writer at once, so it has nothing to wait for.
 
@@ -104,7 +105,7 @@ class EventSourceResponse(Response):
         ping: float | None = DEFAULT_PING,
         *,
         ping_message_factory: Callable[[], Item] | None = None,
-        send_timeout: float | None = None,
+        send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
     ) -> None:
         if status_code != 200:

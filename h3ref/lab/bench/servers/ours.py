@@ -20,14 +20,14 @@ class Room:
     """The channel that is published to; when it is ended, the next one takes its place."""
 
     def __init__(self) -> None:
-        self.channel = Channel()
+        self.channel = Channel(policy="wait")  # all readers get all events
 
     async def publish(self, count: int, rate: float) -> None:
         async for number in work.paced(count, rate, anyio.sleep):
             await self.channel.publish(event_of(number))
 
     async def end(self) -> None:
-        channel, self.channel = self.channel, Channel()
+        channel, self.channel = self.channel, Channel(policy="wait")
         await channel.close()
 
 
