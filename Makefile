@@ -1,18 +1,24 @@
 # On a fresh machine with Python 3.11 or newer, git and make, every target here does its own set-up.
 #   make demo ARGS=--once           arguments for the demo
 #   make unit ARGS='-k lifecycle'   arguments for pytest
+#   make unit JOBS=0                no worker processes, so that a debugger finds its terminal
 #   make soak SECONDS=3600          seconds for the soak, and for fuzz
 #   make test PYTHON=python3.12     another interpreter: .venv is made anew when it is not this one
+#   make core VENV=.venv-core PYTHON=/usr/bin/python3    the core on one more, beside it
 
 VENV := .venv
 PY := $(VENV)/bin/python
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 
+# One worker process a core, each with whole files of tests: what these share is made once.
+PYTEST = $(PY) -m pytest -n $(or $(JOBS),auto) --dist loadfile --no-loadscope-reorder
+
 FUZZ := record request stream
+CORE_TESTS := blocking_writer callables contract exchange guard h11_anyio interleavings lifecycle parking router sse tasks trace_check writer
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit coverage soak fuzz fmt notebooks bench docs clean FORCE
+.PHONY: help demo test quick lint types unit core coverage soak fuzz fmt notebooks bench docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -23,7 +29,10 @@ demo: $(VENV)/.core ## see the bug and its fixes (ARGS=--once to run it once)
 	@$(PY) -m h3ref demo $(ARGS)
 
 test: lint types ## everything that must hold: lint, types, unit
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+quick: $(VENV)/.dev ## the tests, but for slow ones (site, browser, notebooks, pictures, bench, soak, nginx)
+	$(PYTEST) -m 'not slow' --ignore notebooks $(ARGS)
 
 lint: $(VENV)/.dev ## ruff's rules and its format
 	$(PY) -m ruff check
@@ -33,7 +42,10 @@ types: $(VENV)/.dev ## mypy, strict
 	$(PY) -m mypy
 
 unit: $(VENV)/.dev ## pytest alone (ARGS='-k name' to choose)
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+core: $(VENV)/.core-tests ## the core's tests, with little to install, on any Python
+	$(PYTEST) -o addopts='-ra --strict-markers --strict-config' $(CORE_TESTS:%=tests/test_%.py) $(ARGS)
 
 coverage: $(VENV)/.dev ## which lines and branches the tests run, ten minutes: all of the core's, 95 % of the rest
 	$(PY) -m coverage erase
@@ -70,7 +82,7 @@ docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	@echo 'Open build/docs/index.html'
 
 clean: ## remove .venv, caches and built files
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-core build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up. The demo needs the core only, so that it starts soon; all else needs the extra `dev`.
@@ -79,6 +91,9 @@ $(VENV)/.core: pyproject.toml $(VENV)/.home
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	$(call install,h3ref and its development tools,.[dev])
+
+$(VENV)/.core-tests: pyproject.toml $(VENV)/.core
+	$(call install,h3ref and what tests its core,.[core-tests])
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(call install,atheris,.[fuzz])

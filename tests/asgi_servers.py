@@ -20,6 +20,8 @@ from granian.server.embed import Server as GranianServer
 from h3ref import H3App
 from h3ref.adapters.asgi import ASGIApp
 
+from .ports import free_port
+
 GRACE = 2
 
 
@@ -98,12 +100,6 @@ def runs_on_asyncio() -> bool:
         return bool(asyncio.get_running_loop())
     except RuntimeError:
         return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on, for a server that can't be handed a socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def accepting(port: int, seconds: float = 10) -> None:

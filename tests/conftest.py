@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+import hypothesis as hypothesis  # it has to see who holds its plugins' things, before `gc.freeze` hides that
 import pytest
 
 from h3ref.lab.check import check, load_rules
@@ -16,6 +18,7 @@ from h3ref.service import Service
 from h3ref.trace import Record
 
 from .clients import ADAPTERS
+from .processes import marked, still_running
 
 LOOPS = ("asyncio", "trio")
 
@@ -36,6 +39,24 @@ RECORDED = (
     "test_shutdown",
 )
 """The modules whose servers are all recorded, and their recordings held against the specification."""
+
+SLOW = (
+    "notebooks",
+    "test_site",
+    "test_browser",
+    "test_notebooks",
+    "test_pictures",
+    "test_soak",
+    "test_nginx",
+    "test_bench",
+    "test_bench_plots",
+    "test_bench_profile",
+    "test_bench_servers",
+)
+"""What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
+
+SLOW_PAGE = "add-an-adapter.md"
+"""It has its reader run all of the contract test."""
 
 RULES = load_rules()
 
@@ -67,6 +88,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("adapter", ADAPTERS, indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and have the slow modules come first."""
+    for item in items:
+        if _is_in_slow_module(item) or SLOW_PAGE in item.name:
+            item.add_marker("slow")
+    items.sort(key=lambda item: not _is_in_slow_module(item))
+
+
+def _is_in_slow_module(item: pytest.Item) -> bool:
+    return item.path.stem in SLOW or item.path.parent.name in SLOW
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage look no more at ten thousand tests, a thousand times over."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def every_recording_is_legal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Record every server of the modules in `RECORDED`, and hold what was recorded against the specification."""
@@ -92,6 +131,14 @@ def every_recording_is_legal(request: pytest.FixtureRequest, monkeypatch: pytest
     for recorder in recorders:
         violation = check(recorder.recording, rules=RULES)
         assert violation is None, f"{violation}\n{recorder.of(violation.record.exchange)}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """See that what a module's tests have started is over when they are."""
+    with marked() as mark:
+        yield
+    assert still_running(mark) == []
 
 
 def _names(names: str | Sequence[str]) -> list[str]:

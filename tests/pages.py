@@ -23,7 +23,6 @@ import logging
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tomllib
@@ -35,6 +34,8 @@ from typing import Any, NamedTuple
 import anyio
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
+
+from .ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "spec" / "README.md"])
@@ -141,8 +142,7 @@ class Reader:
         assert _matches(output, shown), f"{block.place}: {command}\nsays:\n{shown}\nand not:\n{output}"
 
     def _serve(self, command: str, output: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._ports.append(free.getsockname()[1])
+        self._ports.append(free_port())
         port = f"--port {self._ports[-1]}"
         command = re.sub(r"--port \d+", port, command) if "--port" in command else f"{command} {port}"
         if self._server is not None:

@@ -148,11 +148,12 @@ async def test_what_the_native_adapter_refuses_is_one_line_each(lines: Lines) ->
         await raw(server.port, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 10 + b"\r\n")
         await raw(server.port, b"GET /" + b"y" * 120 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
         await raw(server.port, b"GET / HTTP/1.1\r\n")
-        await raw(server.port, b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n12345678901")
+        last = b"Host: a\r\nConnection: close\r\n"
+        await raw(server.port, b"POST /read HTTP/1.1\r\n" + last + b"Content-Length: 11\r\n\r\n12345678901")
         async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
             await stream.send(b"GET /forever HTTP/1.1\r\nHost: a\r\n\r\n")
             await stream.receive()
-            await raw(server.port, b"GET /events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await raw(server.port, b"GET /events HTTP/1.1\r\n" + last + b"\r\n")
         await settled(server)
         refused = server.stats().refused
     found = [(entry.path, entry.status, entry.reason) for entry in lines.entries]

@@ -35,8 +35,10 @@ from h3ref.exchange import Exchange
 from h3ref.trace import Record
 
 from . import asgi_app, order_table
-from .asgi_servers import accepting, free_port, on_granian, on_hypercorn, on_uvicorn
+from .asgi_servers import accepting, on_granian, on_hypercorn, on_uvicorn
 from .clients import open_client, raw, server_of
+from .ports import free_port
+from .processes import kill_group
 from .test_contract import ORDERS
 
 FLOWS = ("callback", "awaited", "blocking", "generated", "broken")
@@ -64,7 +66,9 @@ class Process:
         root = str(Path(__file__).resolve().parents[1])
         environment = {**os.environ, "H3REF_TRACE": str(self.trace), "PYTHONPATH": root, "NO_COLOR": "1"}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=directory)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=directory, start_new_session=True
+            )
 
     def get(self, path: str) -> bytes:
         """Send a request and return all that comes until the server closes."""
@@ -104,8 +108,7 @@ class Process:
         raise AssertionError(f"{path} never took the step {last}: {steps}")
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        kill_group(self.process)  # granian's has two processes more
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from h3ref.lab.bench.sections import QUICK, server_sections
 from h3ref.lab.bench.table import WIDTH, changes, missing, table
 from h3ref.lab.bench.turns import Run, in_turns
 
+from .processes import IN_FOREGROUND
+
 TINY = replace(QUICK, codec=3, triggers=3, rounds=2)
 
 
@@ -295,15 +297,18 @@ def test_however_it_ends_it_leaves_no_server_behind(number: signal.Signals) -> N
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": here},
+        preexec_fn=IN_FOREGROUND,
     ) as bench:
         assert bench.stdout is not None
-        assert bench.stderr is not None
-        pid = int(bench.stdout.readline())
-        # The server inherits nothing but holds its end of the pipes: their end is its end.
-        watch = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-        bench.send_signal(number)
-        said = bench.stderr.read()
-        status = bench.wait(20)
+        try:
+            pid = int(bench.stdout.readline())
+            # The server inherits nothing but holds its end of the pipes: their end is its end.
+            watch = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+            bench.send_signal(number)
+            _, said = bench.communicate(timeout=20)
+        finally:
+            bench.kill()
+    status = bench.returncode
     if number == signal.SIGINT:
         assert status == 130
         assert said.splitlines()[-1] == "h3ref: interrupted"

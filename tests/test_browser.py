@@ -25,6 +25,7 @@ from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
 from h3ref.cors import cors
 
 from .conftest import require_module, require_program
+from .ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
@@ -77,7 +78,7 @@ class Site:
     def __init__(self, page: Page, backend: str) -> None:
         self.page = page
         self.backend = backend
-        self.port = 0
+        self.port = free_port()
         self.answers: list[Answer] = []
         self.requests: list[H3Event] = []
         self.may_cut = threading.Semaphore(0)
@@ -98,9 +99,8 @@ class Site:
         """Serve the app on a thread, again on the same port, and return the way to its event loop."""
         with (
             start_blocking_portal(self.backend) as portal,
-            portal.wrap_async_context_manager(running(self.app, port=self.port)) as server,
+            portal.wrap_async_context_manager(running(self.app, port=self.port)),
         ):
-            self.port = server.port
             yield portal
 
     def sends(self, *messages: SSEEvent | str, cut: bool = False) -> Answer:

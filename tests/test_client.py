@@ -41,6 +41,8 @@ from h3ref.client import EventSourceError, RefusedStatus, WrongContentType
 from h3ref.client.protocol import JITTER, LONGEST_RETRY_AFTER, LONGEST_WAIT, STEADY, Protocol
 from h3ref.testing import virtual_backends
 
+from .ports import free_port
+
 pytestmark = pytest.mark.anyio
 
 URL = "http://test/events"
@@ -231,7 +233,7 @@ async def test_a_server_that_dies_and_comes_back_costs_no_event_and_repeats_none
         event.set_stream_callback(channel.stream)
 
     received: list[str] = []
-    port = 0
+    port = free_port()
     published = 0
 
     async def publish(count: int) -> None:
@@ -245,8 +247,7 @@ async def test_a_server_that_dies_and_comes_back_costs_no_event_and_repeats_none
 
     async with anyio.create_task_group() as tasks:
         for time_up in range(3):
-            async with running(app, port=port) as server:
-                port = server.port
+            async with running(app, port=port):
                 if not time_up:
                     tasks.start_soon(receive)
                 await until(lambda: len(channel) > 0)
@@ -283,7 +284,7 @@ async def test_a_killed_process_costs_no_event_and_repeats_none(twin: Any) -> No
         return process, int(told.partition("127.0.0.1:")[2].split()[0])
 
     received: list[MessageEvent] = []
-    process, port = await anyio.to_thread.run_sync(start, 0)
+    process, port = await anyio.to_thread.run_sync(start, free_port())
 
     async def receive() -> None:
         received.extend(await collect(twin, f"http://127.0.0.1:{port}/events", 400))

@@ -1113,7 +1113,7 @@ def starting_app() -> H3App:
     def blocking(event: H3Event) -> None:
         event.start_sse_blocking().send_event("never")
 
-    @app.sse("/generated")
+    @app.sse("/generated", commit_after=0.05)
     async def generated(event: H3Event) -> Any:
         await anyio.sleep_forever()
         yield "never"

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,8 @@ import pytest
 import h3ref
 from h3ref import flows
 from h3ref.examples.callback import EVENTS
+
+from .processes import IN_FOREGROUND
 
 EVIDENCE = """\
             error: Failed to get SSE writer after 10 attempts
@@ -288,7 +289,7 @@ def test_an_interrupted_report_is_no_success() -> None:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        preexec_fn=IN_FOREGROUND,
     )
     try:
         assert process.stdout is not None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,6 +191,48 @@ class Counting:
     def __call__(self, data: bytes, start: int = 0, end: int | None = None) -> Any:
         self.bytes += (len(data) if end is None else end) - start
         return self.call(data, start) if end is None else self.call(data, start, end)
+
+
+PATTERNS = {
+    name: found
+    for name, value in [*vars(guard_module).items(), ("_head_matcher", guard_module._head_matcher(128))]
+    if isinstance(found := getattr(value, "__self__", value), re.Pattern)
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_pattern_repeats_a_group_possessively_since_not_every_python_can(name: str) -> None:
+    parser: Any = importlib.import_module("re._parser")
+    parsed = parser.parse(PATTERNS[name].pattern, PATTERNS[name].flags)
+    assert [group for group in possessive(parsed) if len(group) != 1 or str(group[0][0]) not in SETS] == []
+
+
+SETS = ("IN", "LITERAL", "NOT_LITERAL", "ANY")
+
+
+def possessive(parsed: Any) -> Iterator[Any]:
+    """What a parsed pattern repeats without going back, at any depth."""
+    if isinstance(parsed, tuple) and str(parsed[0]) in ("POSSESSIVE_REPEAT", "ATOMIC_GROUP"):
+        yield parsed[1][-1] if isinstance(parsed[1], tuple) else parsed[1]
+    if not isinstance(parsed, (str, bytes, int)) and parsed is not None:
+        for part in parsed:
+            yield from possessive(part)
+
+
+@pytest.mark.parametrize(
+    ("begin", "part", "end"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: ", b"%41", b"@\r\n\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: ", b"%", b"\r\n\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n", b"X:\r\n", b"X\r\n\r\n"),
+    ],
+    ids=["bytes of a host", "percent signs", "headers"],
+)
+def test_a_large_head_that_fails_at_its_end_is_refused_in_no_time(begin: bytes, part: bytes, end: bytes) -> None:
+    """A pattern that went back through all it has seen, byte by byte, would take hours here, and the test's time."""
+    guard = Guard(1 << 22, 16384, 1 << 20)
+    with pytest.raises(Refused):
+        guard.receive(begin + part * 400_000 + end)
 
 
 @pytest.mark.parametrize("head", ["target", "value", "lines"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from h3ref.connection import End
 
 from .clients import SocketClient
 from .conftest import require_program
+from .ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -57,8 +57,7 @@ http {{
 async def nginx_before(app: H3App, location: str, folder: Path) -> AsyncIterator[SocketClient]:
     """Serve the app behind an nginx with that location, and return a client of nginx."""
     program = require_program("nginx", "nginx")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     async with running(app, port=0) as server:
         text = CONFIGURATION.format(
             folder=folder, port=port, location=location.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")

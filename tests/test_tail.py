@@ -18,6 +18,8 @@ import pytest
 from h3ref import MessageEvent
 from h3ref.tail import line, ndjson
 
+from .processes import IN_FOREGROUND
+
 EVENTS = b'retry: 20\nid: 1\ndata: one\n\nevent: note\ndata: {"a":\ndata: 1}\n\n'
 TAIL = [sys.executable, "-m", "h3ref", "tail"]
 
@@ -81,7 +83,12 @@ def tail(*arguments: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def tailing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [*TAIL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        [*TAIL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        preexec_fn=IN_FOREGROUND,
     ) as process:
         try:
             yield process

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import re
 import sys
 import threading
@@ -75,19 +74,21 @@ def threads() -> set[threading.Thread]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    before, loops = threads(), open_loops()
+def _nothing_is_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before, loops = threads(), list[VirtualLoop]()
+    made = VirtualLoop.__init__
+
+    def noted(loop: VirtualLoop) -> None:
+        loops.append(loop)
+        made(loop)
+
+    monkeypatch.setattr(VirtualLoop, "__init__", noted)
     yield
     if request.node.get_closest_marker("anyio"):  # pytest's own loop is still open
         assert not [thread for thread in threads() if thread.name == "h3ref TestClient"]
         return
     assert threads() <= before
-    assert open_loops() <= loops
-
-
-def open_loops() -> set[int]:
-    gc.collect()
-    return {id(found) for found in gc.get_objects() if isinstance(found, VirtualLoop) and not found.is_closed()}
+    assert [loop for loop in loops if not loop.is_closed()] == []
 
 
 # -- time
