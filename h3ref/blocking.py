@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.from_thread
 
-from .parking import ThreadParking
+from . import trace
+from .lifecycle import Reason, State
+from .parking import ThreadParking, runs_loop
 from .sse import SSEEvent
 from .writer import SSEWriter, encode
 
@@ -21,17 +24,41 @@ PAUSE = 0.0005
 """Seconds between two looks at what a busy thread has sent: to be woken for each event would take longer than it."""
 
 
+ON_THE_LOOP = (
+    "a BlockingSSEWriter would block the event loop, on whose thread this is: send from another thread, "
+    "or here with writer.event.get_sse_writer(), whose send_nowait() never waits"
+)
+
+_STREAMING = State.STREAMING
+
+
 class BlockingSSEWriter:
     """`SSEWriter` for a plain `def` on a worker thread: the same methods, which block that thread only.
 
     What it sends is taken over by the event loop at once after quiet, else within half a millisecond. A client that
-    left is noticed at the next send, which raises `WriterClosed`.
+    left is noticed at the next send, which raises `WriterClosed`; so does one after the event loop has ended.
+
+    Any thread may call it, also one that the user has started, and several at once: each event is sent whole. Only on
+    the event loop's own thread, which it would block, a call that may wait is a `RuntimeError`.
     """
 
-    __slots__ = ("_count", "_is_awake", "_lock", "_mail", "_parking", "_room", "_size", "_writer")
+    __slots__ = (
+        "_count",
+        "_is_awake",
+        "_lifecycle",
+        "_lock",
+        "_loop_thread",
+        "_mail",
+        "_parking",
+        "_room",
+        "_size",
+        "_writer",
+    )
 
     def __init__(self, writer: SSEWriter) -> None:
         self._writer = writer
+        self._lifecycle = writer.event._host.lifecycle
+        self._loop_thread = writer.event._host.loop_thread
         self._lock = threading.Lock()
         self._mail: list[bytes] = []  # events that the loop has not taken over yet
         self._count = 0  # of all that were ever put there
@@ -57,31 +84,34 @@ class BlockingSSEWriter:
 
     def send_event(self, event: SSEEvent | str) -> None:
         """As `SSEWriter.send_event`."""
-        data = encode(event)
-        self._writer.check()  # also when the loop has ended and the thread has not
-        if not self._put(data):
-            anyio.from_thread.run(self._send, data)
+        data = event._wire if event.__class__ is SSEEvent else encode(event)
+        if self._lifecycle._state is not _STREAMING or get_ident() == self._loop_thread:
+            self._check()
+        if not self._put(data) and not self._ask(self._send, data):
+            self._check()
 
     def send_nowait(self, event: SSEEvent | str) -> None:
         """As `SSEWriter.send_nowait`."""
         data = encode(event)
-        self._writer.check()
-        if not self._put(data):
-            anyio.from_thread.run(self._send_nowait, event)
+        if self._lifecycle._state is not _STREAMING or get_ident() == self._loop_thread:
+            self._check()
+        if not self._put(data) and not self._ask(self._send_nowait, event):
+            self._check()
 
     def send_keep_alive(self) -> None:
         """As `SSEWriter.send_keep_alive`."""
-        self._writer.check()
-        anyio.from_thread.run(self._after_mail, self._writer.send_keep_alive)
+        self._check()
+        if not self._ask(self._after_mail, self._writer.send_keep_alive):
+            self._check()
 
     def flush(self) -> None:
         """As `SSEWriter.flush`."""
-        anyio.from_thread.run(self._after_mail, self._writer.flush)
+        self._ask(self._after_mail, self._writer.flush)
 
     def close(self) -> None:
         """As `SSEWriter.close`."""
         if not self._writer.is_ending:
-            anyio.from_thread.run(self._after_mail, self._writer.close_from_thread)
+            self._ask(self._after_mail, self._writer.close_from_thread)
 
     def __enter__(self) -> BlockingSSEWriter:
         return self
@@ -92,7 +122,7 @@ class BlockingSSEWriter:
         if error is None:
             self.close()
         elif not self._writer.is_ending:
-            anyio.from_thread.run(self._after_mail, self._writer.__aexit__, kind, error, where)
+            self._ask(self._after_mail, self._writer.__aexit__, kind, error, where)
 
     # -- on the thread
 
@@ -109,10 +139,36 @@ class BlockingSSEWriter:
             self._is_awake = True
             parking = self._parking
         assert parking is not None, "there is room only while there is a task to wake"
-        parking.wake_from_thread()
-        return True
+        return parking.wake_from_thread()
+
+    def _ask(self, function: Callable[..., Awaitable[object]], *args: object) -> bool:
+        """Have the loop run it, and wait for that; False if the loop ends instead, and the stream with it."""
+        self._check_thread()
+        try:
+            return anyio.from_thread.run(self._answer, function, args, token=self._writer.event._host.token)
+        except anyio.RunFinishedError:
+            if self._lifecycle.state is not State.CLOSED:  # nobody else is left to close it
+                self._lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+            return False
+
+    def _check(self) -> None:
+        """Raise what is wrong with a send, if anything is."""
+        self._writer.check()
+        self._check_thread()
+
+    def _check_thread(self) -> None:
+        if get_ident() == self._loop_thread and runs_loop():  # one that has ended, or its thread, blocks nobody
+            raise RuntimeError(ON_THE_LOOP)
 
     # -- on the loop
+
+    async def _answer(self, function: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> bool:
+        try:
+            await function(*args)
+        except anyio.get_cancelled_exc_class():  # not passed on: this task ends here, and the thread asked for no task
+            self._writer.mark_closed(Reason.SHUTDOWN)
+            return False
+        return True
 
     async def _send(self, data: bytes) -> None:
         self._take_over()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
 import anyio
+from anyio.lowlevel import EventLoopToken
 
 from . import trace
 from .access import printable
@@ -41,6 +42,12 @@ class Host(Protocol):
 
     @property
     def stream_buffer(self) -> int: ...
+
+    @property
+    def token(self) -> EventLoopToken: ...
+
+    @property
+    def loop_thread(self) -> int: ...
 
     @property
     def stream_writer(self) -> SSEWriter | None: ...

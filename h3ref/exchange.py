@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.from_thread
+from anyio.lowlevel import EventLoopToken
 
 from . import trace
 from .access import Access
@@ -102,7 +103,7 @@ class Exchange:
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
         self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
-        self._threads = ThreadUse(service.threads)
+        self._threads = ThreadUse(service.threads, self.lifecycle)
         self._connection: Connection | None = None  # the stream's
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
         self._opening: Opening | None = None  # while the stream is opened
@@ -212,8 +213,9 @@ class Exchange:
     async def _send_headers(self, connection: Connection, head: StreamHead | None) -> int:
         if head is None:
             for hook in self._response_hooks:
-                await self._call(hook, self.event)
+                await self._call(hook, self.event, goes_first=True)
             head = StreamHead(self.event.stream_headers())
+        self._threads.rest()
         self.lifecycle.take(trace.SENDS_HEADERS)
         self._writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
         size = await connection.send_headers(head)
@@ -298,10 +300,10 @@ class Exchange:
     def disconnected(self) -> None:
         """The client has left: the callback is cancelled now; a thread learns of it at its next send."""
         if threading.get_ident() != self.service.loop_thread:
-            anyio.from_thread.run_sync(self.disconnected)
+            anyio.from_thread.run_sync(self.disconnected, token=self.token)
         elif self.state is not State.CLOSED:
             self.lifecycle.take(trace.DISCONNECT)
-            self._scope.cancel()
+            self._stop()
 
     def shut_down(self) -> None:
         """The server ends: a stream gets its proper end, what has no headers yet a 503."""
@@ -314,7 +316,13 @@ class Exchange:
         """Our side ends the stream, or gives up the request; a thread learns of it at its next send."""
         if self.state is not State.CLOSED:
             self._close(trace.CLOSES, reason=reason)
-            self._scope.cancel()
+            self._stop()
+
+    def _stop(self) -> None:
+        """Cancel what streams; the client, and all that its stream holds, do not wait for a thread to learn of it."""
+        self._scope.cancel()
+        if self.uses_thread:
+            self.service.streams.end_soon(self)
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
@@ -338,7 +346,22 @@ class Exchange:
     @property
     def uses_thread(self) -> bool:
         """Whether something of it runs on a worker thread, which can't be cancelled."""
-        return self._threads.is_counted
+        return self._threads.is_running
+
+    @property
+    def loop_thread(self) -> int:
+        """The thread of the event loop."""
+        return self.service.loop_thread
+
+    @property
+    def token(self) -> EventLoopToken:
+        """The event loop's, for a thread that anyio did not start."""
+        return self.service.token
+
+    @property
+    def connection(self) -> Connection | None:
+        """The stream's, once there is one."""
+        return self._connection
 
     @property
     def stream_writer(self) -> SSEWriter | None:
@@ -379,7 +402,7 @@ class Exchange:
                 "start_sse_blocking() would block the event loop; it is for plain def handlers: "
                 "in an async def call start_sse() and await event.await_sse_writer()"
             )
-        return anyio.from_thread.run(self._open_for_thread)
+        return anyio.from_thread.run(self._open_for_thread, token=self.token)
 
     async def _open_for_thread(self) -> BlockingSSEWriter:
         if not self._callers or self.state is not State.REQUESTED:
@@ -532,6 +555,7 @@ class Exchange:
         """Send the plain response, if there is one that has not been sent."""
         if self.event.answered and self.lifecycle.reason is not Reason.CLIENT_GONE:
             await self._call_quietly(self._response_hooks, self.event)
+            self._threads.rest()
             response, size = self.event.take_response(), 0
             try:
                 size = await self.transport.send_response(response)
@@ -541,20 +565,22 @@ class Exchange:
 
     # -- calls
 
-    async def _call(self, function: Callable[..., Any], *args: Any) -> None:
+    async def _call(self, function: Callable[..., Any], *args: Any, goes_first: bool = False) -> None:
         if is_async(function):
+            self._threads.rest()
             await function(*args)
         else:
-            await self._threads.run(function, *args)
+            await self._threads.run(function, *args, goes_first=goes_first)
 
     async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
         """Call hooks whose failure must not change an answer that is decided."""
         for hook in hooks:
             try:
                 if is_async(hook):
+                    self._threads.rest()
                     await hook(*args)
                 else:  # not shielded: who bounds the time leaves its thread to itself
-                    await self.service.threads.run(hook, *args)
+                    await self._threads.run_hook(hook, *args)
             except Exception:
                 log.exception("%r: hook %s raised", self.event, name_of(hook))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -61,25 +62,35 @@ class Parking:
 class ThreadParking(Parking):
     """A parking that can be woken from any thread."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_call",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._token: Any = None
-        if self._loop is None:
-            from trio import lowlevel
+        self._call = caller_from_threads()
 
-            self._token = lowlevel.current_trio_token()
+    def wake_from_thread(self) -> bool:
+        """As `wake`, from any thread and without waiting for the loop; False if that has ended."""
+        return self._call(self.wake)
 
-    def wake_from_thread(self) -> None:
-        """As `wake`, from any thread and without waiting for the loop; one that has ended is no error."""
+
+def caller_from_threads() -> Callable[[Callable[[], object]], bool]:
+    """Return what has the loop that runs here call a function, soon, from any thread; False if it has ended."""
+    loop = asyncio_loop()
+    if loop is not None:
+        call: Callable[..., object] = loop.call_soon_threadsafe
+    else:
+        from trio import lowlevel
+
+        call = lowlevel.current_trio_token().run_sync_soon
+
+    def call_soon(function: Callable[[], object]) -> bool:
         try:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self.wake)
-            else:
-                self._token.run_sync_soon(self.wake)
+            call(function)
         except RuntimeError:  # asyncio's and trio's way to say that the loop has ended
-            return
+            return False
+        return True
+
+    return call_soon
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
@@ -94,6 +105,19 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
         if lowlevel.in_trio_run():
             return None
     return loop
+
+
+def runs_loop() -> bool:
+    """Whether an event loop runs on this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if "trio" not in sys.modules:
+            return False
+        from trio import lowlevel
+
+        return lowlevel.in_trio_run()
+    return True
 
 
 def current_task_id() -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
+from anyio.lowlevel import current_token
 
 from . import access
 from .access import Access
@@ -73,6 +74,7 @@ class Service:
         self.streams = Streams(self.limits, self.refused)
         self.farewell = farewell
         self.loop_thread = threading.get_ident()
+        self.token = current_token()
         self.stopping = False  # whether a stream that starts now is shut down at once
         self.count_connections: Callable[[], int] | None = None  # set by an adapter whose connections are its own
         self._count = 0
@@ -142,7 +144,5 @@ class Service:
         pause = ENDS_A_TURN / max(ENDS_A_SECOND, len(streams) / within if within else math.inf)
         for number, exchange in enumerate(streams, start=1):
             exchange.shut_down()
-            if exchange.uses_thread:
-                self.streams.end_soon(exchange)  # the thread learns of it at its next send, the client now
             if number % ENDS_A_TURN == 0:
                 await anyio.sleep(pause)

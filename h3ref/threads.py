@@ -1,11 +1,14 @@
-"""Worker threads: plain `def` handlers and streams run on them, counted apart, since streams last."""
+"""Worker threads: plain `def` handlers, hooks and streams run on them, each counted until it has really ended."""
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from enum import Enum, auto
 from inspect import isawaitable, iscoroutine
 from typing import Any
 
@@ -14,96 +17,196 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from .callables import name_of
-from .errors import TooManyStreams
+from .errors import LifecycleError, TooManyStreams
+from .lifecycle import Lifecycle, State
 from .limits import Limits
+from .parking import caller_from_threads
+
+log = logging.getLogger(__name__)
+
+
+class Places:
+    """So many places for handlers and hooks; who finds none waits, and a hook goes before who has not begun.
+
+    Args:
+        most: how many there are.
+
+    Attributes:
+        taken: how many are taken.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.taken = 0
+        self._waiting: tuple[deque[anyio.Event], deque[anyio.Event]] = (deque(), deque())  # hooks, and the others
+
+    async def take(self, *, goes_first: bool) -> None:
+        """Take a place, as soon as there is one."""
+        if self.taken < self._most:  # then nobody waits: a place that becomes free goes to who does
+            self.taken += 1
+            return
+        event, waiting = anyio.Event(), self._waiting[0 if goes_first else 1]
+        waiting.append(event)
+        try:
+            await event.wait()
+        except BaseException:
+            if event.is_set():
+                self.give_back()
+            else:
+                waiting.remove(event)
+            raise
+
+    def give_back(self) -> None:
+        """Give a place to who waits for one, or leave it free."""
+        for waiting in self._waiting:
+            if waiting:
+                waiting.popleft().set()
+                return
+        self.taken -= 1
 
 
 class ThreadPool:
-    """The threads of one server.
+    """The threads of one server. Only an exchange that has a place runs any, by its `ThreadUse`.
 
     Args:
         limits: how many there may be.
         refused: counts by limit who was refused.
 
     Attributes:
-        handlers: counts the threads of plain `def` handlers; further ones wait.
-        streams: counts those of plain `def` streams; further ones are refused.
+        handlers: the places of plain `def` handlers and hooks.
+        streams: who has a place for a plain `def` stream; who finds none is refused.
+        abandoned: whose stream is over, while its thread is not: they leave their places to others.
         busy: the threads that run something of the user's.
     """
 
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
-        self.refused = refused
-        self.handlers = anyio.CapacityLimiter(limits.handler_threads)
-        self.streams = anyio.CapacityLimiter(limits.stream_threads)
+        self._refused = refused
+        self._most_streams = limits.stream_threads
+        self._most_abandoned = limits.abandoned_threads
+        self.handlers = Places(limits.handler_threads)
+        self.streams: set[ThreadUse] = set()
+        self.abandoned: set[ThreadUse] = set()
         self.busy: set[threading.Thread] = set()  # each adds and discards itself
-        self._any = anyio.CapacityLimiter(math.inf)  # the two above count; this one only runs
+        self.unlimited = anyio.CapacityLimiter(math.inf)  # it runs them; on asyncio it forgets one that is left alone
 
-    async def run(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run a plain def on a thread, which a cancellation leaves to itself.
+    def admit(self, use: ThreadUse) -> None:
+        """Give a place to a stream.
+
+        Raises:
+            TooManyStreams: there is none.
+        """
+        if len(self.streams) >= self._most_streams:
+            over = {other for other in self.streams if other.is_over}
+            self.streams -= over
+            self.abandoned |= over
+        if len(self.streams) >= self._most_streams:
+            self._refused["stream_threads"] += 1
+            raise TooManyStreams(f"all {self._most_streams} threads for blocking streams are taken; try again later")
+        most = self._most_streams + self._most_abandoned
+        if len(self.streams) + len(self.abandoned) >= most:
+            self._refused["abandoned_threads"] += 1
+            raise TooManyStreams(f"{most} threads of blocking streams still run, most after their end; try again later")
+        self.streams.add(use)
+
+    def dismiss(self, use: ThreadUse) -> None:
+        """A stream's last thread has ended."""
+        self.streams.discard(use)
+        self.abandoned.discard(use)
+
+
+class Kind(Enum):
+    """What an exchange's place is for."""
+
+    HANDLER = auto()
+    STREAM = auto()
+
+
+class ThreadUse:
+    """The threads that one exchange uses. All have one place: a handler's first, a stream's once it streams.
+
+    The exchange keeps it from one thread to the next, so that none waits for a second one: neither an error's hook in
+    the line of handlers, nor the hook for which another thread of the exchange waits. It becomes free when the exchange
+    needs it no more and the last thread has ended, also one that was left to itself.
+
+    Args:
+        pool: all threads of the server.
+        lifecycle: the exchange's.
+    """
+
+    __slots__ = ("_groups", "_is_kept", "_lifecycle", "_pool", "_running", "_takes")
+
+    def __init__(self, pool: ThreadPool, lifecycle: Lifecycle) -> None:
+        self._pool = pool
+        self._lifecycle = lifecycle
+        self._takes: Kind | None = None  # the place that it has
+        self._is_kept = False  # whether the exchange needs it, though no thread should run
+        self._running = 0
+        self._groups: tuple[TaskGroup, ...] = ()  # what only abandon() cancels
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread runs for this exchange."""
+        return self._running > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody gets anything from its threads any more."""
+        return self._lifecycle.state is State.CLOSED
+
+    async def run(self, function: Callable[..., Any], *args: Any, goes_first: bool = False) -> None:
+        """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting.
 
         Raises:
             TypeError: it returned an awaitable, which nobody would await.
         """
-        await anyio.to_thread.run_sync(self._run_here, function, args, abandon_on_cancel=True, limiter=self._any)
-
-    def _run_here(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        thread = threading.current_thread()
-        self.busy.add(thread)
-        try:
-            result = function(*args)
-        finally:
-            self.busy.discard(thread)
-        if isawaitable(result):
-            if iscoroutine(result):
-                result.close()
-            name = name_of(function)
-            raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")
-
-
-class ThreadUse:
-    """The thread that one exchange uses, if any: counted as a handler's first, as a stream's once it streams."""
-
-    __slots__ = ("_counted_by", "_groups", "_pool")
-
-    def __init__(self, pool: ThreadPool) -> None:
-        self._pool = pool
-        self._counted_by: anyio.CapacityLimiter | None = None
-        self._groups: tuple[TaskGroup, ...] = ()  # what only abandon() cancels
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether a thread is counted for this exchange."""
-        return self._counted_by is not None
-
-    async def run(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting."""
-        is_first = self._counted_by is None  # else it is a stream's, or a hook's of what runs on a thread already
-        if is_first:
-            await self._pool.handlers.acquire_on_behalf_of(self)
-            self._counted_by = self._pool.handlers
-        outer = self._groups
+        await self._take_place(goes_first=goes_first)
         failure: Exception | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
-                self._groups = (*outer, tasks)
-                try:
-                    await self._pool.run(function, *args)
-                except Exception as error:  # carried past the task group, which would wrap it
-                    failure = error
-                tasks.cancel_scope.cancel()
-        finally:
-            self._groups = outer
-            if is_first:
-                self.release()
+        async with anyio.create_task_group() as tasks:
+            tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
+            self._groups = (*self._groups, tasks)
+            try:
+                await self._run(function, args)
+            except Exception as error:  # carried past the task group, which would wrap it
+                failure = error
+            finally:
+                self._groups = tuple(group for group in self._groups if group is not tasks)
+            tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def run_hook(self, function: Callable[..., Any], *args: Any) -> None:
+        """As `run`, for a hook at the end of an exchange: a cancellation leaves its thread to itself."""
+        await self._take_place(goes_first=True)
+        await self._run(function, args)
+
+    async def _take_place(self, *, goes_first: bool) -> None:
+        if self._takes is None:
+            await self._pool.handlers.take(goes_first=goes_first)
+            if self._takes is None:
+                self._takes = Kind.HANDLER
+            else:  # another task of the exchange has got one meanwhile
+                self._pool.handlers.give_back()
+        self._is_kept = True
+
+    async def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        call = _Call(self, self._pool, function, args)
+        self._running += 1
+        try:
+            await anyio.to_thread.run_sync(call.run, abandon_on_cancel=True, limiter=self._pool.unlimited)
+        finally:
+            if call.leave():
+                self.ended()
+
+    def ended(self) -> None:
+        """One of its threads has ended."""
+        self._running -= 1
+        self._free()
 
     def run_beside(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
         """Run a task on the event loop for as long as the thread runs; False if there is none."""
         if not self._groups:
             return False
-        self._groups[-1].start_soon(function, *args)
+        self._groups[0].start_soon(function, *args)
         return True
 
     def count_as_stream(self) -> None:
@@ -112,25 +215,101 @@ class ThreadUse:
         Raises:
             TooManyStreams: all threads for streams are taken.
         """
-        streams = self._pool.streams
-        if self._counted_by is streams:
-            return
-        try:
-            streams.acquire_on_behalf_of_nowait(self)
-        except anyio.WouldBlock:
-            self._pool.refused["stream_threads"] += 1
-            count = f"{streams.total_tokens:.0f}"
-            raise TooManyStreams(f"all {count} threads for blocking streams are taken; try again later") from None
-        self.release()
-        self._counted_by = streams
+        if self._takes is not Kind.STREAM:
+            self._pool.admit(self)
+            if self._takes is Kind.HANDLER:
+                self._pool.handlers.give_back()
+            self._takes = Kind.STREAM
+        self._is_kept = True
+
+    def rest(self) -> None:
+        """No thread is needed for now: a handler's place is free for others, a stream's is its own to its end."""
+        if self._takes is Kind.HANDLER:
+            self.release()
 
     def release(self) -> None:
-        """Count no thread for this exchange any more."""
-        limiter, self._counted_by = self._counted_by, None
-        if limiter is not None:
-            limiter.release_on_behalf_of(self)
+        """No thread is needed any more."""
+        self._is_kept = False
+        self._free()
+
+    def _free(self) -> None:
+        if self._is_kept or self._running:
+            return
+        takes, self._takes = self._takes, None
+        if takes is Kind.HANDLER:
+            self._pool.handlers.give_back()
+        elif takes is Kind.STREAM:
+            self._pool.dismiss(self)
 
     def abandon(self) -> None:
         """Leave the thread to itself."""
         for tasks in self._groups:
             tasks.cancel_scope.cancel()
+
+
+class _Stage(Enum):
+    """How far a call has come."""
+
+    WAITS = auto()
+    RUNS = auto()
+    LEFT = auto()  # nobody waits for it any more: one that has not begun never does
+    OVER = auto()
+
+
+class _Call:
+    """One call on a thread. If nobody waits for it any more, the thread itself tells of its end."""
+
+    __slots__ = ("_args", "_function", "_lock", "_pool", "_stage", "_tell", "_use")
+
+    def __init__(self, use: ThreadUse, pool: ThreadPool, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._use = use
+        self._pool = pool
+        self._function = function
+        self._args = args
+        self._lock = threading.Lock()
+        self._stage = _Stage.WAITS
+        self._tell: Callable[[Callable[[], None]], bool]  # made by who leaves it
+
+    def run(self) -> None:
+        """Call it, on the thread."""
+        with self._lock:
+            if self._stage is _Stage.LEFT:
+                return
+            self._stage = _Stage.RUNS
+        thread = threading.current_thread()
+        self._pool.busy.add(thread)
+        try:
+            _check_result(self._function, self._function(*self._args))
+        except Exception as error:
+            self._log_alone(error)
+            raise
+        finally:
+            self._pool.busy.discard(thread)
+            with self._lock:
+                stage, self._stage = self._stage, _Stage.OVER
+            if stage is _Stage.LEFT:
+                self._tell(self._use.ended)
+
+    def leave(self) -> bool:
+        """Wait for it no longer, on the event loop; whether no thread runs it any more, nor ever will."""
+        with self._lock:
+            if self._stage is _Stage.RUNS:
+                self._tell = caller_from_threads()
+                self._stage = _Stage.LEFT
+                return False
+            self._stage = _Stage.LEFT
+            return True
+
+    def _log_alone(self, error: Exception) -> None:
+        """Nobody is told of an error, if nobody waits; that the stream is over is none."""
+        if self._stage is _Stage.LEFT and not isinstance(error, LifecycleError | CancelledError):
+            name = name_of(self._function)
+            log.error("%s raised %s after its time was up", name, type(error).__name__, exc_info=error)
+
+
+def _check_result(function: Callable[..., Any], result: object) -> None:
+    if isawaitable(result):
+        if iscoroutine(result):
+            result.close()
+        name = name_of(function)
+        raise TypeError(f"{name} is a plain def that returned an awaitable, which nobody awaits: make it async def")

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from h3ref import BackpressureDetected, H3App, H3Event, SSEEvent, WriterClosed
-from h3ref.adapters.memory import open_memory
+from h3ref.adapters.asgi import EventSourceResponse
+from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.blocking import BlockingSSEWriter
 from h3ref.connection import End
+from h3ref.flows import check_flow
+from h3ref.service import Service
+from h3ref.testing import AsyncTestClient, TestClient
 from h3ref.trace import Record
 
 from .clients import open_client
@@ -89,7 +100,7 @@ async def test_a_pause_of_any_length_wakes_nobody_in_vain_and_loses_no_wake(adap
 async def test_several_threads_of_one_stream_lose_nothing(adapter: str) -> None:
     def stream(writer: BlockingSSEWriter) -> None:
         def send() -> None:
-            for number in range(200):  # less than the buffer holds: only anyio's own threads can wait for room
+            for number in range(2000):  # several times what may be buffered
                 writer.send_event(str(number))
 
         writer.send_event("first")
@@ -102,7 +113,7 @@ async def test_several_threads_of_one_stream_lose_nothing(adapter: str) -> None:
     async with open_client(adapter, app_of(stream)) as client:
         body = await (await client.request("GET", "/callback")).read()
     assert body.startswith(b"data: first\n\n")
-    assert sorted(body.split(b"\n\n")[1:-1]) == sorted(4 * [b"data: %d" % number for number in range(200)])
+    assert sorted(body.split(b"\n\n")[1:-1]) == sorted(4 * [b"data: %d" % number for number in range(2000)])
 
 
 async def test_what_was_sent_before_the_server_ended_arrives() -> None:
@@ -190,3 +201,228 @@ async def test_what_the_loop_sends_comes_after_what_the_thread_has_sent(adapter:
     async with open_client(adapter, app) as client:
         reply = await client.request("GET", "/both")
         assert await reply.read() == b"".join(b"data: %d\n\n" % number for number in range(3 * rounds))
+
+
+# -- threads that anyio did not start, such as those of an MQTT or Kafka client
+
+
+def on_own_thread(function: Callable[..., object], *args: object) -> None:
+    """Run it on a thread of our own to its end; what it raises is raised here."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            function(*args)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    future.result(timeout=20)
+
+
+def use_every_method(writer: BlockingSSEWriter) -> None:
+    """All that a writer can do, and more than may be buffered."""
+    with writer:
+        writer.send_nowait("0")
+        writer.send_event(SSEEvent("1"))
+        writer.send_keep_alive()
+        for number in range(2, 9000):
+            writer.send_event(str(number))
+        writer.flush()
+        writer.send_nowait("9000")
+        assert (writer.is_active, writer.event_count) == (True, 9001)
+        writer.close()
+        assert not writer.is_active
+        with pytest.raises(WriterClosed):
+            writer.send_nowait("too late")
+
+
+EVERY_METHOD = numbered(0, 1) + b": keep-alive\n" + numbered(*range(2, 9001))
+
+
+@pytest.mark.parametrize("path", ["/callback", "/blocking"])
+async def test_every_method_works_on_a_thread_that_anyio_did_not_start(adapter: str, path: str) -> None:
+    app = app_of(lambda writer: on_own_thread(use_every_method, writer))
+    async with open_client(adapter, app) as client:
+        reply = await client.request("GET", path)
+        with anyio.fail_after(30):
+            assert (await reply.read(), reply.end) == (EVERY_METHOD, End.PROPER)
+
+
+@pytest.mark.parametrize("kind", [TestClient, AsyncTestClient])
+@pytest.mark.parametrize("content", ["callback", "EventSourceResponse"])
+async def test_it_works_for_test_clients_and_in_a_response_for_starlette(
+    anyio_backend: Any, kind: type[Any], content: str
+) -> None:
+    def send(writer: BlockingSSEWriter) -> None:
+        for number in range(100):
+            writer.send_event(str(number))
+        writer.flush()
+        writer.close()
+
+    def stream(writer: BlockingSSEWriter) -> None:
+        on_own_thread(send, writer)
+
+    app: Any = app_of(stream)
+    if content == "EventSourceResponse":
+        app = Starlette(routes=[Route("/callback", lambda request: EventSourceResponse(stream))])
+    if kind is TestClient:
+        with TestClient(app, backend=anyio_backend) as client, client.stream("GET", "/callback") as reply:
+            received = [event.data for event in reply.events()]
+    else:
+        async with AsyncTestClient(app) as tester, await tester.stream("GET", "/callback") as replied:
+            received = [event.data async for event in replied.events()]
+    assert received == [str(number) for number in range(100)]
+
+
+async def test_a_thread_of_ones_own_can_start_the_stream_too(adapter: str) -> None:
+    app = H3App()
+
+    def stream(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            writer.send_event("1")
+
+    app.get("/", lambda event: on_own_thread(stream, event))
+    async with open_client(adapter, app) as client:
+        reply = await client.request("GET", "/")
+        assert (await reply.read(), reply.end) == (numbered(1), End.PROPER)
+
+
+async def test_such_a_thread_is_told_of_a_full_buffer_of_its_failure_and_that_the_client_has_left() -> None:
+    full, told = threading.Event(), list[WriterClosed]()
+
+    def fill(writer: BlockingSSEWriter) -> None:
+        while writer.event_count < 66:
+            writer.send_nowait("x" * 1000)
+        with pytest.raises(BackpressureDetected):
+            writer.send_nowait("one too many")
+        full.set()
+        with writer:
+            raise LookupError("on purpose")
+
+    def leave(writer: BlockingSSEWriter) -> None:
+        try:
+            while True:
+                writer.send_event("x" * 1000)
+        except WriterClosed as error:
+            told.append(error)
+
+    app = app_of(lambda writer: on_own_thread(fill, writer))
+    app.get("/leave", lambda event: on_own_thread(leave, event.start_sse_blocking()))
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/callback")
+        await anyio.to_thread.run_sync(full.wait)
+        assert len(await reply.read()) > 64 * 1024
+        assert reply.end is End.CUT
+        (await server.request("GET", "/leave")).disconnect()
+        while server.service.live:
+            await anyio.lowlevel.checkpoint()
+    assert [error.reason for error in told] == ["client_gone"]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_one_that_sends_while_the_server_ends_is_told_so(waits: bool) -> None:
+    """Whether it waits for a reader just then, or is busy."""
+    told: list[WriterClosed] = []
+
+    def endless(writer: BlockingSSEWriter) -> None:
+        try:
+            while True:
+                writer.send_event("x" * 1000)
+        except WriterClosed as error:
+            told.append(error)
+
+    app = app_of(lambda writer: on_own_thread(endless, writer))
+    async with anyio.create_task_group() as tasks, open_memory(app) as server:
+        reply = await server.request("GET", "/callback")
+        (exchange,) = server.service.live
+        writer = exchange.stream_writer
+        assert writer is not None
+        if not waits:
+            tasks.start_soon(reply.read)
+        while writer.event_count < 1000 if not waits else writer.buffered < writer.high_water:
+            await anyio.lowlevel.checkpoint()
+    assert [error.reason for error in told] == ["shutdown"]
+
+
+def left_behind(backend: str, way: str) -> tuple[BlockingSSEWriter, Callable[[], None]]:
+    """A writer whose event loop has ended, and what ends its thread."""
+    writers: list[BlockingSSEWriter] = []
+    begun, over = threading.Event(), threading.Event()
+
+    def keep(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        writer.send_event("2")  # there is room from here on: it asks the loop no more
+        writers.append(writer)
+        begun.set()
+        over.wait(20)
+
+    async def main() -> None:
+        async with open_memory(app_of(keep)) as server:
+            await server.request("GET", "/callback")
+            await anyio.to_thread.run_sync(begun.wait)
+            for exchange in list(server.service.live):
+                exchange.abandon()
+
+    async def stop() -> None:
+        server = MemoryServer(Service(app_of(keep), flow=check_flow(None)), tasks := anyio.create_task_group())
+        await tasks.__aenter__()
+        await server.request("GET", "/callback")
+        await anyio.to_thread.run_sync(begun.wait)
+
+    if way == "in order":
+        anyio.run(main, backend=backend)
+    else:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(stop())
+        loop.close()
+    return writers[0], over.set
+
+
+@pytest.mark.parametrize(
+    ("backend", "way"), [("asyncio", "in order"), ("trio", "in order"), ("asyncio", "stopped and closed")]
+)
+def test_when_the_loop_has_ended_the_writer_is_closed(backend: str, way: str) -> None:
+    writer, end = left_behind(backend, way)
+    try:
+        writer.flush()
+        for send in (writer.send_event, writer.send_nowait):
+            with pytest.raises(WriterClosed) as told:
+                send("too late")
+            assert told.value.reason == "shutdown"
+        with pytest.raises(WriterClosed):
+            writer.send_keep_alive()
+        writer.close()
+        with pytest.raises(LookupError), writer:
+            raise LookupError("passes")
+        assert (writer.is_active, str(writer.event.reason)) == (False, "shutdown")
+    finally:
+        end()
+
+
+async def test_on_the_loops_own_thread_it_is_refused_at_once(adapter: str) -> None:
+    app, told = H3App(), list[RuntimeError]()
+
+    @app.get("/")
+    def stream(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            calls: list[Callable[[], object]] = [
+                lambda: writer.send_event("x"),
+                lambda: writer.send_nowait("x"),
+                writer.send_keep_alive,
+                writer.flush,
+                writer.close,
+            ]
+            for events in range(2):  # the second time there is room, so that none of them would have to wait
+                for call in calls:
+                    with pytest.raises(RuntimeError, match="would block the event loop") as refused:
+                        anyio.from_thread.run_sync(call)
+                    told.append(refused.value)
+                assert writer.event_count == events
+                writer.send_event("1")
+
+    async with open_client(adapter, app) as client:
+        assert await (await client.request("GET", "/")).read() == numbered(1, 1)
+    assert len(told) == 10

@@ -1039,7 +1039,8 @@ async def test_a_negative_time_is_refused(name: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["head_size", "body_size", "keep_alive", "handler_threads", "stream_threads", "close_timeout"]
+    "name",
+    ["head_size", "body_size", "keep_alive", "handler_threads", "stream_threads", "abandoned_threads", "close_timeout"],
 )
 async def test_a_limit_that_nothing_could_keep_is_refused(name: str) -> None:
     for limit in (0, -1, float("nan")):
