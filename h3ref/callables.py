@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -27,6 +28,17 @@ def is_generator(function: Callable[..., Any]) -> bool:
 def is_async_generator(function: Callable[..., Any]) -> bool:
     """Whether it is the generator of an `async def`."""
     return any(map(inspect.isasyncgenfunction, (function, _call_of(function))))
+
+
+def is_over(function: Any) -> bool:
+    """Whether a stream callback says that it will never send anything, by its attribute `is_over`.
+
+    A method is asked for that of its object, a `functools.partial` for that of what it calls.
+    """
+    while type(function) is partial:
+        function = function.func
+    owner = function.__self__ if type(function) is MethodType else function
+    return getattr(owner, "is_over", False) is True
 
 
 def name_of(function: Any) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import anyio
 import anyio.lowlevel
 
 from .connection import HIGH_WATER, Group
+from .errors import ChannelClosed
 from .lifecycle import Reason
 from .log import Log
 from .sse import SSEEvent
@@ -129,6 +132,14 @@ class Channel:
     def __bool__(self) -> bool:
         return True  # a channel that nobody listens to is a channel all the same
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed for good. A handler may ask, and answer plainly instead of starting a stream."""
+        return not self._open
+
+    is_over = closed
+    """What a flow asks before the headers leave, see `H3Event.set_stream_callback`."""
+
     def stats(self) -> ChannelStats:
         """Return the channel's figures as they are now."""
         subscriptions = self._subscriptions
@@ -151,7 +162,8 @@ class Channel:
         `anyio.from_thread.run(channel.publish, event)`.
 
         Raises:
-            ValueError: the channel is closed; or, with TypeError, what `SSEEvent` refuses.
+            ChannelClosed: it is closed.
+            TypeError, ValueError: what `SSEEvent` refuses.
             RuntimeError: it has subscribers, and they belong to the event loop of another thread.
         """
         self._check_open()
@@ -175,7 +187,7 @@ class Channel:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise ValueError(f"{self!r}: nothing can be published any more")
+            raise ChannelClosed(f"{self!r}: nothing can be published or streamed any more; ask channel.closed before")
 
     def _check_thread(self, call: str) -> None:
         if threading.get_ident() != self._thread:
@@ -222,21 +234,29 @@ class Channel:
 
     # -- subscribing
 
-    async def stream(self, writer: SSEWriter) -> None:
+    async def stream(self, writer: SSEWriter, *, last_event_id: str | None = None) -> None:
         """The stream callback: subscribe, replay what the client missed, and stay until one of both closes.
 
         A client that reconnects gets what followed its `Last-Event-ID`, without gap or double, as far back as
         the history reaches; with an id that the history does not hold, all of the history, and before it the event
-        that `gap` names.
+        that `gap` names. Set as a stream callback while the channel is closed, it makes the answer a 204, after which a
+        browser does not come back.
+
+        Args:
+            writer: the stream's.
+            last_event_id: resume after this one instead of the header's; "" for a newcomer.
 
         Raises:
+            ChannelClosed: it is closed, and the headers have left. Let it out, and the stream is cut.
             RuntimeError: it has subscribers, and they belong to the event loop of another thread.
         """
         if self._subscriptions:
             self._check_thread("stream, writer")
         else:
             self._thread = threading.get_ident()
-        subscription = Subscription(writer, self._log, self._start_for(writer))
+        if writer.is_active:
+            self._check_open()
+        subscription = Subscription(writer, self._log, self._start_for(writer, last_event_id))
         self._subscriptions[subscription] = None
         writer.add_feed(subscription)
         try:
@@ -254,10 +274,29 @@ class Channel:
             writer.remove_feed(subscription)
             self._leave(subscription)
 
-    def _start_for(self, writer: SSEWriter) -> int:
+    def stream_from(self, last_event_id: str) -> Callable[[SSEWriter], Coroutine[Any, Any, None]]:
+        """Return a stream callback that is `stream`, but resumes after this id instead of the header's.
+
+        For what can set no header, as a page that loads for the first time: it has the id in its query. When a browser
+        reconnects, its header is newer, so let that go first:
+        `channel.stream_from(event.last_event_id or event.query.get("lastEventID", ""))`.
+
+        Args:
+            last_event_id: of the last event that the client has; "" for a newcomer.
+
+        Raises:
+            TypeError, ValueError: no text, or one that can't be sent.
+        """
+        if not isinstance(last_event_id, str):
+            raise TypeError(f'a last event ID is a str, "" for a newcomer, not {last_event_id!r}')
+        SSEEvent(last_event_id)  # as the event that tells of a gap has it
+        return partial(self.stream, last_event_id=last_event_id)
+
+    def _start_for(self, writer: SSEWriter, last_event_id: str | None) -> int:
         """The number of the first event that a newcomer gets; who missed some that are lost is told so."""
         oldest = max(self._log.start, self._log.end - self._history)
-        last_event_id = writer.event.last_event_id
+        if last_event_id is None:
+            last_event_id = writer.event.last_event_id
         if not last_event_id:
             return oldest if self._newcomers == "history" else self._log.end
         next = self._log.number_after(last_event_id)

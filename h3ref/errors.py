@@ -107,6 +107,12 @@ class Unanswered(H3Error):
     """A handler returned, and nothing it did will ever answer its request."""
 
 
+class ChannelClosed(H3Error, ValueError):
+    """A channel that is closed for good was published to, or was to be streamed by a callback of the user's own."""
+
+    explains = False
+
+
 class RequestError(H3Error):
     """The client's request can't be used as it is: answered with 400, or with what a subclass says."""
 

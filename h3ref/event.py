@@ -36,6 +36,7 @@ class Host(Protocol):
     """What an event asks of the exchange that it belongs to."""
 
     lifecycle: Lifecycle
+    source: object
 
     @property
     def close_timeout(self) -> float: ...
@@ -319,7 +320,9 @@ class H3Event:
 
         Args:
             callback: takes the writer. An `async def` gets an `SSEWriter`; a plain `def` runs on a
-                worker thread and gets a `BlockingSSEWriter`.
+                worker thread and gets a `BlockingSSEWriter`. Where it, or the object whose method it is, has an
+                attribute `is_over` that is True before the headers leave, there is nothing to stream, and none will
+                come: the client gets a 204, and stays away. A `Channel` that is closed is such an object.
 
         Raises:
             TypeError: it can't be called, or is a generator, which would send nothing.
@@ -398,13 +401,21 @@ class H3Event:
         """Let the plain response say that an error happened, and which if that is for the client to know."""
         status = error.status if isinstance(error, H3Error) else 500
         text = f"{phrase(status)}: {error}" if isinstance(error, H3Error) and error.explains else phrase(status)
+        self._answer_instead(status, "text/plain; charset=utf-8", text.encode())
+        if status == 503:
+            self.set_header("Retry-After", "1")
+
+    def end_unopened(self) -> None:
+        """Let the plain response say that there is no stream, and none to come: a 204, by which a client stays away."""
+        self._answer_instead(204, None, b"")
+
+    def _answer_instead(self, status: int, content_type: str | None, body: bytes) -> None:
+        """Answer so, whatever was to be answered; of the headers, those that described it go."""
         self._response_headers = [
             pair for pair in self._response_headers or [] if pair[0].lower() not in _OF_THE_CONTENT
         ]
-        if status == 503:
-            self.set_header("Retry-After", "1")
         self._status = status
-        self._response = "text/plain; charset=utf-8", text.encode()
+        self._response = content_type, body
 
     def take_response(self) -> Response:
         """Return the plain response, once."""

@@ -15,11 +15,12 @@ from anyio.lowlevel import EventLoopToken
 from . import trace
 from .access import Access
 from .blocking import BlockingSSEWriter
-from .callables import is_async, name_of
+from .callables import is_async, is_over, name_of
 from .connection import Connection, StreamHead, Transport
 from .errors import (
     BodyTimeout,
     BodyTooLarge,
+    ChannelClosed,
     H3Error,
     LifecycleError,
     RequestError,
@@ -92,6 +93,7 @@ class Exchange:
         "event",
         "lifecycle",
         "service",
+        "source",
         "transport",
     )
 
@@ -108,6 +110,7 @@ class Exchange:
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
         self._opening: Opening | None = None  # while the stream is opened
         self._failure: Exception | None = None  # why it can't be, until that is told
+        self.source: object = None  # what will stream, where that is known and is no callback of the event's
         self._task = -1
         self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
 
@@ -147,14 +150,18 @@ class Exchange:
         self.lifecycle.take(trace.RETURNS)
 
     def check_sse_started(self) -> None:
-        """Look whether the handler asked for a stream; what follows is rejected if it did not.
+        """Look whether the handler asked for a stream, and there is one; what follows is rejected if not.
 
         Raises:
+            ConnectionLost: what was to stream is over: it is complete before its head, and the client gets a 204.
             Exception: its opening has failed before, with this; there is no second one.
         """
         if self._failure is not None:
             raise self._failure
         self.lifecycle.take(trace.CHECKS_SSE_STARTED)
+        if is_over(self.source or self.event.stream_callback):
+            self._close(trace.CLOSES)
+            self.lifecycle.trigger("send_headers")  # rejected
 
     def take_callback(self) -> StreamCallback:
         """Return the stream callback, with a thread set aside for it if it is a plain def.
@@ -513,6 +520,8 @@ class Exchange:
     def _log(self, error: Exception) -> None:
         if isinstance(error, RequestError | TooManyStreams):
             log.info("%r: %s", self.event, error)
+        elif isinstance(error, ChannelClosed) and self._writer is not None:  # as often as a client comes back
+            log.warning("%r is cut: %s", self.event, error)
         else:
             log.error("%r raised %s", self.event, type(error).__name__, exc_info=error)
 
@@ -535,7 +544,9 @@ class Exchange:
         if self._writer is not None:
             await self._writer.end()
             return
-        if self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
+        if self.lifecycle.reason is Reason.COMPLETE:
+            self.event.end_unopened()
+        elif self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
             self.event.fail_with(ShuttingDown())
         with anyio.move_on_after(self.close_timeout, shield=True) as bounded:
             await self._respond()

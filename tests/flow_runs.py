@@ -161,6 +161,15 @@ def raises(event: H3Event) -> None:
     raise RuntimeError("the handler raised")
 
 
+class Over:
+    """What streams no more."""
+
+    is_over = True
+
+    async def stream(self, writer: SSEWriter) -> None:
+        raise AssertionError("nobody calls it")
+
+
 def starts(event: H3Event) -> None:
     event.start_sse()
 
@@ -230,6 +239,7 @@ SCENARIOS: dict[str, Scenario] = {
     "silence": Scenario("a handler returns and has sent nothing", says_nothing),
     "silence, broken": Scenario("a handler in H3Z's order returns and has sent nothing", says_nothing, "broken"),
     "nobody writes": Scenario("a handler starts a stream, and nobody will write", starts),
+    "over": Scenario("a handler sets a callback of what is over", calls(Over().stream)),
     "never started": Scenario("a handler sets a callback without start_sse", forgets_to_start),
     "handler raises": Scenario("a handler raises before it has sent anything", raises),
     "handler raises after start_sse": Scenario("a handler raises after start_sse", starts_and_raises),

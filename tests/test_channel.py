@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import tracemalloc
@@ -15,7 +16,19 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from h3ref import Channel, ChannelStats, H3App, H3Event, Limits, SSEEvent, SSEWriter, running
+from h3ref import (
+    Channel,
+    ChannelClosed,
+    ChannelStats,
+    EventSource,
+    H3App,
+    H3Error,
+    H3Event,
+    Limits,
+    SSEEvent,
+    SSEWriter,
+    running,
+)
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.lab.check import check
@@ -162,15 +175,18 @@ async def test_a_subscriber_that_left_is_forgotten() -> None:
         await channel.publish("nobody listens")
 
 
-async def test_a_closed_channel_publishes_nothing_and_ends_who_comes_late() -> None:
+async def test_a_closed_channel_publishes_nothing() -> None:
     channel = Channel(history=1, name="news", newcomers="history")
-    async with open_memory(app_of(channel)) as server:
-        await publish(channel, 1)
-        await channel.close()
-        await channel.close()
-        with pytest.raises(ValueError, match="<Channel news, closed>: nothing can be published"):
-            await channel.publish("too late")
-        assert await (await server.request("GET", "/events")).read() == numbered(1)
+    await publish(channel, 1)
+    assert not channel.closed
+    await channel.close()
+    await channel.close()
+    assert channel.closed
+    with pytest.raises(ChannelClosed, match="<Channel news, closed>: nothing can be published") as refused:
+        await channel.publish("too late")
+    assert isinstance(refused.value, H3Error)
+    assert isinstance(refused.value, ValueError), "as it was before there was a name for it"
+    assert channel.stats().published == 1
 
 
 async def test_what_cant_be_sent_reaches_nobody() -> None:
@@ -369,6 +385,252 @@ async def test_a_publish_that_waits_while_the_channel_is_closed_says_so() -> Non
 async def test_what_a_channel_cant_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"history is|newcomers get|policy is|limit is|event must be one line"):
         Channel(**wrong)
+
+
+# -- a channel that is closed for good
+
+
+def callbacks_of(channel: Channel) -> dict[str, Callable[[SSEWriter], Any]]:
+    return {"stream": channel.stream, "stream_from": channel.stream_from("1"), "partial": partial(channel.stream)}
+
+
+@pytest.mark.parametrize("name", callbacks_of(Channel()))
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_comes_to_a_closed_channel_gets_a_204(
+    adapter: str, name: str, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel, app, records = Channel(history=10, newcomers="history"), H3App(), list[Record]()
+
+    async def events(event: H3Event) -> None:
+        event.set_header("X-Name", "kept")
+        event.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        event.start_sse()
+        event.set_stream_callback(callbacks_of(channel)[name])
+
+    app.on(method, "/events", events)
+    await publish(channel, 1, 2)
+    await channel.close()
+    async with open_client(adapter, app, trace=records.append) as client:
+        with anyio.fail_after(5):
+            reply = await client.request(method, "/events", headers={"Last-Event-ID": "1"})
+            assert (reply.status, await reply.read()) == (204, b"")
+            assert reply.end is End.PROPER
+        assert reply.headers["x-name"] == "kept"
+        assert not reply.headers.keys() & {"content-type", "content-length", "retry-after"}
+        with anyio.fail_after(5):
+            await until(lambda: any(record.step == "response" for record in records))
+    assert [record.reason for record in records if record.step == "response"] == ["complete"]
+    assert check(records, whole=True) is None
+    assert not [
+        record for record in caplog.records if record.levelno >= logging.INFO and record.name == "h3ref.exchange"
+    ]
+
+
+async def test_a_plain_def_that_sets_a_closed_channel_as_its_callback_is_answered_likewise() -> None:
+    channel, app = Channel(), H3App()
+
+    @app.get("/events")
+    def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(channel.stream)
+
+    await channel.close()
+    async with open_memory(app) as server:
+        assert (await server.request("GET", "/events")).status == 204
+
+
+@pytest.mark.parametrize("way", ["callback", "awaited", "scope", "blocking"])
+async def test_a_closed_channel_in_a_stream_of_ones_own_cuts_it(
+    adapter: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel, app, raised = Channel(), H3App(), list[str]()
+
+    async def stream(writer: SSEWriter) -> None:
+        await writer.send_event("welcome")
+        try:
+            await channel.stream(writer)
+        except ChannelClosed as error:
+            raised.append(str(error))
+            raise
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        if way == "callback":
+            event.set_stream_callback(stream)
+            return
+        writer = await event.await_sse_writer()
+        if way == "awaited":
+            await stream(writer)
+        async with writer:
+            await stream(writer)
+
+    def blocking(event: H3Event) -> None:
+        with event.start_sse_blocking():
+            anyio.from_thread.run(stream, event.get_sse_writer())
+
+    app.get("/events", blocking if way == "blocking" else handler)
+    await channel.close()
+    async with open_client(adapter, app) as client:
+        with anyio.fail_after(5):
+            reply = await client.request("GET", "/events")
+            assert (reply.status, await reply.read()) == (200, b"data: welcome\n\n")
+            assert reply.end is End.CUT
+    assert raised == [
+        "<Channel channel, closed>: nothing can be published or streamed any more; ask channel.closed before"
+    ]
+    told = [record for record in caplog.records if record.name == "h3ref.exchange" and record.levelno >= logging.INFO]
+    assert [(record.levelname, bool(record.exc_info)) for record in told] == [("WARNING", False)], "one line"
+
+
+async def test_a_handler_asks_whether_a_channel_is_closed_and_answers_itself(adapter: str) -> None:
+    channel, app = Channel(), H3App()
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        if channel.closed:
+            event.send_error(410, "it is over")
+            return
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await channel.stream(writer)
+
+    async with open_client(adapter, app) as client:
+        with anyio.fail_after(5):
+            reply = await client.request("GET", "/events")
+            await until(lambda: len(channel) == 1)
+            await channel.close()
+            assert (await reply.read(), reply.end) == (b"", End.PROPER)
+            late = await client.request("GET", "/events")
+            assert (late.status, await late.read()) == (410, b"it is over")
+
+
+async def test_a_channel_that_is_closed_while_the_headers_wait_cuts_the_stream() -> None:
+    channel, app = Channel(), app_of(Channel())
+
+    @app.get("/late")
+    async def late(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(channel.stream)
+
+    @app.on_response
+    async def close(event: H3Event) -> None:
+        await channel.close()
+
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/late")
+        assert (reply.status, await reply.read(), reply.end) == (200, b"", End.CUT)
+
+
+async def test_a_client_reads_a_channel_to_its_end_and_does_not_come_back() -> None:
+    channel = Channel(history=10, newcomers="history")
+    await publish(channel, 1, 2)
+    async with running(app_of(channel)) as server, anyio.create_task_group() as tasks:
+        got: list[str] = []
+
+        async def read() -> None:
+            async with EventSource(f"{server.url}/events", reconnection_time=0.01) as source:
+                got.extend([message.data async for message in source])
+
+        tasks.start_soon(read)
+        with anyio.fail_after(10):
+            await until(lambda: len(channel) == 1)
+            await publish(channel, 3)
+            await channel.close()
+            await until(lambda: server.stats().closed["complete"] == 2)
+    assert got == ["1", "2", "3"]
+
+
+async def test_only_a_true_is_over_of_a_callback_or_its_object_keeps_it_from_streaming() -> None:
+    class Feed:
+        is_over: object = None
+
+        async def stream(self, writer: SSEWriter) -> None:
+            await writer.send_event("1")
+
+        async def __call__(self, writer: SSEWriter) -> None:
+            await writer.send_event("1")
+
+    feed, app = Feed(), H3App()
+
+    @app.get("/:way")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(feed if event.params["way"] == "object" else feed.stream)
+
+    async with open_memory(app) as server:
+        for way in ("object", "method"):
+            for value, status in ((1, 200), (None, 200), (False, 200), (True, 204)):
+                feed.is_over = value
+                reply = await server.request("GET", f"/{way}")
+                assert reply.status == status, (way, value)
+
+
+# -- an id from elsewhere than the header
+
+
+def app_from_query(channel: Channel) -> H3App:
+    app = H3App()
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        given = event.last_event_id or event.query.get("lastEventID", "")
+        event.set_stream_callback(channel.stream_from(given))
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("query", "header", "body"),
+    [
+        ("", "", numbered(5)),
+        ("?lastEventID=2", "", numbered(3, 4, 5)),
+        ("?lastEventID=2", "4", numbered(5)),
+        ("", "3", numbered(4, 5)),
+        ("?lastEventID=never%0Aseen", "", b"event: gap\ndata: never\ndata: seen\n\n" + numbered(1, 2, 3, 4, 5)),
+    ],
+)
+async def test_a_page_that_loads_resumes_from_its_query_until_there_is_a_header(
+    adapter: str, query: str, header: str, body: bytes
+) -> None:
+    channel = Channel(history=10, gap="gap")
+    await publish(channel, 1, 2, 3, 4)
+    async with open_client(adapter, app_from_query(channel)) as client:
+        with anyio.fail_after(5):
+            headers = {"Last-Event-ID": header} if header else {}
+            reply = await client.request("GET", f"/events{query}", headers=headers)
+            await until(lambda: len(channel) == 1)
+            await publish(channel, 5)
+            await channel.close()
+            assert await reply.read() == body
+
+
+async def test_an_id_given_takes_the_headers_place_also_in_a_callback_of_ones_own() -> None:
+    channel, app = Channel(history=10), H3App()
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stream)
+
+    async def stream(writer: SSEWriter) -> None:
+        await channel.stream_from(writer.event.query["from"])(writer)
+
+    await publish(channel, 1, 2, 3)
+    async with open_memory(app) as server:
+        replies = [
+            await server.request("GET", f"/events?from={given}", headers={"Last-Event-ID": "2"}) for given in ("1", "")
+        ]
+        await until(lambda: len(channel) == 2)
+        await publish(channel, 4)
+        await channel.close()
+        assert [await reply.read() for reply in replies] == [numbered(2, 3, 4), numbered(4)]
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(3, TypeError), (None, TypeError), ("\ud800", ValueError)])
+async def test_what_is_no_id_is_refused_where_it_is_given(wrong: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Channel().stream_from(wrong)
 
 
 # -- slow readers

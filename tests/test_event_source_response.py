@@ -550,6 +550,68 @@ async def test_by_default_a_reader_holds_up_a_channel_no_longer_than_on_the_nati
         assert anyio.current_time() - start == pytest.approx(Limits().send_timeout)
 
 
+class Over:
+    """A callback on a thread that has nothing to stream."""
+
+    is_over = True
+
+    def __call__(self, writer: BlockingSSEWriter) -> None:
+        raise AssertionError("nobody calls it")
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_what_is_over_is_a_204_and_no_stream(case: str) -> None:
+    closed = Channel(history=10)
+    await closed.close()
+    ended: list[str] = []
+    for content in (closed.stream, closed.stream_from("1"), Over()):
+
+        async def endpoint(request: Request, content: Any = content) -> Response:
+            background = BackgroundTask(ended.append, "the response")
+            return EventSourceResponse(content, headers={"X-Name": "kept"}, background=background)
+
+        async with serving(case, application(case, endpoint)) as client:
+            reply = await client.request("GET", "/events")
+            assert (reply.status, await reply.read(), reply.end) == (204, b"", End.PROPER)
+            assert reply.headers["x-name"] == "kept"
+            assert "content-type" not in reply.headers
+    assert ended == ["the response"] * 3
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_a_closed_channel_in_a_callback_of_ones_own_cuts_the_stream(case: str) -> None:
+    closed = Channel()
+    await closed.close()
+
+    async def stream(writer: SSEWriter) -> None:
+        await closed.stream(writer)
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream)
+
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("GET", "/events")
+        assert (reply.status, await reply.read(), reply.end) == (200, b"", End.CUT)
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_a_response_resumes_from_an_id_of_the_query() -> None:
+    feed = Channel(history=10)
+    for number in range(3):
+        await feed.publish(SSEEvent(str(number), id=str(number)))
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(feed.stream_from(request.query_params["lastEventID"]))
+
+    case = next(iter(CASES))
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("GET", "/events?lastEventID=0")
+        assert await until(reply, b"data: 2\n\n") == b"id: 1\ndata: 1\n\nid: 2\ndata: 2\n\n"
+
+
 @pytest.mark.anyio
 @on_asyncio
 async def test_a_server_that_ends_gives_streams_their_proper_end() -> None:

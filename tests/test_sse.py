@@ -21,6 +21,7 @@ from h3ref import BlockingSSEWriter, EventStreamParser, EventTooLarge, H3App, H3
 from h3ref.sse import DEFAULT_MAX_EVENT_SIZE, MAX_RETRY, fault_of_id
 
 from .clients import open_client
+from .flow_runs import Over
 
 VECTORS_DIR = Path(__file__).resolve().parents[1] / "spec" / "vectors"
 
@@ -270,6 +271,11 @@ def app_of(case: Case) -> H3App:
                     with pytest.raises(rejection):
                         call(writer)
 
+    async def over(event: H3Event) -> None:
+        before(event)
+        event.start_sse()
+        event.set_stream_callback(Over().stream)
+
     async def none(event: H3Event) -> None:
         before(event)
 
@@ -283,7 +289,7 @@ def app_of(case: Case) -> H3App:
                 yield sent(fields)
 
     handlers: dict[str, Callable[[H3Event], Awaitable[None] | None]]
-    handlers = {"callback": by_callback, "awaited": awaited, "blocking": blocking, "none": none}
+    handlers = {"callback": by_callback, "awaited": awaited, "blocking": blocking, "over": over, "none": none}
     if flow == "generator":
         app.sse("/")(generator)
     else:

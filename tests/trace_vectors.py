@@ -33,8 +33,8 @@ LEGAL = {
     ),
     "head_request": ("HEAD on a route that streams.", ("head", "head, awaited", "head, blocking")),
     "plain_response": (
-        "Plain answers, and those that tell of a mistake.",
-        ("plain", "silence", "nobody writes", "never started"),
+        "Plain answers, and those that take a stream's place.",
+        ("plain", "silence", "nobody writes", "over", "never started"),
     ),
     "failures": (
         "Handlers and callbacks that raise.",

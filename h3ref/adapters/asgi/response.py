@@ -333,10 +333,12 @@ def _items(content: Iterable[Item]) -> Callable[[H3Event], Generator[SSEEvent | 
 
 def _callback_handler(callback: Callable[[Any], Any]) -> Callable[[H3Event], Awaitable[None]]:
     async def stream(event: H3Event) -> None:
+        event._host.source = callback
         event.start_sse()
         await callback(await event.await_sse_writer())
 
     async def stream_on_thread(event: H3Event) -> None:
+        event._host.source = callback
         await event._host.stream_on_thread(lambda: callback(event.start_sse_blocking()))
 
     return stream if is_async(callback) else stream_on_thread
