@@ -16,6 +16,7 @@ from . import trace
 from .access import Access
 from .blocking import BlockingSSEWriter
 from .callables import is_async, is_over, name_of
+from .cleanup import Cleanup
 from .connection import Connection, StreamHead, Transport
 from .errors import (
     BodyTimeout,
@@ -82,11 +83,11 @@ class Exchange:
     __slots__ = (
         "_answered",
         "_callers",
+        "_cleanup",
         "_connection",
         "_failure",
         "_opening",
         "_response_hooks",
-        "_scope",
         "_task",
         "_threads",
         "_writer",
@@ -104,7 +105,7 @@ class Exchange:
         self.event = H3Event(self, transport.request)
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
-        self._scope: anyio.CancelScope  # what a disconnect, or a close from outside, cancels
+        self._cleanup: Cleanup  # runs the user's code; what a disconnect, or a close from outside, cancels
         self._threads = ThreadUse(service.threads, self.lifecycle)
         self._connection: Connection | None = None  # the stream's
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
@@ -305,7 +306,7 @@ class Exchange:
     # -- from outside
 
     def disconnected(self) -> None:
-        """The client has left: the callback is cancelled now; a thread learns of it at its next send."""
+        """The client has left: the callback is cancelled now, and cleans up; a thread learns of it at its next send."""
         if threading.get_ident() != self.service.loop_thread:
             anyio.from_thread.run_sync(self.disconnected, token=self.token)
         elif self.state is not State.CLOSED:
@@ -327,18 +328,25 @@ class Exchange:
 
     def _stop(self) -> None:
         """Cancel what streams; the client, and all that its stream holds, do not wait for a thread to learn of it."""
-        self._scope.cancel()
+        self._cleanup.cancel()
         if self.uses_thread:
             self.service.streams.end_soon(self)
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
-        self._scope.cancel()
+        self.end_stream(Reason.SHUTDOWN)
+        self._cleanup.cancel()  # also of a handler that has answered, and still runs
 
-    def abandon(self) -> None:
-        """The time is up: leave a worker thread to itself."""
-        self._scope.cancel()
-        self.leave_thread()
+    def abandon(self, within: float = 0.0) -> None:
+        """The time is up: leave a worker thread to itself, and give what cleans up no more than some seconds."""
+        self._cleanup.hurry(within)
+        self._cleanup.cancel()
+        self._threads.abandon()
+
+    def _end_beside(self) -> None:
+        """What was cancelled is cleaning up: the client, if there still is one, need not wait for that."""
+        if self.state is State.CLOSED and self.lifecycle.reason is not Reason.CLIENT_GONE:
+            self.service.streams.end_soon(self)
 
     # -- what an H3Event asks of it
 
@@ -382,7 +390,7 @@ class Exchange:
         self._failure = None  # there was no thread for a stream, and this is another way to have one
         self.transport.watch(self.disconnected)
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
-            self._scope.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
+            self._cleanup.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
 
     async def open_stream(self) -> SSEWriter:
         if self._opening is not None and self._opening.task != current_task_id():
@@ -452,8 +460,10 @@ class Exchange:
         self._threads.count_as_stream()
         await self._threads.run(function, *args)
 
-    def leave_thread(self) -> None:
-        """Wait no longer for a worker thread; it is told at its next send."""
+    def stop(self, error: Exception) -> None:
+        """What streams can't go on, since a step beside it has failed: it is cancelled, and the error is told."""
+        self._keep_failure(error)
+        self._cleanup.cancel()
         self._threads.abandon()
 
     def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
@@ -473,9 +483,9 @@ class Exchange:
     async def run(self) -> None:
         """Run the flow; whichever way it goes, the lifecycle ends in closed and the connection with it."""
         self._task = current_task_id()
+        self._cleanup = Cleanup(self.event, self.service.limits.cleanup_timeout, self._end_beside)
         try:
-            with anyio.CancelScope() as self._scope:
-                await self.service.flow(self)
+            await self._cleanup.run(self.service.flow(self))
         except Exception as error:
             await self._fail(error)
         except anyio.get_cancelled_exc_class():
@@ -598,7 +608,7 @@ class Exchange:
     def _interrupt(self) -> None:
         """A close by the task that streams is its own; by any other task it comes from outside."""
         if current_task_id() != self._task:
-            self._scope.cancel()
+            self._cleanup.cancel()
 
 
 def _is_cancelled() -> bool:

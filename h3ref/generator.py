@@ -6,7 +6,6 @@ and a slow first token still opens the stream.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import closing
 from typing import Any, Final
@@ -16,14 +15,18 @@ import anyio.from_thread
 
 from .blocking import BlockingSSEWriter
 from .callables import is_async_generator, is_generator, name_of
+from .errors import H3Error
 from .event import H3Event
 from .lifecycle import State
 from .sse import SSEEvent
 from .writer import SSEWriter, encode
 
-log = logging.getLogger(__name__)
-
 DEFAULT_COMMIT_AFTER: Final = 1.0
+
+LIMIT_AROUND_YIELD: Final = (
+    "a time limit or task group of the generator's own was cancelled while it stood at a yield, where its item waits "
+    "for the reader: the generator can't go on from there; put them around what it awaits, not around a yield"
+)
 
 Item = SSEEvent | str
 
@@ -52,16 +55,20 @@ def generator_handler(
         if event.method == "HEAD":
             await commit.writer()  # the headers are the whole answer: the generator never runs
         failure: Exception | None = None
+        is_cut = False
         async with anyio.create_task_group() as tasks:  # outermost, so that no scope of the generator's crosses it
-            tasks.start_soon(commit.after, commit_after, tasks.cancel_scope)
+            tasks.start_soon(commit.after, commit_after)
             try:
                 await stream(function(event), commit)
             except Exception as error:  # carried past the task group, which would wrap it
                 failure = error
-            tasks.cancel_scope.cancel()
-        if commit.failure is not None and failure not in (None, commit.failure):
-            log.error("%r: stopped, its generator raised %s", event, type(failure).__name__, exc_info=failure)
-        failure = commit.failure or failure
+            except anyio.get_cancelled_exc_class():
+                is_cut = True
+                raise  # past the task group it is ours, or the server's: one of the generator's own ends there
+            finally:
+                commit.timer.cancel()
+        if is_cut and event.state is not State.CLOSED:
+            failure = H3Error(LIMIT_AROUND_YIELD)
         if failure is not None:
             raise failure
 
@@ -73,11 +80,14 @@ class _Commit:
 
     Attributes:
         failure: why it could not be opened when the time was up.
+        timer: what waits for that time, until it is cancelled. It is shielded: cancelled together with the generator,
+            it would have its task group cancel that again, which then had no time to clean up.
     """
 
     def __init__(self, event: H3Event) -> None:
         self.event = event
         self.failure: Exception | None = None
+        self.timer = anyio.CancelScope(shield=True)
         self._writer: SSEWriter | None = None
 
     async def writer(self) -> SSEWriter:
@@ -87,18 +97,18 @@ class _Commit:
             self._writer = await self.event.await_sse_writer()
         return self._writer
 
-    async def after(self, seconds: float, streaming: anyio.CancelScope) -> None:
+    async def after(self, seconds: float) -> None:
         """Open the stream when the time is up; a generator whose stream can't be opened is stopped."""
-        await anyio.sleep(seconds)
-        if self.event.reading is not None:
-            await self.event.reading.wait()  # an open stream throws the rest of the body away
-        if self.event.state is State.REQUESTED:
-            try:
-                await self.writer()
-            except Exception as error:
-                self.failure = error
-                streaming.cancel()
-                self.event._host.leave_thread()
+        with self.timer:
+            await anyio.sleep(seconds)
+            if self.event.reading is not None:
+                await self.event.reading.wait()  # an open stream throws the rest of the body away
+            if self.event.state is State.REQUESTED:
+                try:
+                    await self.writer()
+                except Exception as error:
+                    self.failure = error
+                    self.event._host.stop(error)
 
 
 async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> None:

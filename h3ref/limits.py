@@ -41,6 +41,8 @@ class Limits:
         abandoned_threads: plain `def` streams that still run though they are over; past both a request gets a 503.
             Such a thread waits without a timeout for what does not come, so that it never learns that its client left.
         close_timeout: seconds that the end of a stream may take to reach a slow reader.
+        cleanup_timeout: seconds that user code which is cancelled gets for what its `finally` awaits; at a shutdown no
+            more than is left of the grace. Past it, it is cancelled again, and for good.
 
     Raises:
         TypeError: no number, or None for a limit that can't be switched off.
@@ -68,6 +70,7 @@ class Limits:
     stream_threads: int = 256
     abandoned_threads: int = 256
     close_timeout: float = 5.0
+    cleanup_timeout: float = 5.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -13,7 +13,7 @@ import h3ref
 HOUSE = Path(h3ref.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "trace", "headers", "limits", "callables", "parking", "log", "access", "stats"},
+    {"errors", "trace", "headers", "limits", "callables", "cleanup", "parking", "log", "access", "stats"},
     {"sse", "lifecycle", "connection"},
     {"writer", "blocking", "router", "threads", "streams"},
     {"event", "subscription", "channel"},

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import fastapi
 import fastapi.testclient
 import hypercorn.config
@@ -400,6 +401,92 @@ async def test_events_come_as_they_are_yielded_and_leaving_cancels(case: str) ->
             with anyio.fail_after(2):
                 await ended.wait()
                 await done.wait()
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize(
+    ("by", "end"),
+    [
+        ("generator", "the client leaves"),
+        ("generator", "the client leaves, and a yield waits"),
+        ("callback", "the client leaves"),
+        ("callback", "the client leaves, and a send waits"),
+        ("callback", "another task closes it"),
+    ],
+)
+async def test_a_stream_that_is_ended_from_outside_cleans_up(case: str, by: str, end: str) -> None:
+    begun, cleaned = anyio.Event(), anyio.Event()
+    writers: list[SSEWriter] = []
+    block = "x" * 65536
+
+    async def clean_up() -> None:
+        await anyio.to_thread.run_sync(str)
+        await anyio.sleep(0.01)
+        cleaned.set()
+
+    async def generator() -> AsyncGenerator[str, None]:
+        try:
+            yield "1"
+            begun.set()
+            while "waits" in end:
+                yield block
+            await anyio.sleep_forever()
+        finally:
+            await clean_up()
+
+    async def callback(writer: SSEWriter) -> None:
+        try:
+            writers.append(writer)
+            await writer.send_event("1")
+            begun.set()
+            while "waits" in end:
+                await writer.send_event(block)
+            await anyio.sleep_forever()
+        finally:
+            await clean_up()
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(generator() if by == "generator" else callback)
+
+    with anyio.fail_after(10):
+        async with serving(case, application(case, endpoint)) as client:
+            reply = await client.request("GET", "/events")
+            await until(reply, b"data: 1\n\n")
+            await begun.wait()
+            if "leaves" in end:
+                reply.disconnect()
+            else:
+                await writers[0].close()
+                assert await reply.read() == b""
+                assert reply.end is End.PROPER
+            await cleaned.wait()
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_a_time_limit_around_a_yield_that_expires_cuts_the_stream(case: str) -> None:
+    ended = anyio.Event()
+
+    async def generator() -> AsyncGenerator[str, None]:
+        try:
+            yield "1"
+            with anyio.move_on_after(0.2):
+                while True:
+                    yield "x" * 65536
+            yield "the rest"
+        finally:
+            ended.set()
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(generator())
+
+    with anyio.fail_after(10):
+        async with serving(case, application(case, endpoint)) as client:
+            reply = await client.request("GET", "/events")
+            await ended.wait()
+            await reply.read()
+            assert reply.end is End.CUT
 
 
 def noting(app: ASGIApp) -> ASGIApp:

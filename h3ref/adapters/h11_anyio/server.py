@@ -193,7 +193,7 @@ class Server:
             log.warning("%d connections are still open after %g s: they are cut", len(self._clients), grace * 0.8)
             for exchange in list(self.service.live):
                 exchange.shut_down()
-                exchange.abandon()
+                exchange.abandon(within=grace * 0.1)
             with anyio.move_on_after(grace * 0.1):
                 await self._until_no_clients()
             for client in self._clients:

@@ -274,6 +274,9 @@ class StreamConnection:
                     await self._until_below(1)
             else:
                 self.drop()
+        if not last and not self._bodiless and self._sock is not None:
+            with suppress(OSError):  # the peer has left already
+                self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, for who closes may still be cleaning up
         self.abort()
 
     def drop(self) -> None:

@@ -1,0 +1,133 @@
+"""`Cleanup`: a bounded time for user code that is cancelled, in which what its `finally` awaits goes through.
+
+Two nested scopes stand around the code. Whoever ends it cancels the outer one. Only when that very cancellation is
+being thrown into the code, so that it unwinds from here on, the inner one is shielded, and gets a deadline. To shield
+it at once would do for code that waits; but code that is in a shield of its own, waits for a thread, or is about to
+run would never hear of its cancellation.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Generator
+from types import coroutine
+from typing import Any
+
+import anyio
+
+log = logging.getLogger(__name__)
+
+
+class Cleanup:
+    """Runs user code, and lets it clean up when it is cancelled.
+
+    Args:
+        owner: whose code it is, for the log.
+        seconds: the most that the cleanup may take.
+        waits: called once, when the cancelled code has something to wait for.
+    """
+
+    __slots__ = ("_ends_at", "_groups", "_inner", "_is_over", "_outer", "_owner", "_reason", "_seconds", "_waits")
+
+    def __init__(self, owner: object, seconds: float, waits: Callable[[], None]) -> None:
+        self._owner = owner
+        self._seconds = seconds
+        self._waits = waits
+        self._outer = anyio.CancelScope()
+        self._inner = anyio.CancelScope()
+        self._reason: str | None = None  # by which our cancellation is told from others, once there is one
+        self._ends_at = math.inf
+        self._is_over = False  # whether the cleanup itself was cancelled
+        self._groups: tuple[Any, ...] = ()  # trio's nurseries that were open when the cancellation came
+
+    @coroutine
+    def run(self, awaitable: Awaitable[None]) -> Generator[Any, Any, None]:
+        """Run the code in the task that calls, until it returns or has unwound.
+
+        It is run step by step, as `await` does, but each cancellation is looked at before the code gets it.
+        """
+        code = awaitable.__await__()
+        with self._outer, self._inner:
+            try:
+                yielded = next(code)
+                while True:
+                    try:
+                        sent = yield yielded
+                    except BaseException as error:  # asyncio throws a cancellation in
+                        yielded = self._pass_on(code.throw, error, error)
+                    else:
+                        if sent is None or self._reason is None:
+                            yielded = code.send(sent)
+                        else:  # trio sends it
+                            yielded = self._pass_on(code.send, sent, getattr(sent, "error", None))
+            except StopIteration:
+                return
+
+    def cancel(self) -> None:
+        """Cancel the code; it has its time to clean up."""
+        if self._reason is None:
+            self._reason = f"{id(self):#x} is over"
+            self._outer.cancel(self._reason)
+
+    def hurry(self, seconds: float) -> None:
+        """Let the cleanup take no more than so many seconds from now on; also one that has still to begin."""
+        self._ends_at = min(self._ends_at, anyio.current_time() + seconds)
+        if self._inner.shield:
+            self._inner.deadline = self._ends_at
+
+    def _pass_on(self, step: Callable[[Any], Any], what: Any, error: BaseException | None) -> Any:
+        begins = not self._inner.shield and self._is_ours(error)
+        if begins:
+            self._begin()
+        elif self._inner.shield:
+            self._go_on(error)
+        yielded = step(what)
+        if begins:
+            self._waits()
+        return yielded
+
+    def _is_ours(self, error: BaseException | None) -> bool:
+        """Whether it is our cancellation; some libraries raise a new one for it."""
+        while self._reason is not None and error is not None:
+            if self._reason in str(error):
+                return True
+            error = error.__context__ if isinstance(error.__context__, CancelledError) else None
+        return False
+
+    def _begin(self) -> None:
+        self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)
+        self._inner.deadline = self._ends_at
+        self._inner.shield = True
+        self._groups = _open_nurseries()
+
+    def _go_on(self, error: BaseException | None) -> None:
+        if error is None:
+            self._keep_in_flight()
+        elif self._inner.cancel_called and not self._is_over:
+            self._is_over = True
+            log.warning(
+                "%r: its cleanup took too long, and is cancelled for good: see Limits.cleanup_timeout", self._owner
+            )
+
+    def _keep_in_flight(self) -> None:
+        """Let no nursery of the code's swallow the cancellation that passes through it, as if it were its own.
+
+        It has cancelled itself because of that, and sees no other: the outer scope is behind the shield. asyncio counts
+        the cancellations of a task, and knows better.
+        """
+        nurseries = _open_nurseries()
+        if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:
+            nurseries[-1].cancel_scope._cancel_status.effectively_cancelled = False
+
+
+def _open_nurseries() -> tuple[Any, ...]:
+    """Those of the running task, outermost first; none on asyncio."""
+    if "trio" in sys.modules:
+        from trio import lowlevel
+
+        if lowlevel.in_trio_task():
+            return tuple(lowlevel.current_task().child_nurseries)
+    return ()
