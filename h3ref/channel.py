@@ -254,6 +254,7 @@ class Channel:
             self._check_thread("stream, writer")
         else:
             self._thread = threading.get_ident()
+        await writer.until_headed()
         if writer.is_active:
             self._check_open()
         subscription = Subscription(writer, self._log, self._start_for(writer, last_event_id))

@@ -83,6 +83,8 @@ class Connection(Protocol):
     async def send_headers(self, head: StreamHead) -> int:
         """Send the head with status 200 and return its size in bytes. Called once, before all else.
 
+        Bounded in time, and not cut in two by a cancellation: a head is sent whole or not at all.
+
         Raises:
             WriteError: it can't be sent, though the peer is not known to have left.
         """

@@ -16,9 +16,9 @@ from .access import printable
 from .blocking import BlockingSSEWriter
 from .callables import is_generator, name_of
 from .connection import Request, Response
-from .errors import ConnectionNotReady, H3Error, RequestError
+from .errors import H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header
-from .lifecycle import TABLE, Lifecycle, Reason, State
+from .lifecycle import Lifecycle, Reason, State
 from .stats import Stats
 from .writer import SSEWriter
 
@@ -95,7 +95,6 @@ class H3Event:
         "path",
         "reading",
         "stream_callback",
-        "writer",
     )
 
     def __init__(self, host: Host, request: Request) -> None:
@@ -105,7 +104,6 @@ class H3Event:
         self.path = unquote(request.target.partition("?")[0])
         self.params: Mapping[str, str] = _NOTHING
         self.stream_callback: StreamCallback | None = None
-        self.writer: SSEWriter | None = None
         self._context: dict[str, Any] | None = None
         self._query: MultiMapping | None = None
         self._headers: Headers | None = None
@@ -226,7 +224,7 @@ class H3Event:
 
         Raises:
             TypeError, ValueError: it can't be sent; the text says why.
-            H3Error: the head has been sent already.
+            H3Error: the head of a stream is on its way already.
         """
         check_header(name, value)
         self._check_head("set_header")
@@ -234,8 +232,8 @@ class H3Event:
         self._response_headers = [*kept, (name, value)]
 
     def _check_head(self, call: str) -> None:
-        if self.writer is not None:
-            raise H3Error(f"{call}: the head has been sent already; set status and headers before the stream starts")
+        if self._host.stream_writer is not None:
+            raise H3Error(f"{call}: the head is on its way already; set status and headers before the stream starts")
 
     def send_text(self, text: str) -> None:
         """Answer with plain text.
@@ -373,18 +371,19 @@ class H3Event:
         return self._host.open_stream_blocking()
 
     def get_sse_writer(self) -> SSEWriter:
-        """Return the writer if the stream is ready for it; inside a handler it never is.
+        """Return the writer if the headers have been sent; before a handler has waited for that, they never are.
+
+        They may still be on their way: what is sent meanwhile goes behind them.
 
         Raises:
             ConnectionNotReady: the headers have not been sent; the text says what to do instead.
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the stream has ended.
         """
-        if self.writer is None and self.state is State.HEADERS_SENT:  # they are on their way
-            raise ConnectionNotReady(self.state, "get_writer", TABLE[State.SSE_STARTED, "get_writer"].rule)
         self._host.lifecycle.take(trace.GET_SSE_WRITER)
-        assert self.writer is not None, "headers are sent only through a connection, which has its writer"
-        return self.writer
+        writer = self._host.stream_writer
+        assert writer is not None, "headers are sent only through a connection, which has its writer"
+        return writer
 
     # -- what the flow takes from it
 

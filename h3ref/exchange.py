@@ -224,15 +224,30 @@ class Exchange:
                 await self._call(hook, self.event, goes_first=True)
             head = StreamHead(self.event.stream_headers())
         self._threads.rest()
-        self.lifecycle.take(trace.SENDS_HEADERS)
-        self._writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
-        size = await connection.send_headers(head)
+        writer = self._begin_stream(connection)
+        try:
+            size = await connection.send_headers(head)
+        except BaseException:
+            writer.drop_body()
+            raise
         self._answered = (200, size)
-        self.event.writer = self._writer
         self.lifecycle.take(trace.HEADERS, size=size)
         if self.event.method == "HEAD":
+            writer.drop_body()
             self.lifecycle.take(trace.CLOSES)
+        else:
+            writer.follow_head()
         return size
+
+    def _begin_stream(self, connection: Connection) -> SSEWriter:
+        """The writer is there before the machine says so, since other threads may ask for it then."""
+        writer = self._writer = SSEWriter(self.event, self.lifecycle, connection, self._interrupt)
+        try:
+            self.lifecycle.take(trace.SENDS_HEADERS)
+        except LifecycleError:
+            self._writer = None
+            raise
+        return writer
 
     def connection_ready(self, connection: Connection) -> SSEWriter:
         """Return the writer that belongs to the connection; the machine still says who may have it.
@@ -241,9 +256,9 @@ class Exchange:
             ConnectionNotReady: the headers have not been sent; rejected as a handler that asks too early is.
         """
         self.lifecycle.take(trace.CONNECTION_READY)
-        if self.event.writer is None:  # the flow has its order wrong; the machine says so, and the trace keeps it
+        if self._writer is None:  # the flow has its order wrong; the machine says so, and the trace keeps it
             return self.event.get_sse_writer()
-        return self.event.writer
+        return self._writer
 
     def hand_over(self, writer: SSEWriter) -> SSEWriter:
         """Give the writer to the handler that waits for it."""

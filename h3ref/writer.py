@@ -49,6 +49,8 @@ class Feed(Protocol):
 class SSEWriter:
     """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
 
+    Who takes it while they are still on their way may send: what is sent then goes behind them.
+
     As an `async with` it closes the stream on leaving; left by an exception, it fails the stream
     instead, so that the client sees a body without its proper end. Left by a cancellation, that is told when the
     handler is over: one that goes on was cut short by a time limit of its own, which fails the stream; one that
@@ -79,7 +81,7 @@ class SSEWriter:
         self._count = 0
         self.comment_count = 0  # keep-alives
         self._lifecycle = lifecycle
-        self._connection = connection
+        self._connection: Connection = _BehindHead(connection)
         self._interrupt = interrupt
         self.cut_short = False  # whether a cancellation left `async with`
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
@@ -215,6 +217,7 @@ class SSEWriter:
                 self._ended.set()
 
     async def _end_connection(self) -> None:
+        await self.until_headed()
         connection, self._connection = self._connection, _ENDED
         reason = self._lifecycle.reason
         if reason is Reason.CLIENT_GONE:
@@ -258,10 +261,15 @@ class SSEWriter:
         self.comment_count += 1
 
     def _record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
-        text = data.decode()
-        self._lifecycle.take(sends, detail=text)
+        self._lifecycle.take(sends, detail=data.decode())
+        if isinstance(self._connection, _BehindHead):
+            self._connection.arrivals.append((arrives, data))
+        else:
+            self._record_arrival(arrives, data)
+
+    def _record_arrival(self, arrives: trace.Step, data: bytes) -> None:
         self._lifecycle.take(trace.DATA, size=len(data))
-        self._lifecycle.take(arrives, size=len(data), detail=text)
+        self._lifecycle.take(arrives, size=len(data), detail=data.decode())
 
     async def _give_way(self) -> None:
         """Let the other tasks run, and the reader catch up; then check that there still is a stream."""
@@ -282,6 +290,32 @@ class SSEWriter:
     def _set_room(self, room: int) -> None:
         self._size += room - self._room
         self._room = room
+
+    # -- the head that it stays behind
+
+    def follow_head(self) -> None:
+        """The head has left: what was sent meanwhile follows it, unless the client has left, too."""
+        waiting = self._connection
+        assert isinstance(waiting, _BehindHead), "a head leaves once"
+        if self._lifecycle.reason is Reason.CLIENT_GONE:
+            self.drop_body()
+            return
+        self._connection = waiting.connection
+        for arrives, event in waiting.arrivals:
+            self._record_arrival(arrives, event)
+        if data := waiting.let_go():
+            self._connection.write_chunk(data)
+
+    def drop_body(self) -> None:
+        """The head can't be sent, or is all that there is to send: nothing follows it."""
+        waiting = self._connection
+        assert isinstance(waiting, _BehindHead), "a head leaves once, or never"
+        self._size -= len(waiting.let_go())
+
+    async def until_headed(self) -> None:
+        """Wait until the head has left, or it is known that it never will."""
+        if isinstance(self._connection, _BehindHead):
+            await self._connection.drain()
 
     # -- what a channel, or another feed, does with it
 
@@ -382,3 +416,58 @@ class _Ended:
 
 
 _ENDED = _Ended()
+
+
+class _BehindHead:
+    """Stands for the connection of a stream whose head is on its way: what is sent meanwhile waits for that.
+
+    Attributes:
+        connection: whose head it is.
+        arrivals: what there is to record when what was sent leaves.
+    """
+
+    __slots__ = ("_chunks", "_over", "arrivals", "buffered", "connection", "is_waiting")
+
+    adapter_type = "behind its head"
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.arrivals: list[tuple[trace.Step, bytes]] = []
+        self.buffered = 0
+        self.is_waiting = True
+        self._chunks: list[bytes] = []
+        self._over: anyio.Event | None = None  # set when it waits no longer; made only by one who waits for that
+
+    async def send_headers(self, head: object) -> int:
+        return 0  # pragma: no cover  # the port wants the method; the flow sends them over the connection itself
+
+    def write_chunk(self, data: bytes) -> None:
+        if self.is_waiting:  # else there is no body
+            self._chunks.append(data)
+            self.buffered += len(data)
+
+    def let_go(self) -> bytes:
+        """Wait no longer; return what was sent meanwhile."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self.buffered = 0
+        self.is_waiting = False
+        if self._over is not None:
+            self._over.set()
+        return data
+
+    async def drain(self) -> None:
+        if self.is_waiting:
+            if self._over is None:
+                self._over = anyio.Event()
+            await self._over.wait()
+
+    async def flush(self) -> None:
+        await self.drain()
+        await self.connection.flush()
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    async def cut(self) -> None:
+        await self.connection.cut()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +20,10 @@ from typing import Any
 import anyio
 
 from h3ref import H3App, H3Event, SSEWriter, flows
-from h3ref.adapters.memory import MemoryServer, Reply, open_memory
+from h3ref.adapters.memory import MemoryConnection, MemoryServer, Reply, open_memory
 from h3ref.blocking import BlockingSSEWriter
-from h3ref.connection import End
-from h3ref.errors import ConnectionNotReady
+from h3ref.connection import End, StreamHead
+from h3ref.errors import ConnectionLost, ConnectionNotReady, WriteError
 from h3ref.lab.recorder import Recorder, Recording
 from h3ref.testing import VirtualLoop
 from h3ref.trace import Record
@@ -44,6 +44,8 @@ class Scenario:
         flow: the name of the flow that the server is given.
         method: of the request.
         client: what the client does; it reads to the end, or until its patience is at an end, if left out.
+        head_takes: virtual seconds that the stream's head is on its way.
+        head_fails: whether it can't be sent after that.
     """
 
     about: str
@@ -51,6 +53,8 @@ class Scenario:
     flow: str = "by_handler"
     method: str = "GET"
     client: Client | None = None
+    head_takes: float = 0.0
+    head_fails: bool = False
 
 
 @dataclass
@@ -129,6 +133,21 @@ async def awaits_and_raises(event: H3Event) -> None:
     event.start_sse()
     async with await event.await_sse_writer() as writer:
         await stumble(writer)
+
+
+async def is_early(event: H3Event) -> None:
+    """Beside who awaits the writer, another task takes it while the head is on its way."""
+
+    async def early() -> None:
+        await anyio.sleep(0.5)
+        with suppress(ConnectionLost):
+            await event.get_sse_writer().send_event("1")
+
+    event.start_sse()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(early)
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event("2")
 
 
 def blocks(event: H3Event) -> None:
@@ -233,6 +252,16 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "plain": Scenario("a plain answer", answers),
     "plain, broken": Scenario("a plain answer in H3Z's order", answers, "broken"),
+    "early": Scenario("an event is sent while the head is on its way, and goes behind it", is_early, head_takes=1),
+    "early, and the head fails": Scenario(
+        "an event is sent while the head is on its way, which can't be sent", is_early, head_takes=1, head_fails=True
+    ),
+    "early, head": Scenario(
+        "an event is sent while the head is on its way, for HEAD, and never leaves",
+        is_early,
+        method="HEAD",
+        head_takes=1,
+    ),
     "head": Scenario("HEAD on a route that streams by a callback", calls(tick), method="HEAD"),
     "head, awaited": Scenario("HEAD on a route whose handler awaits its writer", awaits, method="HEAD"),
     "head, blocking": Scenario("HEAD on a route whose handler blocks its thread", blocks, method="HEAD"),
@@ -264,6 +293,24 @@ def flows_from(source: str | ast.Module) -> ModuleType:
     return module
 
 
+@contextmanager
+def heads(*, take: float = 0.0, fail: bool = False) -> Iterator[None]:
+    """Let the heads of streams in memory take their time, and fail after it."""
+    original = MemoryConnection.send_headers
+
+    async def slowly(connection: MemoryConnection, head: StreamHead) -> int:
+        await anyio.sleep(take)
+        if fail:
+            raise WriteError("the head can't be sent")
+        return await original(connection, head)
+
+    MemoryConnection.send_headers = slowly  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        MemoryConnection.send_headers = original  # type: ignore[method-assign]
+
+
 def run(scenario: Scenario, module: ModuleType = flows) -> Outcome:
     """Run a scenario with the flows of a module, and return what came of it."""
     outcome = Outcome()
@@ -291,7 +338,11 @@ def run(scenario: Scenario, module: ModuleType = flows) -> Outcome:
             outcome.recording = recorder.recording
         outcome.recording = recorder.recording
 
-    with _log_into(outcome.told):
+    is_slow = scenario.head_takes or scenario.head_fails
+    with (
+        _log_into(outcome.told),
+        heads(take=scenario.head_takes, fail=scenario.head_fails) if is_slow else nullcontext(),
+    ):
         anyio.run(main, backend_options={"loop_factory": VirtualLoop})
     return outcome
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import h3ref
+from h3ref import errors
 
 HOUSE = Path(h3ref.__file__).parent
 
@@ -104,3 +105,21 @@ def test_no_adapter_pulls_a_trigger_or_takes_a_step() -> None:
         text = path.read_text()
         assert ".trigger(" not in text, f"{path.name} pulls a trigger"
         assert "lifecycle.take(" not in text, f"{path.name} takes a step"
+
+
+def rejections() -> set[str]:
+    """The names of the exceptions that the table's rejections are."""
+    return {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.LifecycleError)
+    }
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_only_the_machine_rejects(path: Path) -> None:
+    """What is raised as a rejection comes from the table, with the rule that says so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        called = node.func if isinstance(node, ast.Call) else node.exc if isinstance(node, ast.Raise) else None
+        name = ast.unparse(called).rpartition(".")[2] if called is not None else ""
+        assert name not in rejections(), f"{path.name}:{node.lineno} rejects by itself: {name}"  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.transport import ASGIConnection, target_of
 from h3ref.connection import End
+from h3ref.errors import WriteError
 from h3ref.exchange import Exchange
 from h3ref.trace import Record
 
@@ -667,6 +668,70 @@ async def test_a_head_that_cant_be_sent_ends_the_exchange(error: Exception) -> N
         await Failing(only(forever, trace=records.append)).run()
     assert records[-1].after == "closed"
     assert records[-1].reason == ("client_gone" if isinstance(error, OSError) else "error")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", ["awaited", "generated"])
+async def test_what_a_middleware_raises_at_the_head_is_what_is_told(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Call):
+        async def send(self, message: Any) -> None:
+            if message["type"] == "http.response.start":
+                raise RuntimeError("the middleware's own")
+            await super().send(message)
+
+    app = H3App()
+
+    @app.get("/awaited")
+    async def awaited(event: H3Event) -> None:
+        event.start_sse()
+        for _ in range(2):
+            with suppress(WriteError):
+                await event.await_sse_writer()
+
+    @app.sse("/generated", commit_after=0)
+    async def generated(event: H3Event) -> AsyncIterator[str]:
+        await anyio.sleep(60)
+        yield "late"
+
+    with anyio.fail_after(2):
+        await Failing(ASGIApp(app), path=f"/{way}").run()
+    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "raised WriteError" in told.getMessage()
+    assert "the middleware's own" in caplog.text
+    assert "set_stream_callback" not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_what_is_sent_while_the_server_takes_the_head_comes_behind_it() -> None:
+    on_its_way, go_on = anyio.Event(), anyio.Event()
+
+    class Slow(Call):
+        async def send(self, message: Any) -> None:
+            if message["type"] == "http.response.start":
+                on_its_way.set()
+                await go_on.wait()
+            await super().send(message)
+
+    async def handler(event: H3Event) -> None:
+        async def early() -> None:
+            await on_its_way.wait()
+            writer = event.get_sse_writer()
+            for number in range(3):
+                await writer.send_event(str(number))
+            go_on.set()
+            await writer.flush()
+            assert writer.buffered == 0
+
+        event.start_sse()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(early)
+            await event.await_sse_writer()
+
+    call = Slow(only(handler))
+    with anyio.fail_after(2):
+        await call.run()
+    assert [message["type"] for message in call.sent[:2]] == ["http.response.start", "http.response.body"]
+    assert (call.status, call.body, call.end) == (200, b"data: 0\n\ndata: 1\n\ndata: 2\n\n", End.PROPER)
 
 
 @pytest.mark.anyio

@@ -35,7 +35,8 @@ from h3ref import (
     WriterClosed,
     flows,
 )
-from h3ref.connection import End
+from h3ref.connection import End, StreamHead
+from h3ref.exchange import Exchange
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
@@ -745,6 +746,122 @@ async def test_head_unwinds_a_handler_that_waits_for_its_writer(adapter: str) ->
         assert (await client.request("HEAD", STREAM)).status == 200
     assert isinstance(unwound[0], ConnectionLost)
     assert unwound[0].reason == "complete"
+
+
+# -- while the head is on its way
+
+
+def let_heads_wait(monkeypatch: pytest.MonkeyPatch, until: Callable[[], Any]) -> None:
+    """Let the head of every stream wait, whatever the adapter."""
+    original = Exchange._create_connection
+    slow: set[type] = set()
+
+    def create(exchange: Exchange) -> Any:
+        connection = original(exchange)
+        kind = type(connection)
+        if kind not in slow:
+            slow.add(kind)
+            send_headers = kind.send_headers
+
+            async def slowly(self: Any, head: StreamHead) -> int:
+                with anyio.CancelScope(shield=True):
+                    await until()
+                result: int = await send_headers(self, head)
+                return result
+
+            monkeypatch.setattr(kind, "send_headers", slowly)
+        return connection
+
+    monkeypatch.setattr(Exchange, "_create_connection", create)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_is_sent_while_the_head_is_on_its_way_goes_behind_it(
+    adapter: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_its_way, go_on = Flag(), Flag()
+    writers: list[SSEWriter] = []
+    records: list[Record] = []
+
+    async def until_told() -> None:
+        on_its_way.set()
+        await go_on.wait()
+
+    async def early(event: H3Event) -> None:
+        await on_its_way.wait()
+        writer = event.get_sse_writer()
+        writers.append(writer)
+        await writer.send_event("1")
+        writer.send_nowait("2")
+        assert (event.state, writer.event_count, writer.buffered) == ("streaming", 2, 18)
+        with pytest.raises(H3Error, match="the head is on its way already"):
+            event.set_header("X-Late", "1")
+        go_on.set()
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(early, event)
+            async with await event.await_sse_writer() as writer:
+                writers.append(writer)
+                await writer.send_event("3")
+
+    app = H3App()
+    app.on(method, STREAM, handler)
+    let_heads_wait(monkeypatch, until_told)
+    async with open_client(adapter, app, trace=records.append) as client:
+        reply = await client.request(method, STREAM)
+        body = await reply.read()
+        service = server_of(client).service
+        while service.live:
+            await anyio.lowlevel.checkpoint()
+        told = service.stats().bytes
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
+    steps = [record.step for record in records]
+    asked = next(record for record in records if record.step == "get_sse_writer")
+    assert (asked.before, asked.after, asked.error) == ("headers_sent", "streaming", None)
+    assert steps.index("send_event") < steps.index("headers")
+    if method == "HEAD":
+        assert (body, len(writers)) == (b"", 1)
+        assert "data" not in steps
+    else:
+        assert (body, reply.end) == (b"data: 1\n\ndata: 2\n\ndata: 3\n\n", End.PROPER)
+        assert writers[0] is writers[1]
+        assert steps.index("data") > steps.index("headers")
+    head = next(record.size for record in records if record.step == "headers")
+    assert head is not None
+    assert told == head + len(body)
+
+
+async def test_a_stream_closed_while_its_head_is_on_its_way_ends_behind_it(
+    adapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_its_way, closing = Flag(), Flag()
+
+    async def until_told() -> None:
+        on_its_way.set()
+        await closing.wait()
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+
+        async def early() -> None:
+            await on_its_way.wait()
+            async with event.get_sse_writer() as writer:
+                await writer.send_event("1")
+                closing.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(early)
+            with pytest.raises(ConnectionLost):
+                await event.await_sse_writer()
+
+    let_heads_wait(monkeypatch, until_told)
+    async with open_client(adapter, handled(handler)) as client:
+        reply = await client.request("GET", STREAM)
+        assert (reply.status, await reply.read(), reply.end) == (200, b"data: 1\n\n", End.PROPER)
 
 
 # -- generator routes

@@ -35,6 +35,7 @@ import h3ref.testing
 from h3ref import BlockingSSEWriter, Channel, Limits, SSEEvent, SSEWriter, flows
 from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.connection import End
+from h3ref.errors import WriteError
 from h3ref.service import Service
 
 from .clients import SocketClient, SocketReply
@@ -246,6 +247,33 @@ async def test_an_error_before_the_first_event(case: str, kind: str) -> None:
             assert reply.status == status
             assert not reply.headers["content-type"].startswith("text/event-stream")
             assert text in await reply.read()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("where", ["at the head", "in the block"])
+async def test_an_error_that_has_cut_the_stream_goes_to_the_framework(where: str) -> None:
+    later: list[str] = []
+
+    async def stream() -> AsyncGenerator[str, None]:
+        await anyio.sleep(60)
+        yield "late"
+
+    async def callback(writer: SSEWriter) -> None:
+        async with writer:
+            raise Refused("in the block")
+
+    async def send(message: Any) -> None:
+        if where == "at the head":
+            raise Refused("at the head")
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    content: Any = stream() if where == "at the head" else callback
+    reply = EventSourceResponse(content, commit_after=0, background=BackgroundTask(later.append, "background"))
+    with anyio.fail_after(2), pytest.raises(WriteError if where == "at the head" else Refused, match=where):
+        await reply({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+    assert not later
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ the peer leaves, when the server ends. What happened is recorded and held agains
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from h3ref import H3App, H3Event, SSEEvent, SSEWriter, flows
+from h3ref import H3App, H3Error, H3Event, SSEEvent, SSEWriter, flows
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder
 from h3ref.testing import virtual_backends
+
+from .flow_runs import heads
 
 RULES = load_rules()
 
@@ -40,17 +43,27 @@ IN_CALLBACK = (
     "bulk",
     "spawn",
 )
+BESIDE = ("nap", "sleep", "get_sse_writer", "await_sse_writer", "send_event", "send_nowait", "flush", "close")
 TIMES = st.sampled_from((0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0))
 
 
 @dataclass(frozen=True)
 class Script:
-    """Who does what, and when; seconds are virtual."""
+    """Who does what, and when; seconds are virtual.
+
+    Attributes:
+        beside: what a second task of the handler's does.
+        head: how long the stream's head is on its way.
+        fails: whether it can't be sent then.
+    """
 
     method: str
     flow: str
     handler: tuple[str, ...]
     callback: tuple[str, ...]
+    beside: tuple[str, ...]
+    head: float
+    fails: bool
     reads: bool
     leaves: float | None
     ends: float
@@ -66,6 +79,11 @@ SCRIPTS = st.builds(
         lambda more: ("start_sse", "await_sse_writer", *more)
     ),
     callback=st.lists(st.sampled_from(IN_CALLBACK), max_size=5).map(tuple),
+    beside=st.just(())
+    | st.lists(st.sampled_from(BESIDE), max_size=5).map(tuple)
+    | st.lists(st.sampled_from(BESIDE), max_size=3).map(lambda more: ("sleep", "get_sse_writer", *more)),
+    head=st.sampled_from((0.0, 0.0, 1.5, 4.0)),
+    fails=st.sampled_from((False, False, False, True)),
     reads=st.booleans(),
     leaves=st.none() | TIMES,
     ends=TIMES.map(lambda seconds: seconds + 0.25) | st.just(20.0),
@@ -86,6 +104,26 @@ class Play:
         self.app.on(script.method, "/play", self.handler)
 
     async def handler(self, event: H3Event) -> None:
+        if not self.script.beside:
+            await self.alone(event)
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.beside, event)
+            await self.alone(event)
+
+    async def beside(self, event: H3Event) -> None:
+        writer: SSEWriter | None = None
+        for step in self.script.beside:
+            with suppress(H3Error):
+                match step:
+                    case "get_sse_writer":
+                        writer = event.get_sse_writer()
+                    case "await_sse_writer":
+                        writer = await event.await_sse_writer()
+                    case _:
+                        await self.act(step, writer)
+
+    async def alone(self, event: H3Event) -> None:
         writer: SSEWriter | None = None
         forgiving = False
         for step in self.script.handler:
@@ -174,7 +212,7 @@ async def play(script: Script) -> tuple[Play, Recorder, list[Reply]]:
             for reply in replies:
                 reply.disconnect()
 
-    with anyio.fail_after(1000):  # virtual: a run that hangs fails
+    with heads(take=script.head, fail=script.fails), anyio.fail_after(1000):  # virtual: a run that hangs fails
         async with anyio.create_task_group() as tasks:
             async with open_memory(played.app, flow=flow, trace=recorder) as server:
                 tasks.start_soon(peer, server)
@@ -196,8 +234,12 @@ def test_every_run_is_one_that_the_specification_allows(backend: Any, script: Sc
     for exchange in recording.exchanges:
         event(f"closed: {exchange[-1].reason}")
         opened = any(record.step == "headers" for record in exchange)
+        if any(record.step == "get_sse_writer" and record.before == "headers_sent" for record in exchange):
+            event("the writer was taken while the head was on its way")
         if played.calls:
             assert opened, "no callback is called before the headers have left"
     for reply in replies:
         if reply.is_connected:
             assert reply.end in (End.PROPER, End.CUT), "no client waits for ever"
+        if not reply.status or script.method == "HEAD":
+            assert not reply._chunks, "no body comes before its head, or without one"

@@ -26,19 +26,25 @@ LEGAL = {
         "Streams by a callback, the default.",
         ("callback", "keep-alive", "too early, then a callback"),
     ),
-    "awaited_and_blocking": ("Streams by a handler that waits for its writer.", ("awaited", "blocking")),
+    "awaited_and_blocking": ("Streams by a handler that waits for its writer.", ("awaited", "blocking", "early")),
     "broken": (
         "H3Z's order: every record is legal, and nobody ever writes.",
         ("broken", "plain, broken", "silence, broken"),
     ),
-    "head_request": ("HEAD on a route that streams.", ("head", "head, awaited", "head, blocking")),
+    "head_request": ("HEAD on a route that streams.", ("head", "head, awaited", "head, blocking", "early, head")),
     "plain_response": (
         "Plain answers, and those that take a stream's place.",
         ("plain", "silence", "nobody writes", "over", "never started"),
     ),
     "failures": (
         "Handlers and callbacks that raise.",
-        ("handler raises", "handler raises after start_sse", "callback raises", "awaited raises"),
+        (
+            "handler raises",
+            "handler raises after start_sse",
+            "callback raises",
+            "awaited raises",
+            "early, and the head fails",
+        ),
     ),
     "endings": ("Ends that come from outside.", ("client leaves", "server ends", "server ends before the headers")),
 }
@@ -380,6 +386,14 @@ ILLEGAL: tuple[tuple[str, str, Edit, str, str, int], ...] = (
         0,
     ),
     ("the callback is called twice", "callback", twice("calls_callback"), "T-22", "calls_callback", 1),
+    (
+        "an event overtakes the head that it was sent behind",
+        "early",
+        lambda records: moved("event", before="headers")(moved("data", before="headers")(records)),
+        "T-39",
+        "data",
+        0,
+    ),
     ("bytes that nobody sent", "callback", without("send_event"), "T-23", "data", 0),
     ("an event goes over the connection twice", "blocking", twice("data"), "T-23", "data", 1),
     ("an event arrives twice", "blocking", twice("event"), "T-24", "event", 1),

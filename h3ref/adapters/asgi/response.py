@@ -25,7 +25,7 @@ from ...event import STREAM_HEADERS, H3Event
 from ...flows import check_flow
 from ...generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
 from ...headers import check_header
-from ...lifecycle import State
+from ...lifecycle import Reason, State
 from ...limits import Limits
 from ...router import Match
 from ...service import Service
@@ -183,13 +183,16 @@ class _Reply:
                 event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)
             await self._response._handler(event)
         except Exception as error:
+            writer = event._host.stream_writer
             if event.state is State.REQUESTED:
                 self.failure = _for_the_framework(error)
                 self._replaced = True
                 event.send_error(500)
-            elif event.writer is not None and event.state is not State.CLOSED:
+            elif writer is not None and event.state is not State.CLOSED:
                 self.failure = error
-                await event.writer.__aexit__(type(error), error, error.__traceback__)  # cut, not ended properly
+                await writer.__aexit__(type(error), error, error.__traceback__)  # cut, not ended properly
+            elif event.reason is Reason.ERROR:
+                self.failure = error  # which has cut the stream already, in a callback's `async with` or at its head
             else:
                 raise  # the stream was over already
 
