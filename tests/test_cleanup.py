@@ -392,7 +392,7 @@ class Story:
     async def generated(self, event: H3Event) -> AsyncIterator[str]:
         try:
             yield "1"
-            self.writer = event.writer
+            self.writer = event.get_sse_writer()
             self.begun.set()
             while self.flood:
                 yield "x" * 65536
