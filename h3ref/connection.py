@@ -93,7 +93,7 @@ class Connection(Protocol):
         """Take bytes of the body and return at once; they leave soon, in order, and are never lost."""
 
     async def drain(self) -> None:
-        """Wait until fewer than `Limits.stream_buffer` bytes are buffered, or the peer has left.
+        """Wait until fewer than `Limits.stream_buffer` bytes are buffered, or the peer has left, or the body has ended.
 
         Raises:
             WriteError: what is buffered can't be sent, though the peer is not known to have left.

@@ -221,7 +221,7 @@ class Exchange:
     async def _send_headers(self, connection: Connection, head: StreamHead | None) -> int:
         if head is None:
             for hook in self._response_hooks:
-                await self._call(hook, self.event, goes_first=True)
+                await self._call(hook, self.event, is_hook=True)
             head = StreamHead(self.event.stream_headers())
         self._threads.rest()
         writer = self._begin_stream(connection)
@@ -601,12 +601,12 @@ class Exchange:
 
     # -- calls
 
-    async def _call(self, function: Callable[..., Any], *args: Any, goes_first: bool = False) -> None:
+    async def _call(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> None:
         if is_async(function):
             self._threads.rest()
             await function(*args)
         else:
-            await self._threads.run(function, *args, goes_first=goes_first)
+            await self._threads.run(function, *args, is_hook=is_hook)
 
     async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
         """Call hooks whose failure must not change an answer that is decided."""

@@ -35,7 +35,7 @@ class Limits:
         send_timeout: seconds in which a reader has to take some of what waits for it, or it is cut; or None.
             What it takes shows only when its system opens the window again, which may be when nearly all of its buffer
             is read: one that reads less than that in this time is cut, too.
-        handler_threads: plain `def` handlers and hooks that run at once; further ones wait, handlers longer than hooks.
+        handler_threads: plain `def` handlers and hooks that run at once; further ones wait.
             A hook for which a thread waits, such as one that opens its stream, is counted with that.
         stream_threads: plain `def` streams that run at once; past it a request gets a 503.
         abandoned_threads: plain `def` streams that still run though they are over; past both a request gets a 503.

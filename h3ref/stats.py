@@ -24,7 +24,7 @@ class Stats:
             were none so far are not there. Never there are those that refuse nobody: `keep_alive` and `requests` end a
             connection between two requests, `stream_age` and `stream_age_jitter` end a stream properly,
             `stream_keep_alive` sends, `stream_buffer` and `handler_threads` let wait, and past
-            `close_timeout` only the end of what is over is given up.
+            `close_timeout` and `cleanup_timeout` only the end of what is over is given up.
     """
 
     connections: int | None

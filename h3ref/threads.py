@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Places:
-    """So many places for handlers and hooks; who finds none waits, and a hook goes before who has not begun.
+    """So many places for handlers and hooks. Who finds none waits in one of two lines, which take turns.
+
+    So a hook, whose exchange has begun, does not wait for all the handlers that have not, and a flood of hooks holds no
+    handler up for long.
 
     Args:
         most: how many there are.
@@ -38,14 +41,16 @@ class Places:
     def __init__(self, most: int) -> None:
         self._most = most
         self.taken = 0
-        self._waiting: tuple[deque[anyio.Event], deque[anyio.Event]] = (deque(), deque())  # hooks, and the others
+        self._hooks: deque[anyio.Event] = deque()
+        self._handlers: deque[anyio.Event] = deque()
+        self._turns = (self._hooks, self._handlers)  # whose turn it is comes first
 
-    async def take(self, *, goes_first: bool) -> None:
+    async def take(self, *, is_hook: bool) -> None:
         """Take a place, as soon as there is one."""
         if self.taken < self._most:  # then nobody waits: a place that becomes free goes to who does
             self.taken += 1
             return
-        event, waiting = anyio.Event(), self._waiting[0 if goes_first else 1]
+        event, waiting = anyio.Event(), self._hooks if is_hook else self._handlers
         waiting.append(event)
         try:
             await event.wait()
@@ -58,11 +63,14 @@ class Places:
 
     def give_back(self) -> None:
         """Give a place to who waits for one, or leave it free."""
-        for waiting in self._waiting:
-            if waiting:
-                waiting.popleft().set()
-                return
-        self.taken -= 1
+        now, then = self._turns
+        if now:
+            self._turns = (then, now)
+            now.popleft().set()
+        elif then:
+            then.popleft().set()
+        else:
+            self.taken -= 1
 
 
 class ThreadPool:
@@ -153,13 +161,13 @@ class ThreadUse:
         """Whether nobody gets anything from its threads any more."""
         return self._lifecycle.state is State.CLOSED
 
-    async def run(self, function: Callable[..., Any], *args: Any, goes_first: bool = False) -> None:
+    async def run(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> None:
         """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting.
 
         Raises:
             TypeError: it returned an awaitable, which nobody would await.
         """
-        await self._take_place(goes_first=goes_first)
+        await self._take_place(is_hook=is_hook)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
@@ -176,12 +184,12 @@ class ThreadUse:
 
     async def run_hook(self, function: Callable[..., Any], *args: Any) -> None:
         """As `run`, for a hook at the end of an exchange: a cancellation leaves its thread to itself."""
-        await self._take_place(goes_first=True)
+        await self._take_place(is_hook=True)
         await self._run(function, args)
 
-    async def _take_place(self, *, goes_first: bool) -> None:
+    async def _take_place(self, *, is_hook: bool) -> None:
         if self._takes is None:
-            await self._pool.handlers.take(goes_first=goes_first)
+            await self._pool.handlers.take(is_hook=is_hook)
             if self._takes is None:
                 self._takes = Kind.HANDLER
             else:  # another task of the exchange has got one meanwhile

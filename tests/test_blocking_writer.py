@@ -16,17 +16,18 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from h3ref import BackpressureDetected, H3App, H3Event, SSEEvent, WriterClosed
+from h3ref import BackpressureDetected, H3App, H3Event, Limits, SSEEvent, WriterClosed
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.blocking import BlockingSSEWriter
 from h3ref.connection import End
 from h3ref.flows import check_flow
+from h3ref.lifecycle import Reason
 from h3ref.service import Service
 from h3ref.testing import AsyncTestClient, TestClient
 from h3ref.trace import Record
 
-from .clients import open_client
+from .clients import open_client, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -322,6 +323,32 @@ async def test_such_a_thread_is_told_of_a_full_buffer_of_its_failure_and_that_th
     assert [error.reason for error in told] == ["client_gone"]
 
 
+async def test_one_that_waits_for_a_reader_is_told_when_our_side_ends_the_stream(adapter: str) -> None:
+    told: list[WriterClosed] = []
+
+    def endless(writer: BlockingSSEWriter) -> None:
+        try:
+            while True:
+                writer.send_event("x" * 100_000)
+        except WriterClosed as error:
+            told.append(error)
+
+    app = app_of(lambda writer: on_own_thread(endless, writer))
+    async with open_client(adapter, app, limits=Limits(close_timeout=0.2, send_timeout=None)) as client:
+        service: Service = server_of(client).service
+        await client.request("GET", "/callback")
+        (exchange,) = service.live
+        writer = exchange.stream_writer
+        assert writer is not None
+        with anyio.fail_after(20):
+            while writer.buffered < writer.high_water:
+                await anyio.lowlevel.checkpoint()
+            exchange.end_stream(Reason.TIMEOUT)
+            while service.live:
+                await anyio.lowlevel.checkpoint()
+    assert [error.reason for error in told] == ["timeout"]
+
+
 @pytest.mark.parametrize("waits", [True, False])
 async def test_one_that_sends_while_the_server_ends_is_told_so(waits: bool) -> None:
     """Whether it waits for a reader just then, or is busy."""
@@ -342,8 +369,37 @@ async def test_one_that_sends_while_the_server_ends_is_told_so(waits: bool) -> N
         assert writer is not None
         if not waits:
             tasks.start_soon(reply.read)
-        while writer.event_count < 1000 if not waits else writer.buffered < writer.high_water:
+        while writer.event_count < 1000 if not waits else not reply._changed.statistics().tasks_waiting:
             await anyio.lowlevel.checkpoint()
+    assert [error.reason for error in told] == ["shutdown"]
+
+
+def test_one_that_waits_when_all_tasks_of_its_loop_are_cancelled_is_told_so() -> None:
+    """As a server does that ends itself without a word to the app; trio ends no loop before its tasks."""
+    told, over = list[WriterClosed](), threading.Event()
+
+    def endless(writer: BlockingSSEWriter) -> None:
+        try:
+            while True:
+                writer.send_event("x" * 1000)
+        except WriterClosed as error:
+            told.append(error)
+        finally:
+            over.set()
+
+    def stream(writer: BlockingSSEWriter) -> None:
+        threading.Thread(target=endless, args=[writer], daemon=True).start()
+        over.wait(20)
+
+    async def main() -> None:
+        server = MemoryServer(Service(app_of(stream), flow=check_flow(None)), tasks := anyio.create_task_group())
+        await tasks.__aenter__()
+        reply = await server.request("GET", "/callback")
+        while not reply._changed.statistics().tasks_waiting:
+            await anyio.lowlevel.checkpoint()
+
+    asyncio.run(main())
+    assert over.wait(20)
     assert [error.reason for error in told] == ["shutdown"]
 
 

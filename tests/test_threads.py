@@ -16,6 +16,7 @@ from h3ref import BlockingSSEWriter, H3App, H3Event, Limits
 from h3ref.adapters.memory import open_memory
 from h3ref.lifecycle import Reason
 from h3ref.service import Service
+from h3ref.threads import Places
 
 from .clients import open_client, server_of
 
@@ -164,7 +165,7 @@ async def test_with_one_thread_no_exchange_waits_for_a_second(adapter: str, path
     assert called == (["request", "error", "response"] if path == "/fails" else ["request", "response"]) * 3
 
 
-async def test_hooks_go_before_handlers_that_have_not_begun(adapter: str) -> None:
+async def test_hooks_do_not_wait_for_all_handlers_that_have_not_begun(adapter: str) -> None:
     """With one thread each later handler waits for what the hooks of an earlier one do; so they never stand in line."""
     app, steps, begun = H3App(), queue.SimpleQueue[str](), Gate()
 
@@ -200,6 +201,48 @@ async def test_hooks_go_before_handlers_that_have_not_begun(adapter: str) -> Non
     taken = [steps.get_nowait() for _ in range(14)]
     assert taken[:3] == ["handler", "error /plain", "response /plain"], "the same thread's place, kept"
     assert taken.index("response /async") < 8, "after one handler, or two where it asked late, not after four"
+
+
+async def test_handlers_and_hooks_that_wait_take_turns() -> None:
+    """Neither waits for all of the other kind, whichever comes in floods."""
+    places, steps = Places(1), list[str]()
+    await places.take(is_hook=False)
+
+    async def pass_through(name: str) -> None:
+        await places.take(is_hook=name == "hook")
+        steps.append(name)
+        places.give_back()
+
+    async with anyio.create_task_group() as tasks:
+        for name in ["handler"] * 2 + ["hook"] * 4:
+            tasks.start_soon(pass_through, name)
+            await anyio.wait_all_tasks_blocked()
+        places.give_back()
+    assert steps == ["hook", "handler", "hook", "handler", "hook", "hook"]
+    assert places.taken == 0
+
+
+async def test_who_is_cancelled_in_the_line_leaves_the_place_to_the_next() -> None:
+    """Also when that happens just as it gets one."""
+    places, steps = Places(1), list[str]()
+    await places.take(is_hook=False)
+    scopes = {name: anyio.CancelScope() for name in ("waits", "gets it", "is next")}
+
+    async def pass_through(name: str) -> None:
+        with scopes[name]:
+            await places.take(is_hook=False)
+            steps.append(name)
+            places.give_back()
+
+    async with anyio.create_task_group() as tasks:
+        for name in scopes:
+            tasks.start_soon(pass_through, name)
+            await anyio.wait_all_tasks_blocked()
+        scopes["waits"].cancel()
+        await anyio.wait_all_tasks_blocked()
+        places.give_back()
+        scopes["gets it"].cancel()
+    assert (steps[-1], "waits" in steps, places.taken) == ("is next", False, 0)
 
 
 # -- threads that are left to themselves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import fields
 from typing import Any
@@ -18,7 +19,8 @@ class LimitsTable(SphinxDirective):
     """A row for each limit: its name, its default, and what the docstring says of it."""
 
     def run(self) -> list[nodes.Node]:
-        said = dict(re.findall(r"^ +(\w+): (.+?)$", (Limits.__doc__ or "").partition("Args:")[2], re.MULTILINE))
+        text = (inspect.getdoc(Limits) or "").partition("Args:")[2]
+        said = dict(re.findall(r"^ {4}(\w+): (.+?)$", text.replace("\n        ", " "), re.MULTILINE))
         rows = []
         for field in fields(Limits):
             meaning = nodes.paragraph()

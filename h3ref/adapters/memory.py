@@ -106,7 +106,7 @@ class Reply:
         await self._changed.wait()
 
     async def _drained_below(self, mark: int) -> None:
-        while self.is_connected and self._size >= mark:
+        while self.is_connected and self.end is None and self._size >= mark:
             await self._next_change()
 
 
