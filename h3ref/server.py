@@ -17,6 +17,7 @@ import anyio
 from .adapters.h11_anyio import Server
 from .flows import check_flow
 from .limits import Limits
+from .owned import Owned
 from .parking import ThreadParking
 from .service import Service
 from .sse import SSEEvent
@@ -50,6 +51,8 @@ async def running(
 ) -> AsyncIterator[Server]:
     """Serve an app while the body of the `async with` runs, in the event loop that runs already.
 
+    It may be left in another task than it was entered in, as by fixtures of pytest-asyncio and cells of a notebook.
+
     Args:
         app: whose handlers answer.
         host: the name or address to listen on.
@@ -67,8 +70,8 @@ async def running(
         TypeError, ValueError: an argument that can't be used.
     """
     server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
-    async with server.serving(
-        grace, lambda: log.warning("handlers still run after the grace period: waiting for them")
+    async with Owned(
+        server.serving(grace, lambda: log.warning("handlers still run after the grace period: waiting for them"))
     ):
         yield server
 

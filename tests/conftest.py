@@ -6,7 +6,7 @@ import gc
 import importlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import hypothesis as hypothesis  # it has to see who holds its plugins' things, before `gc.freeze` hides that
@@ -161,6 +161,14 @@ def require_module(name: str, package: str) -> Any:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # it is there, and what it needs itself is not
         _missing(f"{name} is not on this machine: pip install {package}")
+
+
+def require_permission(attempt: Callable[[], object], what: str) -> None:
+    """Do what a test needs, or skip where this user may not; in CI, who may, fail instead."""
+    try:
+        attempt()
+    except PermissionError:
+        _missing(f"{what} is not permitted to this user")
 
 
 def _missing(message: str) -> NoReturn:

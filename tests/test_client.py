@@ -104,10 +104,12 @@ async def scripted(*scripts: list[Any]) -> AsyncIterator[Scripted]:
         tasks.cancel_scope.cancel()
 
 
-async def collect(twin: Any, url: str, count: int | None = None, **options: Any) -> list[MessageEvent]:
-    """Return the first `count` messages, or all until the iteration ends."""
+async def collect(
+    twin: Any, url: str, count: int | None = None, messages: list[MessageEvent] | None = None, **options: Any
+) -> list[MessageEvent]:
+    """Return the first `count` messages, or all until the iteration ends; `messages` has them as they come."""
     options.setdefault("reconnection_time", SOON)
-    messages: list[MessageEvent] = []
+    messages = [] if messages is None else messages
     if twin is EventSource:
         async with EventSource(url, **options) as source:
             async for message in source:
@@ -210,7 +212,7 @@ async def test_a_post_sends_its_json_and_is_not_sent_twice(twin: Any) -> None:
 async def test_a_post_is_sent_again_when_that_is_asked_for() -> None:
     app, seen = prompted()
     async with running(app) as server:
-        options = {"method": "POST", "json": {}, "headers": {"Authorization": "-"}, "reconnect": True}
+        options: dict[str, Any] = {"method": "POST", "json": {}, "headers": {"Authorization": "-"}, "reconnect": True}
         assert len(await collect(EventSource, server.url + "/chat", 6, **options)) == 6
     assert len(seen) == 2
 
@@ -287,12 +289,12 @@ async def test_a_killed_process_costs_no_event_and_repeats_none(twin: Any) -> No
     process, port = await anyio.to_thread.run_sync(start, free_port())
 
     async def receive() -> None:
-        received.extend(await collect(twin, f"http://127.0.0.1:{port}/events", 400))
+        await collect(twin, f"http://127.0.0.1:{port}/events", 400, received)
 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receive)
-            await anyio.sleep(0.3)
+            await until(lambda: len(received) >= 100)
             process.kill()
             process.communicate()
             process, _ = await anyio.to_thread.run_sync(start, port)

@@ -35,6 +35,7 @@ from h3ref.connection import End
 from h3ref.testing import virtual_backends
 
 from .clients import open_client, raw, server_of
+from .conftest import require_permission
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
 STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -630,7 +631,8 @@ async def test_a_peer_that_has_vanished_is_found_by_the_keep_alive() -> None:
     async with running(streaming(silent, ends), limits=limits) as server, connected(server, STREAM) as sock:
         assert b"200 OK" in await receive(sock)
         nothing = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # one instruction: take 0 bytes
-        sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxP", 1, ctypes.addressof(nothing)))
+        program = struct.pack("HxxxxxxP", 1, ctypes.addressof(nothing))
+        require_permission(lambda: sock.setsockopt(socket.SOL_SOCKET, 26, program), "a packet filter")
         await ends.changed.wait()
         assert ends.reasons == [Reason.CLIENT_GONE]
         while server.open_connections:

@@ -206,6 +206,23 @@ def test_executing_writes_outputs_and_no_more(tmp_path: Path) -> None:
     assert [output.text for output in found.cells[1].outputs] == ["1\nNone\n"]
 
 
+def test_one_cell_closes_what_another_one_opened(tmp_path: Path) -> None:
+    sources = [
+        "from contextlib import AsyncExitStack\nfrom h3ref import EventSource, running\n"
+        "from h3ref.examples.counter import app\nfrom h3ref.testing import AsyncTestClient\nstack = AsyncExitStack()",
+        "server = await stack.enter_async_context(running(app))\n"
+        "client = await stack.enter_async_context(AsyncTestClient(app))",
+        "async with EventSource(f'{server.url}/events') as source:\n    print((await anext(source)).data)\n"
+        "print((await client.request('GET', '/')).status)",
+        "await stack.aclose()\nprint(server.open_connections)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    nbformat.write(notebook, tmp_path / "cells.ipynb")
+    execute(tmp_path / "cells.ipynb")
+    cells = nbformat.read(tmp_path / "cells.ipynb", as_version=4).cells
+    assert [output.text for cell in cells for output in cell.outputs] == ["0\n200\n", "0\n"]
+
+
 @pytest.mark.parametrize("before", [None, "mine"])
 def test_executing_leaves_the_environment_as_it_was(
     before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -302,7 +302,8 @@ async def test_who_is_refused_at_a_socket_is_counted_by_the_limit(limit: str, se
 
     app = app_of()
     app.post("/read", read)
-    limits = Limits(head_size=400, target_size=100, headers=5, body_size=10, head_timeout=0.1, body_timeout=0.1)
+    times: dict[str, Any] = {name: 0.1 for name in ("head_timeout", "body_timeout") if name == limit}
+    limits = Limits(head_size=400, target_size=100, headers=5, body_size=10, **times)
     async with running(app, limits=limits) as server:
         data = await raw(server.port, sent)
         assert data[:13] == (b"HTTP/1.1 %d " % status if status is not None else b"")

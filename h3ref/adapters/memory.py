@@ -19,6 +19,7 @@ from ..connection import End, Request, Response, StreamHead
 from ..errors import BodyTooLarge
 from ..flows import check_flow
 from ..limits import Limits
+from ..owned import Owned
 from ..service import Service
 from ..sse import SSEEvent
 from ..stats import Stats
@@ -227,7 +228,7 @@ async def open_memory(
     limits: Limits | None = None,
     farewell: SSEEvent | None = None,
 ) -> AsyncIterator[MemoryServer]:
-    """Serve an app in this process. On leaving, open streams are shut down and end properly.
+    """Serve an app in this process. On leaving, in whichever task, open streams are shut down and end properly.
 
     Args:
         app: whose handlers answer.
@@ -244,19 +245,19 @@ async def open_memory(
         clock=_loop_clock(),
         farewell=None if farewell is None else farewell.encode(),
     )
-    failure: Exception | None = None
+    async with Owned(_serving(service)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _serving(service: Service) -> AsyncIterator[MemoryServer]:
     async with anyio.create_task_group() as helpers:
         helpers.start_soon(service.streams.run)
         async with anyio.create_task_group() as tasks:
-            try:
-                yield MemoryServer(service, tasks)
-            except Exception as error:  # carried past the task groups, which would wrap it
-                failure = error
+            yield MemoryServer(service, tasks)
             for exchange in list(service.live):
                 exchange.shut_down()
         helpers.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 def _loop_clock() -> Callable[[], float]:

@@ -17,6 +17,7 @@ from ..adapters.asgi import ASGIApp
 from ..app import H3App
 from ..exchange import Flow
 from ..limits import Limits
+from ..owned import Owned
 from .clock import settle
 from .lifespan import Lifespan
 from .results import Response
@@ -39,7 +40,8 @@ class AsyncTestClient:
                 event = await stream.next_event()
 
     Time is that of the loop: virtual if the loop's is, as with `virtual_backends()`. `TestClient` brings a
-    loop with virtual time of its own, and says what the arguments mean.
+    loop with virtual time of its own, and says what the arguments mean. A client may be left in another task than it
+    was entered in, as by fixtures of pytest-asyncio and cells of a notebook.
     """
 
     __test__ = False  # no test of pytest's
@@ -67,6 +69,7 @@ class AsyncTestClient:
         self._headers = _pairs(headers)
         self._wants_lifespan = lifespan
         self._lifespan: Lifespan | None = None
+        self._owned: Owned[TaskGroup]
         self._tasks: TaskGroup
         self._began = 0.0
 
@@ -123,8 +126,8 @@ class AsyncTestClient:
 
     async def __aenter__(self) -> AsyncTestClient:
         self._began = anyio.current_time()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._owned = Owned(anyio.create_task_group())
+        self._tasks = await self._owned.__aenter__()
         if isinstance(self._given, H3App):
             self._given.error_hooks.append(keep_failure)
         try:
@@ -156,7 +159,7 @@ class AsyncTestClient:
         if isinstance(self._given, H3App):
             self._given.error_hooks.remove(keep_failure)
         self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._owned.__aexit__(None, None, None)
 
     def _request(
         self,

@@ -1,0 +1,120 @@
+"""`Owned`: a context in a task of its own, which may be left in another task than it was entered in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import anyio
+
+from .parking import asyncio_loop
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Owned(Generic[T]):
+    """Enters a context, and leaves it, in one task that does nothing else.
+
+    A task group belongs to the task that entered it. Fixtures of pytest-asyncio, cells of a notebook and exit stacks
+    leave in another task than they entered in: with this they may. Who is cancelled in the body, or while it enters or
+    leaves, cancels the context with it. What the body raises leaves the context in order.
+
+    A context that fails by itself, which the log tells, is an exception on leaving. On asyncio it also cancels the task
+    that entered it, as a task group does; on trio no task can cancel another, so that the body goes on.
+
+    The task is one of the loop's, on trio a system task: where nobody leaves, it ends with the loop.
+
+    Args:
+        context: what is entered; of the body's exceptions it gets none.
+    """
+
+    def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
+        self._context = context
+        self._value: T
+        self._begun = anyio.Event()
+        self._left = anyio.Event()
+        self._over = anyio.Event()
+        self._failure: BaseException | None = None
+        self._scope = anyio.CancelScope()  # of the task that owns it
+        self._body: asyncio.Task[object] | None = None  # asyncio's, in which the body runs, as long as it does
+        self._cancelled: asyncio.Task[object] | None = None  # the same, when the failure has cancelled it
+
+    async def __aenter__(self) -> T:
+        self._start()
+        await self._passing_on(self._begun)
+        if self._failure is not None:
+            raise self._failure
+        self._body = asyncio.current_task() if asyncio_loop() is not None else None
+        return self._value
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._body = None
+        if error is not None and _is_cancelled(error):
+            self._scope.cancel()
+        self._left.set()
+        try:
+            await self._passing_on(self._over)
+        finally:
+            if self._cancelled is not None:
+                self._cancelled.uncancel()
+            if self._failure is not None:
+                raise self._failure
+
+    async def _passing_on(self, event: anyio.Event) -> None:
+        """Wait for an event; a cancellation meanwhile is passed on to the owner, whose end is waited for."""
+        try:
+            await event.wait()
+        except anyio.get_cancelled_exc_class():
+            self._scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._over.wait()
+            raise
+
+    def _start(self) -> None:
+        if (loop := asyncio_loop()) is not None:
+            self._owner = loop.create_task(self._own())  # which the loop alone would not keep
+        else:
+            from trio import lowlevel
+
+            lowlevel.spawn_system_task(self._own, context=copy_context())
+
+    async def _own(self) -> None:
+        try:
+            with self._scope:
+                async with self._context as self._value:
+                    self._begun.set()
+                    await self._left.wait()
+        except anyio.get_cancelled_exc_class():
+            raise  # the loop ends
+        except BaseException as error:
+            self._failure = error
+            if self._begun.is_set() and not self._left.is_set():
+                self._tell(error)
+        finally:
+            self._over.set()
+            self._begun.set()
+
+    def _tell(self, failure: BaseException) -> None:
+        log.error("what serves has failed by itself, and has ended", exc_info=failure)
+        if self._body is not None:
+            if not self._body.done():
+                self._body.cancel()
+                self._cancelled = self._body
+        elif asyncio_loop() is None and not isinstance(failure, Exception):
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C came here: trio passes it on to the main task
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether an exception is a cancellation, or has one in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_cancelled, error.exceptions))
+    return isinstance(error, anyio.get_cancelled_exc_class())
