@@ -196,6 +196,11 @@ class _Reply:
             else:
                 raise  # the stream was over already
 
+    async def note(self, event: H3Event, error: Exception) -> None:
+        """Take what has ended the stream without the handler's being told, as a head that can't be sent."""
+        if event.reason is Reason.ERROR and self.failure is None:
+            self.failure = error
+
     async def send(self, message: Message) -> None:
         """Pass a message on to the server."""
         if self._replaced:
@@ -373,6 +378,13 @@ def _is_number(name: str, value: object) -> bool:
 
 class _Responses(H3App):
     """An app without routes: each request is answered by the response that brought it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        @self.on_error
+        async def note(event: H3Event, error: Exception) -> None:
+            await _REPLY.get().note(event, error)
 
     def match(self, method: str, path: str) -> Match:
         return Match(_REPLY.get().handle, {}, ())
