@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
+from ..cleanup import Cleanup
+
 if TYPE_CHECKING:
     from contextvars import Context
 
@@ -275,8 +277,16 @@ def awaits(awaitable: object) -> str:
         frame = getattr(awaitable, "cr_frame", None)
         if frame is not None and _is_users(frame):
             found = _place(frame)
-        awaitable = getattr(awaitable, "cr_await", None)
+        awaitable = _awaited(awaitable)
     return found
+
+
+def _awaited(awaitable: object) -> object:
+    """What a coroutine waits for; of the user's, which is run step by step, the step that runs it knows."""
+    frame = getattr(awaitable, "gi_frame", None)
+    if frame is not None and frame.f_code is Cleanup.run.__code__:
+        return frame.f_locals["awaitable"]
+    return getattr(awaitable, "cr_await", None)
 
 
 def _place(frame: FrameType) -> str:
