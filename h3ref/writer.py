@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE = b": keep-alive\n"
-"""One line: a comment needs no empty line after it, and some clients take each empty line for the end of an event."""
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment and the blank line that ends its block: the standard needs none, but many a reader splits at blank lines.
+
+Without it, one that looks for "data: " where a block begins loses the next event, and a relay of whole blocks holds the
+comment back.
+"""
 
 _STREAMING = State.STREAMING
 

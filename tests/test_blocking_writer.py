@@ -172,7 +172,7 @@ async def test_a_keep_alive_a_flush_and_a_failure_come_after_what_was_sent_befor
 
     async with open_client(adapter, app_of(stream)) as client:
         reply = await client.request("GET", "/callback")
-        assert await reply.read() == numbered(1, 2) + b": keep-alive\n" + numbered(3, 4)
+        assert await reply.read() == numbered(1, 2) + b": keep-alive\n\n" + numbered(3, 4)
 
 
 async def test_a_traced_threads_events_are_recorded_one_by_one() -> None:

@@ -599,7 +599,7 @@ async def test_the_same_writer_is_there_for_the_asking(adapter: str) -> None:
         assert writer.event_count == 1
 
     async with open_client(adapter, streaming(callback)) as client:
-        assert await (await client.request("GET", STREAM)).read() == b": keep-alive\nid: 7\ndata: 1\n\n"
+        assert await (await client.request("GET", STREAM)).read() == b": keep-alive\n\nid: 7\ndata: 1\n\n"
     assert same == [True, True]
 
 

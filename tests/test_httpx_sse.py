@@ -60,7 +60,7 @@ def sending(*, breaks: bool = False) -> H3App:
     app = H3App()
 
     async def send(writer: SSEWriter) -> None:
-        # Comments come before the first id: after it httpx-sse makes an empty event of each (the standard makes none).
+        # Comments come before the first id, see below what becomes of later ones.
         await writer.send_event(SSEEvent(comment="data: none"))
         await writer.send_keep_alive()
         for message in EVENTS:
@@ -83,6 +83,31 @@ async def test_it_receives_what_was_sent(httpx: Any, httpx_sse: Any) -> None:
         httpx_sse.aconnect_sse(client, "GET", f"{server.url}/events") as source,
     ):
         assert [received(message) async for message in source.aiter_sse()] == RECEIVED
+
+
+async def test_after_an_id_it_makes_an_empty_message_of_each_block_without_data(httpx: Any, httpx_sse: Any) -> None:
+    app = H3App()
+
+    async def send(writer: SSEWriter) -> None:
+        await writer.send_keep_alive()
+        await writer.send_event(SSEEvent("one", event="word", id="7"))
+        await writer.send_keep_alive()
+        await writer.send_event(SSEEvent(comment="a comment"))
+        await writer.send_event(SSEEvent("two", event="word"))
+
+    @app.get("/events")
+    def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(send)
+
+    one, two, nothing = ("word", "one", "7", None), ("word", "two", "7", None), ("message", "", "7", None)
+    async with (
+        running(app) as server,
+        httpx.AsyncClient() as client,
+        httpx_sse.aconnect_sse(client, "GET", f"{server.url}/events") as source,
+    ):
+        found = [received(message) async for message in source.aiter_sse()]
+    assert found == [one, nothing, nothing, two], "the standard knows no message without data: tell users what it does"
 
 
 async def test_the_blocking_client_receives_the_same(httpx: Any, httpx_sse: Any) -> None:

@@ -39,7 +39,7 @@ from .conftest import require_permission
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
 STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
-BEAT = b": keep-alive\n"
+BEAT = b": keep-alive\n\n"
 
 in_virtual_time = pytest.mark.parametrize("anyio_backend", virtual_backends())
 
@@ -380,7 +380,7 @@ async def test_streams_that_are_too_old_end_properly_and_not_all_at_once() -> No
         body = await reply.read()
         times.append(anyio.current_time() - began)
         assert reply.end is End.PROPER
-        assert body == BEAT * (body.count(b"\n"))
+        assert body == BEAT * body.count(BEAT)
 
     limits = Limits(stream_age=3600, stream_age_jitter=0.25)
     async with open_memory(streaming(silent, ends), limits=limits) as server:
@@ -459,9 +459,9 @@ async def test_what_is_sent_puts_the_comment_off() -> None:
         while part := await reply.receive():
             body += part
             times.append(anyio.current_time() - began)
-    assert body[:-26] == (BEAT + b"data: x\n\n") * 50, "while there is traffic, no comment comes by itself"
+    assert body[:-28] == (BEAT + b"data: x\n\n") * 50, "while there is traffic, no comment comes by itself"
     assert times[:100] == [pytest.approx(10 * number) for number in range(1, 101)]
-    assert body[-26:] == BEAT * 2
+    assert body[-28:] == BEAT * 2
     silences = [after - before for before, after in zip(times[99:], [*times[100:], 1040.0], strict=False)]
     assert all(silence <= 15.01 for silence in silences)
 

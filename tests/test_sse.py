@@ -167,7 +167,7 @@ def test_the_vectors_have_the_shape_that_the_readme_describes() -> None:
         ),
         "exchange": (
             {"name", "flow", "steps", "status", "end"},
-            {"request", "before", "messages", "last_event_id", "retry"},
+            {"request", "before", "messages", "last_event_id", "retry", "blocks"},
         ),
     }
     for kind, (required, optional) in keys.items():
@@ -307,7 +307,9 @@ async def test_exchange_vector(case: Case, adapter: str) -> None:
             assert reply.status == case["status"]
             parser = EventStreamParser(last_event_id=request["headers"].get("Last-Event-ID", ""))
             messages: list[MessageEvent] = []
+            body = b""
             while chunk := await reply.receive():
+                body += chunk
                 if reply.status == 200:
                     messages += parser.feed(chunk)
             assert reply.end is not None
@@ -316,6 +318,9 @@ async def test_exchange_vector(case: Case, adapter: str) -> None:
         assert reply.headers["content-type"].partition(";")[0] == "text/event-stream"
         assert messages == [MessageEvent(**message) for message in case["messages"]]
         assert (parser.last_event_id, parser.retry) == (case["last_event_id"], case["retry"])
+    if "blocks" in case:
+        *blocks, rest = body.split(b"\n\n")
+        assert (len(blocks), all(blocks), rest) == (case["blocks"], True, b"")
 
 
 # -- the standard, transcribed step by step and without a thought for speed

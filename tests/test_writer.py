@@ -41,8 +41,8 @@ async def test_what_is_offered_after_the_end_is_not_taken() -> None:
     counts: list[tuple[int, int, int]] = []
     async with open_memory(streaming(callback)) as server:
         reply = await server.request("GET", "/")
-        assert await reply.read() == b"data: 1\n\n: keep-alive\n"
-    assert counts == [(1, 1, len(b"data: 1\n\n: keep-alive\n"))]
+        assert await reply.read() == b"data: 1\n\n: keep-alive\n\n"
+    assert counts == [(1, 1, len(b"data: 1\n\n: keep-alive\n\n"))]
 
 
 async def test_a_thread_can_wait_until_all_has_left() -> None:
