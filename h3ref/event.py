@@ -17,7 +17,7 @@ from .blocking import BlockingSSEWriter
 from .callables import is_generator, name_of
 from .connection import Request, Response
 from .errors import H3Error, RequestError
-from .headers import Headers, MultiMapping, check_header
+from .headers import EVENT_STREAM, Headers, MultiMapping, check_header, check_media_type, is_hop_by_hop
 from .lifecycle import Lifecycle, Reason, State
 from .stats import Stats
 from .writer import SSEWriter
@@ -54,6 +54,8 @@ class Host(Protocol):
     def stream_writer(self) -> SSEWriter | None: ...
 
     def stream_started(self) -> None: ...
+
+    def header_ignored(self, name: str) -> None: ...
 
     async def open_stream(self) -> SSEWriter: ...
 
@@ -217,9 +219,12 @@ class H3Event:
     def set_header(self, name: str, value: str, *, append: bool = False) -> None:
         """Set a header of the response, plain or stream, in place of one with that name.
 
+        What is about the connection is the server's own: Connection, Keep-Alive, Proxy-Connection, TE, Trailer,
+        Transfer-Encoding and Upgrade are ignored, and the log says so once for each.
+
         Args:
-            name: a token; headers that frame the response are the server's own.
-            value: Latin-1 text in one line.
+            name: a token; not Content-Length and Date, which are the server's, too.
+            value: Latin-1 text in one line. A stream's Content-Type is text/event-stream, with parameters if you like.
             append: keep those with the same name, as Set-Cookie needs.
 
         Raises:
@@ -228,6 +233,11 @@ class H3Event:
         """
         check_header(name, value)
         self._check_head("set_header")
+        if is_hop_by_hop(name):
+            self._host.header_ignored(name)
+            return
+        if name.lower() == "content-type" and self.state is State.SSE_STARTED:
+            check_media_type(value)
         kept = [pair for pair in self._response_headers or [] if append or pair[0].lower() != name.lower()]
         self._response_headers = [*kept, (name, value)]
 
@@ -304,12 +314,16 @@ class H3Event:
         Then either `set_stream_callback` and return, or `await await_sse_writer()`.
 
         Raises:
-            ValueError: the status was set to another than 200.
+            ValueError: the status was set to another than 200, or Content-Type to another than text/event-stream.
             SSEAlreadyStarted: a second call.
             ResponseAlreadySent: the request has been answered.
         """
-        if self._status != 200 and self.state is State.REQUESTED:
-            raise ValueError(f"a stream's status is 200, not {self._status}; answer an error with send_error()")
+        if self.state is State.REQUESTED:
+            if self._status != 200:
+                raise ValueError(f"a stream's status is 200, not {self._status}; answer an error with send_error()")
+            for name, value in self._response_headers or ():
+                if name.lower() == "content-type":
+                    check_media_type(value)
         self._host.lifecycle.take(trace.START_SSE)
         self._host.stream_started()
 
@@ -434,11 +448,11 @@ class H3Event:
 _NOTHING: Mapping[str, str] = {}
 
 STREAM_HEADERS = [
-    ("Cache-Control", "no-cache"),
+    ("Cache-Control", "no-cache, no-transform"),
     ("X-Accel-Buffering", "no"),
-    ("Content-Type", "text/event-stream"),
+    ("Content-Type", EVENT_STREAM),
 ]
-"""H3Z's, in its order: no cache keeps the stream, no nginx holds it back."""
+"""H3Z's, in its order: no cache keeps the stream, no nginx and (by no-transform) no compressor holds it back."""
 
 
 def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -401,6 +401,9 @@ class Exchange:
     def stats(self) -> Stats:
         return self.service.stats()
 
+    def header_ignored(self, name: str) -> None:
+        self.service.header_ignored(name)
+
     def stream_started(self) -> None:
         self._failure = None  # there was no thread for a stream, and this is another way to have one
         self.transport.watch(self.disconnected)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+EVENT_STREAM: Final = "text/event-stream"
+"""A stream's media type."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FRAMING = frozenset({"connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade"})
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+_OF_THE_MESSAGE = frozenset({"content-length", "date"})
 
 
 class MultiMapping(Mapping[str, str]):
@@ -64,16 +71,16 @@ def check_token(what: str, name: str) -> None:
 
 
 def check_header(name: str, value: str) -> None:
-    """Refuse a header that would break the response, or that the server has to set itself.
+    """Refuse a header that would break the response, or say of it what only the server knows.
 
     Raises:
         TypeError: the name or the value is no str.
-        ValueError: what the name or the value holds can't be sent, with what to do instead.
+        ValueError: what the name or the value holds can't be sent, with what to do instead; Content-Length or Date.
     """
     if not all(isinstance(part, str) for part in (name, value)):
         raise TypeError(f"a header is a str and a str, not {type(name).__name__} and {type(value).__name__}")
     check_token("header name", name)
-    if name.lower() in _FRAMING:
+    if name.lower() in _OF_THE_MESSAGE:
         raise ValueError(f"header {name} is set by the server, which frames the response")
     # Each is said without the value, which may be a secret: a log may get to see this text.
     for place, char in enumerate(value):
@@ -89,3 +96,18 @@ def check_header(name: str, value: str) -> None:
             raise ValueError(
                 f"header {name} must be Latin-1 text without control characters: it holds {char!r} at {place}"
             )
+
+
+def is_hop_by_hop(name: str) -> bool:
+    """Whether a header is about the connection to the next hop, which is the server's (RFC 9110, section 7.6.1)."""
+    return name.lower() in _HOP_BY_HOP
+
+
+def check_media_type(media_type: str) -> None:
+    """Refuse a media type that is no event stream's, since no client would read what follows; parameters are free.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if media_type.partition(";")[0].strip().lower() != EVENT_STREAM:
+        raise ValueError(f"a stream's media type is {EVENT_STREAM}, not {media_type!r}")

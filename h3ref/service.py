@@ -26,6 +26,8 @@ from .streams import Streams
 from .threads import ThreadPool
 from .trace import Listener
 
+log = logging.getLogger(__name__)
+
 ENDS_A_SECOND: Final = 2000
 """Streams that a server which shuts down ends in a second, unless there are too many for its grace."""
 
@@ -78,6 +80,7 @@ class Service:
         self.stopping = False  # whether a stream that starts now is shut down at once
         self.count_connections: Callable[[], int] | None = None  # set by an adapter whose connections are its own
         self._count = 0
+        self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
         self._closed = Counter({reason: 0 for reason in Reason})
         self._events = self._bytes = 0  # of exchanges that are over
 
@@ -102,6 +105,14 @@ class Service:
         self._closed[exchange.lifecycle.reason] += 1
         self._events += exchange.event_count
         self._bytes += exchange.byte_count
+
+    def header_ignored(self, name: str) -> None:
+        """Log that a header is not sent, once for each name, since most are set on each request; on any thread."""
+        said = object()
+        if self._ignored.setdefault(name.lower(), said) is said:
+            log.warning(
+                "header %s is ignored: what is about the connection is the server's; set it no more (said once)", name
+            )
 
     def log_refusal(self, client: str, status: int, size: int) -> None:
         """Write the access line of a request that an adapter refuses, so that it never becomes an exchange.

@@ -149,7 +149,7 @@ def require_program(name: str, package: str) -> str:
     """Return the path of a program that a test needs, or skip; where CI installs it, fail instead."""
     path = shutil.which(name)
     if path is None:
-        _missing(f"{name} is not on this machine: apt-get install {package}")
+        missing(f"{name} is not on this machine: apt-get install {package}")
     return path
 
 
@@ -160,7 +160,7 @@ def require_module(name: str, package: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # it is there, and what it needs itself is not
-        _missing(f"{name} is not on this machine: pip install {package}")
+        missing(f"{name} is not on this machine: pip install {package}")
 
 
 def require_permission(attempt: Callable[[], object], what: str) -> None:
@@ -168,10 +168,11 @@ def require_permission(attempt: Callable[[], object], what: str) -> None:
     try:
         attempt()
     except PermissionError:
-        _missing(f"{what} is not permitted to this user")
+        missing(f"{what} is not permitted to this user")
 
 
-def _missing(message: str) -> NoReturn:
+def missing(message: str) -> NoReturn:
+    """Skip a test for want of something; where CI installs it, fail instead."""
     if os.environ.get("H3REF_CI"):
         pytest.fail(message)
     pytest.skip(message)

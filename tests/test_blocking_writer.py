@@ -240,7 +240,7 @@ def use_every_method(writer: BlockingSSEWriter) -> None:
             writer.send_nowait("too late")
 
 
-EVERY_METHOD = numbered(0, 1) + b": keep-alive\n" + numbered(*range(2, 9001))
+EVERY_METHOD = numbered(0, 1) + b": keep-alive\n\n" + numbered(*range(2, 9001))
 
 
 @pytest.mark.parametrize("path", ["/callback", "/blocking"])

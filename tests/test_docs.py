@@ -38,6 +38,7 @@ PAGES = [
         "move-from-aiohttp-sse",
         "move-from-fastapi",
         "move-from-sse-starlette",
+        "reach-every-client",
     )
 ]
 BLOCKS = [

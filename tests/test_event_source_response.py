@@ -164,7 +164,7 @@ async def test_content(case: str, content: str) -> None:
         reply = await client.request("GET", "/events")
         assert reply.status == 200
         assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert reply.headers["cache-control"] == "no-cache"
+        assert reply.headers["cache-control"] == "no-cache, no-transform"
         assert reply.headers["x-accel-buffering"] == "no"
         assert "content-length" not in reply.headers
         assert (await reply.read(), reply.end) == (THREE, End.PROPER)
@@ -348,7 +348,15 @@ def get(make: Callable[[], Response]) -> Any:
     [
         ({"status_code": 201}, ValueError, "a stream's status is 200, not 201"),
         ({"media_type": "text/plain"}, ValueError, "media type is text/event-stream"),
-        ({"headers": {"Connection": "keep-alive"}}, ValueError, "Connection is set by the server"),
+        ({"headers": {"Content-Type": "text/plain"}}, ValueError, "media type is text/event-stream"),
+        (
+            {"headers": {"content-type": "application/json"}, "media_type": "text/event-stream"},
+            ValueError,
+            "media type",
+        ),
+        ({"headers": {"Content-Length": "9"}}, ValueError, "Content-Length is set by the server"),
+        ({"headers": {"Date": "today"}}, ValueError, "Date is set by the server"),
+        ({"headers": {"Connection": "a\r\nb"}}, ValueError, "CR, LF"),
         ({"headers": {"X-Name": "a\r\nb"}}, ValueError, "CR, LF"),
         ({"ping": -1}, ValueError, "ping is seconds from 0 on"),
         ({"send_timeout": -1}, ValueError, "send_timeout is seconds"),
@@ -386,6 +394,38 @@ def test_headers_and_cookies() -> None:
     assert headers["x-name"] == "name"
     assert [cookie.split(";")[0] for cookie in headers.get_list("set-cookie")] == ["a=1", "b=2"]
     assert headers["x-later"] == "set"
+
+
+def test_a_content_type_that_is_set_later_is_looked_at_when_it_is_sent() -> None:
+    def make(media_type: str) -> Response:
+        reply = EventSourceResponse(["1"], headers={"Content-Type": "text/event-stream; a=b"})
+        assert reply.headers["content-type"] == "text/event-stream; a=b"
+        reply.headers["content-type"] = media_type
+        return reply
+
+    assert get(lambda: make("text/event-stream; c=d")).headers["content-type"] == "text/event-stream; c=d"
+    with pytest.raises(ValueError, match="a stream's media type is text/event-stream, not 'text/html'"):
+        get(lambda: make("text/html"))
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_what_is_about_the_connection_is_ignored_with_one_line_in_the_log(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def endpoint(request: Request) -> Response:
+        reply = EventSourceResponse(["1"], headers={"Connection": "keep-alive", "X-Name": "name"})
+        reply.headers["Keep-Alive"] = "timeout=5"
+        return reply
+
+    async with serving(case, application(case, endpoint)) as client:
+        for _ in range(3):
+            reply = await client.request("GET", "/events")
+            assert (reply.status, reply.headers["x-name"]) == (200, "name")
+            assert "keep-alive" not in reply.headers.keys() | set(reply.headers.get("connection", "").split())
+            assert (await reply.read(), reply.end) == (b"data: 1\n\n", End.PROPER)
+    said = [record.getMessage().split()[1] for record in caplog.records if record.name == "h3ref.service"]
+    assert said == ["connection", "keep-alive"]
 
 
 def test_a_scope_that_is_no_request() -> None:
@@ -607,10 +647,10 @@ async def test_ping(case: str) -> None:
         async with anyio.create_task_group() as tasks:
             for what in ("silent", "put off", "None", "0", "made"):
                 tasks.start_soon(read, what)
-    assert 2 <= texts["silent"].count(b": keep-alive\n") <= 5
+    assert 2 <= texts["silent"].count(b": keep-alive\n\n") <= 5
     assert texts["put off"] == b"data: 1\n\n" * 8
     assert texts["None"] == texts["0"] == b"data: 1\n\n"
-    assert texts["made"].startswith(b"data: 1\n\n: keep-alive\n: beat\n\n")  # the factory's failure changes nothing
+    assert texts["made"].startswith(b"data: 1\n\n: keep-alive\n\n: beat\n\n")  # the factory's failure changes nothing
 
 
 @pytest.mark.anyio

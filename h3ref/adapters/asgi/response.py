@@ -24,7 +24,7 @@ from ...errors import H3Error, TooManyStreams
 from ...event import STREAM_HEADERS, H3Event
 from ...flows import check_flow
 from ...generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
-from ...headers import check_header
+from ...headers import EVENT_STREAM, check_header, check_media_type
 from ...lifecycle import Reason, State
 from ...limits import Limits
 from ...router import Match
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PING: Final = 15.0
 DEFAULT_SEND_TIMEOUT: Final = Limits().send_timeout
-MEDIA_TYPE: Final = "text/event-stream"
 
 Item = SSEEvent | str | Mapping[str, Any]
 Content = (
@@ -74,7 +73,9 @@ class EventSourceResponse(Response):
             is an `SSEEvent`, a str (an event's data), or a dict of `SSEEvent`'s arguments, whose "data" and
             "id" may be numbers.
         status_code: 200; a client takes no other for a stream.
-        headers: further headers, in place of ours where they have the same name.
+        headers: further headers, in place of ours where they have the same name. What is about the connection, such as
+            `Connection: keep-alive`, is the server's: it is ignored, and the log says so once. Who sets Cache-Control
+            had better keep its "no-transform", without which a compressor on the way may hold events back.
         media_type: "text/event-stream", with parameters if you like.
         background: a task that runs when the stream has ended, also when the client has left; not after an error.
         ping: seconds of silence after which a comment is sent, so that nobody on the way takes the connection
@@ -89,11 +90,11 @@ class EventSourceResponse(Response):
 
     Raises:
         TypeError: the content can't be streamed; the text says why.
-        ValueError: a status other than 200, another media type, a header that can't be sent or that the server
-            sets itself, or a negative number of seconds.
+        ValueError: a status other than 200, another media type (also as a header), a header that can't be sent,
+            Content-Length or Date, or a negative number of seconds.
     """
 
-    media_type = MEDIA_TYPE
+    media_type = EVENT_STREAM
 
     def __init__(
         self,
@@ -110,11 +111,10 @@ class EventSourceResponse(Response):
     ) -> None:
         if status_code != 200:
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
-        if media_type is not None and media_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
-            raise ValueError(f"a stream's media type is {MEDIA_TYPE}, not {media_type!r}")
-        check_header("Content-Type", media_type or MEDIA_TYPE)
-        for name, value in (headers or {}).items():
+        for name, value in (("Content-Type", media_type or EVENT_STREAM), *(headers or {}).items()):
             check_header(name, value)
+            if name.lower() == "content-type":
+                check_media_type(value)
         _check_seconds("ping", ping)
         _check_seconds("send_timeout", send_timeout)
         if send_timeout == 0:
