@@ -39,7 +39,11 @@ from .writer import SSEWriter
 if TYPE_CHECKING:
     from .client import BlockingEventSource as BlockingEventSource
     from .client import EventSource as EventSource
+    from .client import EventSourceError as EventSourceError
     from .client import ReadyState as ReadyState
+    from .client import RedirectRefused as RedirectRefused
+    from .client import RefusedStatus as RefusedStatus
+    from .client import WrongContentType as WrongContentType
 
 __all__ = [
     "BackpressureDetected",
@@ -84,7 +88,15 @@ __version__ = "0.1.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Not in __all__: `from h3ref import *` must work without httpx2.
-_OF_THE_CLIENT = ("BlockingEventSource", "EventSource", "ReadyState")
+_OF_THE_CLIENT = (
+    "BlockingEventSource",
+    "EventSource",
+    "EventSourceError",
+    "ReadyState",
+    "RedirectRefused",
+    "RefusedStatus",
+    "WrongContentType",
+)
 
 
 def __getattr__(name: str) -> object:

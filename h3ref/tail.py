@@ -102,7 +102,7 @@ def run_tail(options: argparse.Namespace) -> None:
 def _tail(options: argparse.Namespace) -> int:
     try:
         from .client import BlockingEventSource, httpx2
-        from .client.protocol import shown
+        from .client.urls import shown
     except ImportError as error:
         return _fail(str(error), FAILED)
 
@@ -126,7 +126,7 @@ def _tail(options: argparse.Namespace) -> int:
             on_open=opened,
             on_reconnect=reconnecting,
         )
-    except (ValueError, httpx2.InvalidURL) as error:
+    except ValueError as error:
         return _fail(str(error), USAGE)
     show = ndjson if options.ndjson else line
     if hasattr(sys.stdout, "reconfigure"):

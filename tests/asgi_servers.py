@@ -56,9 +56,9 @@ async def on_uvicorn(app: Any, *, bare: bool = False, **options: Any) -> AsyncIt
 
 
 @asynccontextmanager
-async def on_hypercorn(app: H3App, **options: Any) -> AsyncIterator[ASGIServer]:
-    """Serve an app by hypercorn, on asyncio or trio, HTTP/2 included."""
-    asgi = ASGIApp(app, **options)
+async def on_hypercorn(app: Any, *, bare: bool = False, **options: Any) -> AsyncIterator[ASGIServer]:
+    """Serve an app by hypercorn, on asyncio or trio, HTTP/2 included; a bare one is any ASGI application, as it is."""
+    asgi = app if bare else ASGIApp(app, **options)
     over = anyio.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import anyio.abc
 import anyio.to_thread
+import httpx
 import httpx2
 import pytest
 
@@ -326,28 +327,139 @@ def endless(told: Callable[[], None]) -> H3App:
     return app
 
 
-async def test_a_cancelled_wait_closes_the_socket_at_once_and_the_next_one_resumes() -> None:
-    gone = anyio.Event()
-    async with running(endless(gone.set)) as server, EventSource(server.url + "/events") as source:
+async def test_a_timeout_around_a_step_costs_neither_a_connection_nor_an_event() -> None:
+    steps: list[Any] = [HEAD]
+    for number in range(20):
+        steps += [0.01, chunk(b"id: %d\ndata: %d\n\n" % (number, number))]
+    async with scripted([*steps, Scripted.HOLD]) as server, EventSource(server.url) as source:
+        received: list[str] = []
+        given_up = 0
+        while len(received) < 20:
+            with anyio.move_on_after(0.004):
+                received.append((await anext(source)).data)
+                continue
+            given_up += 1
+        assert received == [str(number) for number in range(20)]
+        assert given_up
+        assert source.ready_state is ReadyState.OPEN
+        assert source.last_event_id == "19"
+        assert len(server.requests) == 1
+
+
+async def test_a_timeout_around_a_step_is_no_end_for_a_source_that_does_not_reconnect() -> None:
+    go_on = anyio.Event()
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        await go_on.wait()
+        yield b"data: 2\n\n"
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        return streaming(content())
+
+    async with (
+        httpx2.AsyncClient(transport=httpx2.MockTransport(handle)) as client,
+        EventSource(URL, client=client, reconnect=False) as source,
+    ):
         assert (await anext(source)).data == "1"
-        with anyio.move_on_after(0.05):
+        with anyio.move_on_after(0.01):
             await anext(source)
-        assert source.ready_state.name == "CONNECTING"
+        go_on.set()
+        assert data_of([message async for message in source]) == ["2"]
+
+
+async def test_what_fails_while_nobody_waits_is_told_at_the_next_step() -> None:
+    async with scripted([HEAD, 0.02]) as server, EventSource(server.url, reconnect=False) as source:
+        with anyio.move_on_after(0.001):
+            await anext(source)
+        await until(lambda: source.ready_state is ReadyState.CLOSED)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await anext(source)
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+
+
+@VIRTUAL
+async def test_a_timeout_around_a_step_lets_a_wait_for_a_reconnection_go_on() -> None:
+    asked: list[float] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        asked.append(anyio.current_time())
+        return streaming(b"retry: 60000\ndata: 1\n\n")
+
+    async with (
+        httpx2.AsyncClient(transport=httpx2.MockTransport(handle)) as client,
+        EventSource(URL, client=client) as source,
+    ):
+        await anext(source)
+        for _ in range(50):
+            with anyio.move_on_after(1):
+                await anext(source)
+        assert len(asked) == 1
+        await anext(source)
+        assert 60 <= asked[1] - asked[0] <= 60 * (1 + JITTER) + 1
+
+
+async def test_a_source_may_be_entered_iterated_and_left_by_three_tasks() -> None:
+    gone = anyio.Event()
+    async with running(endless(gone.set)) as server:
+        source = EventSource(server.url + "/events")
+
+        async def iterate() -> None:
+            assert (await anext(source)).data == "1"
+            with anyio.move_on_after(0.01):
+                await anext(source)
+
+        for step in (source.__aenter__, iterate, source.aclose):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(step)
         with anyio.fail_after(5):
             await gone.wait()
-            assert await anext(source) == MessageEvent("message", "1", "1")
-        assert source.ready_state.name == "OPEN"
 
 
-async def test_a_cancelled_wait_without_reconnection_is_told_apart_from_the_end() -> None:
+async def test_a_generator_around_a_source_may_be_given_up_at_any_step() -> None:
     gone = anyio.Event()
-    async with running(endless(gone.set)) as server, EventSource(server.url + "/events", reconnect=False) as source:
-        await anext(source)
-        with anyio.move_on_after(0.05):
-            await anext(source)
-        assert source.ready_state == ReadyState.CLOSED
-        with pytest.raises(H3Error, match="cancelled"):
-            await anext(source)
+    async with running(endless(gone.set)) as server:
+
+        async def relay() -> AsyncIterator[str]:
+            async with EventSource(server.url + "/events") as source:
+                async for message in source:
+                    yield message.data
+
+        events = relay()
+        with anyio.fail_after(5):
+            assert await anext(events) == "1"
+        with anyio.move_on_after(0.01):
+            await anext(events)
+        with anyio.fail_after(5):
+            await gone.wait()
+
+
+def test_an_interrupted_wait_of_the_blocking_twin_resumes_or_is_told_apart_from_the_end() -> None:
+    asked: list[str | None] = []
+
+    def interrupted() -> Iterator[bytes]:
+        yield b"id: 1\ndata: 1\n\n"
+        raise KeyboardInterrupt
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers.get("last-event-id"))
+        return streaming(interrupted())
+
+    with httpx2.Client(transport=httpx2.MockTransport(handle)) as client:
+        with BlockingEventSource(URL, client=client) as source:
+            assert next(source).data == "1"
+            with pytest.raises(KeyboardInterrupt):
+                next(source)
+            assert source.ready_state.name == "CONNECTING"
+            assert next(source).data == "1"
+            assert asked == [None, "1"]
+        with BlockingEventSource(URL, client=client, reconnect=False) as source:
+            assert next(source).data == "1"
+            with pytest.raises(KeyboardInterrupt):
+                next(source)
+            with pytest.raises(H3Error, match="given up"):
+                next(source)
 
 
 async def test_leaving_closes_the_socket_at_once() -> None:
@@ -683,7 +795,7 @@ def sent(source: Protocol) -> dict[str, str]:
 def test_the_request_says_what_the_standard_wants() -> None:
     assert sent(Protocol(URL)) == {
         "accept": "text/event-stream",
-        "cache-control": "no-store",
+        "cache-control": "no-cache",  # what Fetch makes of the cache mode no-store
         "accept-encoding": "identity",
     }
 
@@ -701,6 +813,42 @@ def test_the_last_event_id_is_utf_8_and_never_empty() -> None:
     assert source.last_event_id == "é🎉 "
     source.feed(b"id\n\n")
     assert "last-event-id" not in sent(source)
+
+
+UNCARRIED = ["7\x01", "\x7f", "a\x1bb", "x" * 4097, "é" * 2049]
+
+
+@pytest.mark.parametrize("id", UNCARRIED)
+@TWINS
+async def test_an_id_that_no_header_carries_is_left_out_of_the_next_request_and_that_is_logged(
+    twin: Any, id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "h3ref.client")
+    body = f"id: {id}\ndata: 1\n\n".encode()
+    later = [HEAD, chunk(b"id: 2\ndata: 2\n\n"), PROPER_END]
+    async with scripted([HEAD, chunk(body), PROPER_END], later, [NO_CONTENT]) as server:
+        assert await collect(twin, server.url) == [MessageEvent("message", "1", id), MessageEvent("message", "2", "2")]
+    assert b"last-event-id" not in server.requests[1].lower()
+    assert b"\r\nLast-Event-ID: 2\r\n" in server.requests[2]
+    (told,) = [record for record in caplog.records if "last event ID" in record.getMessage()]
+    assert told.levelname == "INFO"
+    assert id not in told.getMessage()
+
+
+@pytest.mark.parametrize("id", UNCARRIED)
+async def test_a_source_goes_on_from_what_another_has_had_even_if_no_header_carries_it(id: str) -> None:
+    async with scripted([HEAD, chunk(b"data: 1\n\n"), Scripted.HOLD]) as server:
+        messages = await collect(EventSource, server.url, 1, last_event_id=id)
+        assert messages == [MessageEvent("message", "1", id)]
+    assert b"last-event-id" not in server.requests[0].lower()
+
+
+@pytest.mark.parametrize("id", ["a\tb", " 7\t", "x" * 4096, "é" * 2048, "\x80\x85\x9f", "\N{LINE SEPARATOR}", "\ufeff"])
+@TWINS
+async def test_an_id_that_a_header_carries_is_sent_without_the_blanks_around_it(twin: Any, id: str) -> None:
+    async with scripted([HEAD, chunk(f"id: {id}\ndata: 1\n\n".encode()), PROPER_END], [NO_CONTENT]) as server:
+        assert len(await collect(twin, server.url)) == 1
+    assert b"\r\nLast-Event-ID: " + id.strip(" \t").encode() + b"\r\n" in server.requests[1]
 
 
 def test_the_last_event_id_is_that_of_the_last_message_handed_over() -> None:
@@ -724,6 +872,19 @@ def test_the_last_event_id_is_that_of_the_last_message_handed_over() -> None:
         ({"url": "test:3000"}, "http or https"),
         ({"url": "http://test:65536"}, "port"),
         ({"url": "http://test:0"}, "port"),
+        ({"url": "http://test:port/"}, "http or https URL.*port"),
+        ({"url": ""}, "http or https"),
+        ({"url": "http://"}, "http or https"),
+        ({"url": "http:///events"}, "http or https"),
+        ({"url": "http://a b/"}, "letters, digits"),
+        ({"url": "http://a..b/"}, "letters, digits"),
+        ({"url": "http://.test/"}, "letters, digits"),
+        ({"url": "http://" + "a" * 64}, "letters, digits"),
+        ({"url": "http://" + ".".join(["a" * 63] * 4)}, "letters, digits"),
+        ({"url": "http://[::1"}, "http or https URL"),
+        ({"url": "http://test/\n"}, "http or https URL"),
+        ({"url": "http://1.2.3.400/"}, "http or https URL"),
+        ({"url": "http://\N{SNOWMAN}.net/"}, "http or https URL"),
         ({"json": {}}, "POST"),
         ({"last_event_id": "1\r\nX: 2"}, "one line"),
         ({"last_event_id": "\ud800"}, "surrogate"),
@@ -732,7 +893,11 @@ def test_the_last_event_id_is_that_of_the_last_message_handed_over() -> None:
         ({"reconnection_time": -1}, "reconnection_time"),
         ({"reconnection_time": float("nan")}, "reconnection_time"),
         ({"heartbeat": 0}, "heartbeat"),
+        ({"heartbeat": 1e300}, "heartbeat"),
         ({"connect_timeout": 0}, "connect_timeout"),
+        ({"connect_timeout": float("inf")}, "connect_timeout"),
+        ({"follow_redirects": "always"}, "follow_redirects"),
+        ({"follow_redirects": 1}, "follow_redirects"),
         ({"max_event_size": 0}, "max_event_size"),
         ({"headers": {"X": "é"}}, "ascii"),
     ],
@@ -741,6 +906,49 @@ def test_the_last_event_id_is_that_of_the_last_message_handed_over() -> None:
 def test_arguments_that_cant_be_used(twin: Any, arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         twin(**{"url": URL, **arguments})
+
+
+@TWINS
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:80/", "http://127.0.0.1/", "HTTP://my_service.local.:8000", "https://é.fr"]
+)
+def test_urls_that_are_some(twin: Any, url: str) -> None:
+    assert twin(url).ready_state is ReadyState.CONNECTING
+
+
+@TWINS
+@pytest.mark.parametrize("url", [None, b"http://test/", 1])
+def test_a_url_is_text(twin: Any, url: Any) -> None:
+    with pytest.raises(TypeError, match="url"):
+        twin(url)
+
+
+@TWINS
+def test_the_url_is_checked_with_a_client_too_unless_it_has_a_base_url(twin: Any) -> None:
+    kind = httpx2.AsyncClient if twin is EventSource else httpx2.Client
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(204))
+    for url in ("events", "ftp://test/", "http://a..b/"):
+        with pytest.raises(ValueError, match="URL"):
+            twin(url, client=kind(transport=transport))
+    based = kind(base_url="http://test/", transport=transport)
+    assert twin("events", client=based).url == "events"
+    with pytest.raises(ValueError, match="URL"):
+        twin("ftp://test/", client=based)
+
+
+@pytest.mark.parametrize(
+    ("twin", "client", "text"),
+    [
+        (EventSource, httpx.AsyncClient, "httpx2.AsyncClient, not httpx.AsyncClient: httpx2 is a library of its own"),
+        (BlockingEventSource, httpx.Client, "httpx2.Client, not httpx.Client: httpx2 is a library of its own"),
+        (EventSource, httpx2.Client, "httpx2.AsyncClient, not httpx2.Client: EventSource awaits"),
+        (BlockingEventSource, httpx2.AsyncClient, "httpx2.Client, not httpx2.AsyncClient: EventSource awaits"),
+        (EventSource, dict, "httpx2.AsyncClient, not builtins.dict"),
+    ],
+)
+def test_a_client_of_another_kind_gets_a_sentence(twin: Any, client: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        twin(URL, client=client())
 
 
 # -- delays, on the protocol alone
@@ -824,6 +1032,60 @@ def test_retry_after_is_heeded_within_limits(status: int) -> None:
     assert 190 < delay <= 200
     past = format_datetime(datetime.now(UTC) - timedelta(days=1))
     assert source.lost(refused(status, retry_after=past), 0.0) is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Wed, 21 Oct 2015 07:28:00 +99999999999999",  # an OverflowError, once
+        "Wed, 21 Oct 33333333333333333333 07:28:00 GMT",
+        "Wed, 21 Oct 2015 33333333333333333333:28:00 GMT",
+        "Wed, 21 Oct 0000 07:28:00 GMT",
+        "Wed, 31 Feb 2015 07:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +9999",
+        "9" * 5000 + " ",
+        "-5",
+        "1e400",
+        "nan",
+        "",
+    ],
+)
+def test_an_absurd_retry_after_is_none_or_as_long_as_any(value: str) -> None:
+    delay = opened(retry_statuses=(503,)).lost(refused(503, retry_after=value), 0.0)
+    assert delay is not None
+    assert delay <= LONGEST_RETRY_AFTER
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Friday, 31-Dec-49 23:59:59 GMT",
+        "Fri Dec 31 23:59:59 9999",
+        "Fri, 31 Dec 9999 23:59:59 -0000",  # naive, for Python's email
+    ],
+)
+def test_a_retry_after_in_ages_is_heeded_for_as_long_as_any(date: str) -> None:
+    assert opened().lost(refused(503, retry_after=date), 0.0) == LONGEST_RETRY_AFTER
+
+
+@pytest.mark.parametrize("date", ["Sat, 01 Jan 0001 00:00:00 GMT", "Sat, 01 Jan 0001 00:00:00 +2359"])
+def test_a_retry_after_of_ages_ago_is_over(date: str) -> None:
+    delay = opened().lost(refused(503, retry_after=date), 0.0)
+    assert_waits(delay, 3.0)
+
+
+@TWINS
+async def test_no_number_of_the_users_is_too_long_for_a_clock(twin: Any) -> None:
+    source = opened(reconnection_time=float("inf"), max_reconnection_time=float("inf"))
+    assert_waits(source.lost(DROPPED, 0.0), LONGEST_WAIT)
+    source = opened(reconnection_time=1e300, max_reconnection_time=float("inf"))
+    for _ in range(100):
+        assert_waits(source.lost(DROPPED, 0.0), LONGEST_WAIT)
+    async with scripted([HEAD, chunk(b"data: 1\n\n")]) as server:
+        limits: dict[str, Any] = {"heartbeat": LONGEST_WAIT, "connect_timeout": LONGEST_WAIT}
+        assert data_of(await collect(twin, server.url, 1, **limits)) == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The client: `EventSource` receives an event stream and keeps receiving it; `BlockingEventSource` is its twin.
 
 The bytes are carried by httpx2, the stream is read by `EventStreamParser`, and what WHATWG HTML, section 9.2
-decides is in `protocol.py`, which does no I/O.
+decides is in `protocol.py`, and what becomes of a redirect in `redirects.py`, which do no I/O.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError('EventSource needs httpx2: pip install "h3ref[client]"', name="httpx2") from None
 
-from .errors import EventSourceError, RefusedStatus, WrongContentType
+from .blocking import BlockingEventSource
+from .errors import EventSourceError, RedirectRefused, RefusedStatus, WrongContentType
 from .protocol import ReadyState, Reconnect
-from .source import BlockingEventSource, EventSource
+from .redirects import FollowRedirects
+from .source import EventSource
 
 __all__ = [
     "BlockingEventSource",
     "EventSource",
     "EventSourceError",
+    "FollowRedirects",
     "ReadyState",
     "Reconnect",
+    "RedirectRefused",
     "RefusedStatus",
     "WrongContentType",
 ]

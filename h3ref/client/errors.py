@@ -31,5 +31,10 @@ class RefusedStatus(EventSourceError, httpx2.HTTPStatusError):
     """The answer's status is not 200. Also an `httpx2.HTTPStatusError`."""
 
 
+class RedirectRefused(RefusedStatus):
+    """The answer is a redirect that is not followed: `follow_redirects` says so, or it would carry a body to another
+    origin. Where it leads is its Location, `error.response.headers["location"]`."""
+
+
 class WrongContentType(EventSourceError):
     """The answer's status is 200, but its content type is not text/event-stream."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,8 +18,10 @@ from typing import Any, Final, Literal
 
 import httpx2
 
-from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge, MessageEvent
-from .errors import EventSourceError, RefusedStatus, WrongContentType
+from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge, MessageEvent, fault_of_id
+from . import urls
+from .errors import EventSourceError, RedirectRefused, RefusedStatus, WrongContentType
+from .urls import shown
 
 CONTENT_TYPE: Final = "text/event-stream"
 
@@ -26,7 +29,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "TRACE"})
 """The methods that change nothing at the server (RFC 9110, section 9.2.1), so that a request may be sent again."""
 
 LONGEST_WAIT: Final = 24 * 60 * 60.0
-"""The most seconds that a server's `retry` can make a client wait."""
+"""The most seconds that a client waits: for a server's `retry`, its own, or a byte. No clock takes any number."""
 
 LONGEST_RETRY_AFTER: Final = 300.0
 """The most seconds that a server's `Retry-After` can make a client wait."""
@@ -79,7 +82,7 @@ class Protocol:
         connect_timeout: float | None = 10.0,
         max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
     ) -> None:
-        self.url = httpx2.URL(url)
+        self.url = urls.parsed(url)
         self.method = method.upper()
         if json is not None and self.method == "GET":
             raise ValueError('a GET carries no body: pass method="POST" with json')
@@ -98,8 +101,8 @@ class Protocol:
             if not seconds >= 0:
                 raise ValueError(f"{name} is seconds from 0 on, not {seconds!r}")
         for name, limit in (("heartbeat", heartbeat), ("connect_timeout", connect_timeout)):
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name} is more than 0 seconds, or None, not {limit!r}")
+            if limit is not None and not 0 < limit <= LONGEST_WAIT:
+                raise ValueError(f"{name} is more than 0 seconds and at most a day, or None, not {limit!r}")
         self._reconnection_time = reconnection_time
         self.max_reconnection_time = max_reconnection_time
         self.retry_statuses = retry_statuses
@@ -115,10 +118,23 @@ class Protocol:
         self._parser = EventStreamParser(max_event_size, last_event_id=last_event_id)
         self._delivered_id = last_event_id
         self._messages: deque[MessageEvent] = deque()
-        self.ready_state = ReadyState.CONNECTING
+        self._state = ReadyState.CONNECTING
+        self._turning = threading.Lock()  # a source may be closed by another thread
         self._ever_open = False
         self._opened_at: float | None = None
         self._attempts = 0  # reconnections in a row that brought no message
+
+    @property
+    def ready_state(self) -> ReadyState:
+        return self._state
+
+    def _turn(self, state: ReadyState) -> bool:
+        """Take a state, unless the source is closed: that is its last. Return whether it is taken."""
+        with self._turning:
+            if self._state is ReadyState.CLOSED:
+                return False
+            self._state = state
+            return True
 
     @property
     def last_event_id(self) -> str:
@@ -136,16 +152,27 @@ class Protocol:
         """The headers of the next request; the user's own stand in place of ours."""
         ours = [
             (b"Accept", CONTENT_TYPE.encode()),  # 9.2.2, constructor: set `Accept`
-            (b"Cache-Control", b"no-store"),  # 9.2.2, constructor: the cache mode is "no-store"
+            # 9.2.2, constructor: the cache mode is "no-store"; Fetch, 4.5, "HTTP-network-or-cache fetch", step 8.18:
+            # which is "no-cache" on the wire
+            (b"Cache-Control", b"no-cache"),
             (b"Accept-Encoding", b"identity"),  # a compressor that is not flushed holds events back
         ]
         headers = [(name, value) for name, value in ours if name.decode() not in self._headers]
         headers += self._headers.raw
-        # 9.2.3, "reestablish the connection", and 9.2.4: UTF-8, when it is not the empty string. HTTP can't
-        # carry blanks around a value.
-        if last_event_id := self._parser.last_event_id.strip(" \t"):
-            headers.append((b"Last-Event-ID", last_event_id.encode()))
+        # 9.2.3, "reestablish the connection", and 9.2.4: UTF-8, when it is not the empty string.
+        if self._id_of_header and self.fault_of_id is None:
+            headers.append((b"Last-Event-ID", self._id_of_header.encode()))
         return headers
+
+    @property
+    def fault_of_id(self) -> str | None:
+        """Why no header can carry the last event ID, if none can: the next request goes without it."""
+        return fault_of_id(self._id_of_header)
+
+    @property
+    def _id_of_header(self) -> str:
+        # HTTP can't carry blanks around a value; a browser's are lost on the way.
+        return self._parser.last_event_id.strip(" \t")
 
     # -- what came back
 
@@ -154,13 +181,15 @@ class Protocol:
         if response.status_code != 200 or _essence(response) != CONTENT_TYPE:
             return False
         # 9.2.3, "announce the connection"
-        self.ready_state = ReadyState.OPEN
-        self._ever_open = True
-        self._opened_at = now
+        if self._turn(ReadyState.OPEN):
+            self._ever_open = True
+            self._opened_at = now
         return True
 
-    def refuse(self, response: httpx2.Response, body: bytes) -> None:
+    def refuse(self, response: httpx2.Response, body: bytes, redirect: str | None = None) -> None:
         """Take an answer that is no stream, with what could be read of its body.
+
+        `redirect` says why it isn't followed, if it is one.
 
         204 is WHATWG's way for a server to stop a client from coming back. To a request that resumes a
         stream it is the stream's proper end; one that asks anew wanted a stream and gets an error.
@@ -175,6 +204,10 @@ class Protocol:
         answer = _with_body(response, body)
         if response.status_code != 200:
             status = f"{response.status_code} {response.reason_phrase}".rstrip()
+            if redirect is not None:
+                assert response.next_request is not None
+                to = shown(response.next_request.url)
+                raise RedirectRefused(f"{where} was answered with {status}, a redirect to {to}: {redirect}", answer)
             raise RefusedStatus(f"{where} was answered with {status}, not with an event stream", answer)
         found = response.headers.get("content-type")
         content_type = f"content type {found!r}" if found else "no content type"
@@ -223,7 +256,8 @@ class Protocol:
                 raise error
             return None
         # 9.2.3, "reestablish the connection": readyState, then "wait a delay"
-        self.ready_state = ReadyState.CONNECTING
+        if not self._turn(ReadyState.CONNECTING):
+            return None
         delay = self._delay(error)
         self._attempts += 1
         return delay
@@ -233,14 +267,14 @@ class Protocol:
         with contextlib.suppress(EventTooLarge):  # it comes again with the next connection
             self._parser.close()
         self._opened_at = None
-        if self.ready_state is ReadyState.CLOSED:
+        if self.reconnect:
+            self._turn(ReadyState.CONNECTING)
             return False
-        self.ready_state = ReadyState.CONNECTING if self.reconnect else ReadyState.CLOSED
-        return self.ready_state is ReadyState.CLOSED
+        return self._turn(ReadyState.CLOSED)
 
     def close(self) -> None:
         """9.2.2, close()."""
-        self.ready_state = ReadyState.CLOSED
+        self._turn(ReadyState.CLOSED)
 
     def _tries_again(self, error: httpx2.HTTPError | None) -> bool:
         if not self.reconnect or (self.max_reconnects is not None and self._attempts >= self.max_reconnects):
@@ -261,13 +295,8 @@ class Protocol:
         if self._attempts:
             doubled = max(delay, LEAST_BACKOFF) * 2.0 ** min(self._attempts, 64)
             delay = max(delay, min(doubled, self.max_reconnection_time))
-        delay *= 1 + JITTER * random.random()
+        delay = min(delay, LONGEST_WAIT) * (1 + JITTER * random.random())
         return max(delay, min(_retry_after(error) or 0.0, LONGEST_RETRY_AFTER))
-
-
-def shown(url: httpx2.URL) -> str:
-    """The URL for logs and errors: without the password and the query, either of which may be a secret."""
-    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
 def _essence(response: httpx2.Response) -> str:
@@ -285,7 +314,7 @@ def _retry_after(error: httpx2.HTTPError | None) -> float | None:
         return float(value[:15])
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a zone of thousands of hours
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -1,28 +1,34 @@
-"""The twins: they connect, read and wait as the protocol says."""
+"""`EventSource`, and what it shares with its blocking twin: they connect, read and wait as the protocol says."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import socket
-import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Collection
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 import httpx2
 
 from ..errors import H3Error
 from ..sse import DEFAULT_MAX_EVENT_SIZE, MessageEvent
-from .protocol import HeaderFields, Protocol, ReadyState, Reconnect, shown
+from . import http2, sockets, urls
+from .errand import Errand
+from .protocol import HeaderFields, Protocol, ReadyState, Reconnect
+from .redirects import FollowRedirects, Redirects, checked
+from .urls import shown
 
 log = logging.getLogger("h3ref.client")
 
 REFUSAL_SIZE: Final = 64 * 1024
 REFUSAL_SECONDS: Final = 1.0
-"""How much of a refusal's body is read for the error, and for how long."""
+"""How much is read of the body of a refusal, or of a redirect, and for how long."""
+
+CONNECTED: Final = "connection.connect_tcp.complete"
+"""httpcore2's name for the step after which a socket is there."""
 
 UNWINDING_READS: Final = 16
 """How often a cancelled read is tried before the generators are left to the garbage collector."""
@@ -32,8 +38,10 @@ OnOpen = Callable[[httpx2.Response], object]
 OnReconnect = Callable[[float, httpx2.HTTPError | None], object]
 
 
-class _Source(Generic[Client]):
+class Source(ABC, Generic[Client]):
     """What the twins share: all but the I/O."""
+
+    _kind: ClassVar[type[httpx2.AsyncClient] | type[httpx2.Client]]
 
     def __init__(
         self,
@@ -44,6 +52,7 @@ class _Source(Generic[Client]):
         json: Any = None,
         last_event_id: str = "",
         client: Client | None = None,
+        follow_redirects: FollowRedirects | None = None,
         reconnect: Reconnect | None = None,
         patient: bool = False,
         max_reconnects: int | None = None,
@@ -67,6 +76,9 @@ class _Source(Generic[Client]):
             last_event_id: the id to resume after; "" for a new stream.
             client: the httpx2 client to connect with, for its auth, proxies, cookies or transport. It stays
                 open; its timeouts give way to those below.
+            follow_redirects: True: wherever they lead; to another origin (scheme, host and port) only the
+                headers in `h3ref.client.redirects.SAFE_HEADERS` go along, and a body never. "same-origin":
+                not to another origin. False: not at all. None: as the `client` has it, True without one.
             reconnect: True: after errors and after the body's proper end, as WHATWG says. "after_error": the
                 proper end is the end. False: never. None: True for a safe method such as GET, False for
                 others such as POST, which nobody should send twice unasked.
@@ -80,8 +92,9 @@ class _Source(Generic[Client]):
             retry_statuses: statuses on which a reconnection is tried again, such as (502, 504) behind a
                 proxy. 429 and 503 always are when they come with Retry-After, which is heeded up to 300 s.
             heartbeat: seconds without a byte after which the connection counts as lost; None for no limit.
-                Comments that the server sends as a keep-alive are bytes. It also limits the wait for the
-                answer's head.
+                Comments that the server sends as a keep-alive are bytes: choose two or three times its interval.
+                It also limits the wait for the answer's head. Without it only TCP keep-alive finds a peer that
+                has vanished, after two minutes, and no server that is there and stands still.
             connect_timeout: seconds that a connection may take to be made; None for no limit.
             max_event_size: the most bytes that one event may have.
             on_open: called with the response whenever the stream is opened.
@@ -89,8 +102,10 @@ class _Source(Generic[Client]):
                 stream ended properly.
 
         Raises:
-            ValueError, TypeError, httpx2.InvalidURL: an argument that can't be used.
+            ValueError, TypeError: an argument that can't be used.
         """
+        if client is not None:
+            _check_client(client, self._kind)
         self._core = Protocol(
             url,
             method=method,
@@ -107,8 +122,11 @@ class _Source(Generic[Client]):
             connect_timeout=connect_timeout,
             max_event_size=max_event_size,
         )
-        if client is None:
-            _check_url(self._core.url)
+        if client is None or not client.base_url.host or self._core.url.is_absolute_url:
+            urls.check(self._core.url)
+        if follow_redirects is None:
+            follow_redirects = True if client is None else client.follow_redirects
+        self._follow_redirects = checked(follow_redirects)
         self._given: Client | None = client
         self._client: Client | None = None
         self._on_open = on_open
@@ -119,6 +137,10 @@ class _Source(Generic[Client]):
 
     def _prepare(self) -> None:
         """Create what a twin needs besides."""
+
+    @abstractmethod
+    def _traced(self, name: str, info: dict[str, Any]) -> object:
+        """Take a step of httpcore2's; the asynchronous twin's is awaited."""
 
     @property
     def url(self) -> str:
@@ -148,20 +170,29 @@ class _Source(Generic[Client]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.method} {shown(self._core.url)} {self.ready_state.name}>"
 
-    def _enter(self, create: Callable[[], Client]) -> Client:
+    def _enter(self, create: Callable[[], Client]) -> None:
         if self._client is not None or self.ready_state is ReadyState.CLOSED:
             raise RuntimeError(f"{self!r} is used once; create another to connect again")
         self._client = create() if self._given is None else self._given
-        return self._client
 
     def _request(self, client: httpx2.AsyncClient | httpx2.Client) -> httpx2.Request:
         core = self._core
+        if (fault := core.fault_of_id) is not None:
+            log.info("%r: asks without the last event ID, which no header carries: it %s", self, fault)
         return client.build_request(
-            core.method, core.url, headers=core.request_headers(), json=core.json, timeout=core.timeout
+            core.method,
+            core.url,
+            headers=core.request_headers(),
+            json=core.json,
+            timeout=core.timeout,
+            extensions={"trace": self._traced},
         )
 
     def _opened(self, response: httpx2.Response) -> None:
+        if self.ready_state is not ReadyState.OPEN:  # closed by another thread, just as the answer came
+            return
         log.info("%r: open", self)
+        sockets.probe(response.extensions.get("network_stream"))  # a given client's may be older than this source
         if self._on_open is not None:
             self._on_open(response)
 
@@ -198,14 +229,18 @@ class _Source(Generic[Client]):
             self._interrupted = self._core.interrupted()
 
 
-def _check_url(url: httpx2.URL) -> None:
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"url is an http or https URL, such as http://127.0.0.1:3000/events, not {shown(url)!r}")
-    if url.port is not None and not 0 < url.port < 65536:
-        raise ValueError(f"a URL's port is from 1 to 65535, not {url.port}")
+def _check_client(client: object, kind: type[httpx2.AsyncClient] | type[httpx2.Client]) -> None:
+    if isinstance(client, kind):
+        return
+    if isinstance(client, httpx2.AsyncClient | httpx2.Client):
+        hint = "EventSource awaits, and BlockingEventSource does not"
+    else:
+        hint = "httpx2 is a library of its own, and does not take httpx's clients; make one with httpx2"
+    of = f"{type(client).__module__.partition('.')[0]}.{type(client).__qualname__}"
+    raise TypeError(f"client is an httpx2.{kind.__name__}, not {of}: {hint}")
 
 
-class EventSource(_Source[httpx2.AsyncClient]):
+class EventSource(Source[httpx2.AsyncClient]):
     """Receives an event stream, and reconnects as WHATWG HTML, section 9.2.3 says; for asyncio and trio.
 
         async with EventSource("http://127.0.0.1:3000/events") as source:
@@ -217,22 +252,23 @@ class EventSource(_Source[httpx2.AsyncClient]):
     that it received. The iteration ends when the server answers a reconnection with 204, when the stream
     ends properly and is not reconnected, and when the source is closed.
 
-    A wait for a message that is cancelled closes the socket at once; the next iteration connects again and
-    resumes. A source that doesn't reconnect is closed by that.
+    A wait for a message that is cancelled, as by a timeout, leaves the source where it is: what came meanwhile is
+    handed over by the next one.
 
     Raises, on entering and while iterating:
         RefusedStatus: the server answered with another status than 200 (`httpx2.HTTPStatusError`).
+        RedirectRefused: it redirects where `follow_redirects` does not go (a RefusedStatus).
         WrongContentType: the server answered with something else than an event stream.
         httpx2.HTTPError: the network's error, when there is no reconnection, or it was the last.
         EventTooLarge: an event was larger than `max_event_size`.
     """
 
+    _kind = httpx2.AsyncClient
     _chunks: AsyncGenerator[bytes, None] | None = None
-    _scope: anyio.CancelScope | None = None
-    _idle: anyio.Event
+    _errand: Errand | None = None
 
     async def __aenter__(self) -> Self:
-        self._enter(httpx2.AsyncClient)
+        self._enter(lambda: httpx2.AsyncClient(verify=sockets.WHEN_NEEDED))
         try:
             while self._chunks is None and not self._is_over():
                 await self._step()
@@ -251,7 +287,7 @@ class EventSource(_Source[httpx2.AsyncClient]):
 
     async def __anext__(self) -> MessageEvent:
         while (message := self._core.next_message()) is None:
-            if self._is_over():
+            if self._errand is None and self._is_over():  # one that nobody waited for may have the last error to tell
                 raise StopAsyncIteration
             await self._step()
         return message
@@ -260,24 +296,23 @@ class EventSource(_Source[httpx2.AsyncClient]):
         """Close the connection at once; a task that iterates sees the end. A second call does nothing."""
         self._core.close()
         with anyio.CancelScope(shield=True):
-            if self._scope is not None:
-                self._scope.cancel()
-                await self._idle.wait()
+            if self._errand is not None:
+                await self._errand.cancel()
+                self._errand = None
             await self._disconnect()
             if self._client is not None and self._given is None:
                 await self._client.aclose()
 
     async def _step(self) -> None:
         """Connect, or receive; and after an end, wait."""
-        if self._scope is not None:
+        if self._errand is None:
+            self._errand = Errand(self._connect_or_receive)
+        elif self._errand.is_awaited:
             raise RuntimeError(f"{self!r} is iterated by another task; one task receives, and may hand on")
-        self._idle = anyio.Event()
-        try:
-            with anyio.CancelScope() as self._scope:
-                await self._connect_or_receive()
-        finally:
-            self._scope = None
-            self._idle.set()
+        errand = self._errand
+        await errand.wait()  # whoever gives up here finds it at the next step
+        self._errand = None
+        errand.result()
 
     async def _connect_or_receive(self) -> None:
         try:
@@ -300,26 +335,37 @@ class EventSource(_Source[httpx2.AsyncClient]):
 
     async def _connect(self) -> None:
         assert self._client is not None
-        response = await self._client.send(self._request(self._client), stream=True, follow_redirects=True)
-        chunks = response.aiter_bytes()
-        if self.ready_state is ReadyState.CLOSED:  # by another task, just as the answer came
-            await _close(chunks, response)
-            return
+        redirects = Redirects(self._follow_redirects, self._client.max_redirects)
+        request: httpx2.Request | None = self._request(self._client)
+        while request is not None:
+            response = await self._send(self._client, request, redirects)
+            chunks = response.aiter_bytes()
+            if self.ready_state is ReadyState.CLOSED:  # by another task, just as the answer came
+                await _close(chunks, response)
+                return
+            if self._core.announce(response, anyio.current_time()):
+                self._response, self._chunks = response, chunks
+                self._opened(response)
+                return
+            try:
+                request = redirects.following(response, self._client.cookies)
+                body = await _start_of(chunks)
+            finally:
+                await _close(chunks, response)
         self._response = response
-        if self._core.announce(response, anyio.current_time()):
-            self._chunks = chunks
-            self._opened(response)
-            return
-        body = b""
-        try:
-            with anyio.move_on_after(REFUSAL_SECONDS), contextlib.suppress(httpx2.HTTPError):
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) >= REFUSAL_SIZE:
-                        break
-        finally:
-            await _close(chunks, response)
-        self._core.refuse(response, body[:REFUSAL_SIZE])
+        self._core.refuse(response, body, redirects.fault_of(response))
+
+    async def _send(self, client: httpx2.AsyncClient, request: httpx2.Request, redirects: Redirects) -> httpx2.Response:
+        if self._given is None and request.url.scheme == "https":
+            await anyio.to_thread.run_sync(sockets.trusted)
+        auth = httpx2.USE_CLIENT_DEFAULT if redirects.same_origin else None
+        response = await client.send(request, stream=True, follow_redirects=False, auth=auth)
+        response.history = [*redirects.history, *response.history]
+        return response
+
+    async def _traced(self, name: str, info: dict[str, Any]) -> None:
+        if name == CONNECTED:
+            sockets.probe(info["return_value"])
 
     async def _disconnect(self) -> None:
         chunks, self._chunks = self._chunks, None
@@ -327,9 +373,21 @@ class EventSource(_Source[httpx2.AsyncClient]):
             await _close(chunks, self._response)
 
 
+async def _start_of(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    """Read the start of a body that is no stream."""
+    body = b""
+    with anyio.move_on_after(REFUSAL_SECONDS), contextlib.suppress(httpx2.HTTPError):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) >= REFUSAL_SIZE:
+                break
+    return body[:REFUSAL_SIZE]
+
+
 async def _close(chunks: AsyncGenerator[bytes, None], response: httpx2.Response) -> None:
-    """Close the socket, whatever is cancelled around it."""
+    """Close the socket, or the stream on a shared one, whatever is cancelled around it."""
     with anyio.CancelScope(shield=True), contextlib.suppress(httpx2.HTTPError):
+        await http2.aabandon(response)
         try:
             # Closing `chunks` closes the outermost of httpx2's generators only, and trio warns about the rest.
             # A cancelled read unwinds all of them; what was received already may come before it.
@@ -341,139 +399,3 @@ async def _close(chunks: AsyncGenerator[bytes, None], response: httpx2.Response)
         finally:
             await chunks.aclose()
             await response.aclose()
-
-
-class BlockingEventSource(_Source[httpx2.Client]):
-    """`EventSource` for code without an event loop: the same arguments, errors and reconnections.
-
-        with BlockingEventSource("http://127.0.0.1:3000/events") as source:
-            for message in source:
-                print(message.type, message.data)
-
-    One thread iterates; any thread may call `close()`, which ends the iteration.
-    """
-
-    _chunks: Iterator[bytes] | None = None
-
-    def _prepare(self) -> None:
-        self._closing = threading.Event()
-        self._working = threading.Lock()
-
-    def __enter__(self) -> Self:
-        self._enter(httpx2.Client)
-        try:
-            while self._chunks is None and not self._is_over():
-                self._step()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> MessageEvent:
-        while (message := self._core.next_message()) is None:
-            if self._is_over():
-                raise StopIteration
-            self._step()
-        return message
-
-    def close(self) -> None:
-        """End the stream at once, from any thread; a thread that iterates sees the end. A second call does nothing.
-
-        A thread that waits for an answer's head sees it only when the head comes, or a timeout.
-        """
-        self._core.close()
-        self._closing.set()
-        if self._chunks is not None:
-            _wake_reader(self._response)
-        self._release()
-
-    def _release(self) -> None:
-        """Close what is open, unless a thread is at it: it will call this when it returns."""
-        if self._working.acquire(blocking=False):
-            try:
-                self._disconnect()
-                if self._client is not None and self._given is None:
-                    self._client.close()
-            finally:
-                self._working.release()
-
-    def _step(self) -> None:
-        """Connect, or receive; and after an end, wait."""
-        if not self._working.acquire(blocking=False):
-            raise RuntimeError(f"{self!r} is iterated by another thread; one thread receives, and may hand on")
-        try:
-            self._connect_or_receive()
-        finally:
-            self._working.release()
-            if self._closing.is_set():
-                self._core.close()  # the step may have said otherwise since
-                self._release()
-
-    def _connect_or_receive(self) -> None:
-        try:
-            if self._chunks is None:
-                self._connect()
-            elif (chunk := next(self._chunks, None)) is not None:
-                self._core.feed(chunk)
-            else:
-                self._wait(None)
-        except httpx2.HTTPError as error:
-            self._wait(error)
-        except BaseException as error:
-            self._give_up(error)
-            self._disconnect()
-            raise
-
-    def _wait(self, error: httpx2.HTTPError | None) -> None:
-        self._disconnect()
-        self._closing.wait(self._lost(error, time.monotonic()))
-
-    def _connect(self) -> None:
-        assert self._client is not None
-        response = self._client.send(self._request(self._client), stream=True, follow_redirects=True)
-        if self._closing.is_set():
-            response.close()
-            return
-        chunks = response.iter_bytes()
-        self._response = response
-        if self._core.announce(response, time.monotonic()):
-            self._chunks = chunks
-            self._opened(response)
-            return
-        body = b""
-        deadline = time.monotonic() + REFUSAL_SECONDS
-        response.request.extensions["timeout"]["read"] = REFUSAL_SECONDS  # read by the transport when it reads
-        try:
-            with contextlib.suppress(httpx2.HTTPError):
-                for chunk in chunks:
-                    body += chunk
-                    if len(body) >= REFUSAL_SIZE or time.monotonic() >= deadline:
-                        break
-        finally:
-            response.close()
-        self._core.refuse(response, body[:REFUSAL_SIZE])
-
-    def _disconnect(self) -> None:
-        if self._chunks is not None and self._response is not None:
-            self._chunks = None
-            with contextlib.suppress(httpx2.HTTPError):
-                self._response.close()
-
-
-def _wake_reader(response: httpx2.Response | None) -> None:
-    """End a read in another thread, which closing the socket would not; HTTP/2 shares its socket, so not there."""
-    if response is None or not response.http_version.startswith("HTTP/1"):
-        return
-    stream = response.extensions.get("network_stream")
-    sock = None if stream is None else stream.get_extra_info("socket")
-    if isinstance(sock, socket.socket):
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -1,0 +1,66 @@
+"""An errand: one step in a task of its own, which goes on when whoever waits for it gives up."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from ..parking import asyncio_loop
+
+Step = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Errand:
+    """Runs a function once, in a task that its owner ends by `cancel`; whoever waits may give up and come again.
+
+    A task group would have to be entered and left by one task, and around everything between: who iterates a source
+    in a generator could not do so. So this task belongs to the event loop, and to its owner.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.is_awaited = False
+        self._over = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._failure: BaseException | None = None
+        self._task = _start(self._run, step)  # kept: an asyncio task that nobody refers to may be collected
+
+    async def wait(self) -> None:
+        """Wait until it is over."""
+        self.is_awaited = True
+        try:
+            await self._over.wait()
+        finally:
+            self.is_awaited = False
+
+    async def cancel(self) -> None:
+        """Cancel it, and wait until it has ended."""
+        self._scope.cancel()
+        await self._over.wait()
+
+    def result(self) -> None:
+        """Raise what it has raised."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self, step: Step) -> None:
+        try:
+            with self._scope:
+                await step()
+        except anyio.get_cancelled_exc_class():  # the event loop ends
+            raise
+        except BaseException as failure:  # for who waits: a task of trio's own may raise nothing
+            self._failure = failure
+        finally:
+            self._over.set()
+
+
+def _start(run: Callable[[Step], Coroutine[Any, Any, None]], step: Step) -> object:
+    loop = asyncio_loop()
+    if loop is not None:
+        return loop.create_task(run(step))
+    from trio import lowlevel
+
+    return lowlevel.spawn_system_task(run, step, context=contextvars.copy_context())
