@@ -6,10 +6,11 @@ when is decided before either is called: a flow pulls the trigger of the state m
 
 To write an adapter, copy `adapters/memory.py`. Make one `Service(app, flow=check_flow(flow), ...)` in the event loop
 that serves, start a task there that runs `service.streams.run()`, which keeps silent streams alive and ends those that
-are too old, and hand the service each request: `await service.answer(transport)`. That raises nothing, and when it
-returns, the response is sent, or its connection closed or cut, so that the adapter may release what it holds. To end in
-order, call `shut_down()` on each of `service.live`, and wait until they are answered. Then add a line to `ADAPTERS` in
-`tests/clients.py`: the contract test tells what is missing.
+are too old, and hand the service each request, in a task of its own that has the context of no other request: `await
+service.answer(transport)`. That raises nothing, and when it returns, the response is sent, or its connection closed or
+cut, so that the adapter may release what it holds. To end in order, call `shut_down()` on each of `service.live`, and
+wait until they are answered. Then add a line to `ADAPTERS` in `tests/clients.py`: the contract test tells what is
+missing.
 
 Two abilities are up to an adapter, each an attribute of its connections: `sharing`, see `Sharing`; and `stalled_since`,
 the event loop's time since when a reader has taken nothing of what waits for it, or None: with that,

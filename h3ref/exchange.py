@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -91,6 +92,7 @@ class Exchange:
         "_task",
         "_threads",
         "_writer",
+        "context",
         "event",
         "lifecycle",
         "service",
@@ -106,6 +108,7 @@ class Exchange:
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         self._callers: tuple[Callable[[Exchange], Awaitable[Any]], ...] = ()
         self._cleanup: Cleanup  # runs the user's code; what a disconnect, or a close from outside, cancels
+        self.context: Context  # the stream's: what others start for it runs in this one, and not in theirs
         self._threads = ThreadUse(service.threads, self.lifecycle)
         self._connection: Connection | None = None  # the stream's
         self._writer: SSEWriter | None = None  # from the moment the head is on its way
@@ -200,6 +203,7 @@ class Exchange:
             self.lifecycle.trigger("send_headers")  # rejected, as it would be once the connection were there
         self.service.streams.check()
         self.lifecycle.take(trace.CREATES_CONNECTION)
+        self.context = copy_context()
         self._connection = self.transport.create_connection()
         self.service.streams.add(self._connection, self)
         return self._connection

@@ -169,7 +169,7 @@ class Streams:
         """Bring a closed stream's connection to its end beside the task that streams, which may be unable to."""
         writer, connection = exchange.stream_writer, exchange.connection
         if self._ends is not None and writer is not None and connection is not None:
-            self._ends.start_soon(self._bring_to_end, writer, connection)
+            exchange.context.copy().run(self._ends.start_soon, self._bring_to_end, writer, connection)
 
     async def _bring_to_end(self, writer: SSEWriter, connection: Connection) -> None:
         await writer.end()

@@ -8,6 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
+from contextvars import Context, copy_context
 from enum import Enum, auto
 from inspect import isawaitable, iscoroutine
 from typing import Any
@@ -149,7 +150,7 @@ class ThreadUse:
         self._takes: Kind | None = None  # the place that it has
         self._is_kept = False  # whether the exchange needs it, though no thread should run
         self._running = 0
-        self._groups: tuple[TaskGroup, ...] = ()  # what only abandon() cancels
+        self._groups: tuple[tuple[TaskGroup, Context], ...] = ()  # what only abandon() cancels, with its context
 
     @property
     def is_running(self) -> bool:
@@ -171,13 +172,14 @@ class ThreadUse:
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
-            self._groups = (*self._groups, tasks)
+            group = (tasks, copy_context())
+            self._groups = (*self._groups, group)
             try:
                 await self._run(function, args)
             except Exception as error:  # carried past the task group, which would wrap it
                 failure = error
             finally:
-                self._groups = tuple(group for group in self._groups if group is not tasks)
+                self._groups = tuple(other for other in self._groups if other is not group)
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -211,10 +213,11 @@ class ThreadUse:
         self._free()
 
     def run_beside(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
-        """Run a task on the event loop for as long as the thread runs; False if there is none."""
+        """Run a task on the event loop for as long as the thread runs, and in its context; False if there is none."""
         if not self._groups:
             return False
-        self._groups[0].start_soon(function, *args)
+        tasks, context = self._groups[0]
+        context.copy().run(tasks.start_soon, function, *args)  # another request's task may be the one that calls
         return True
 
     def count_as_stream(self) -> None:
@@ -251,7 +254,7 @@ class ThreadUse:
 
     def abandon(self) -> None:
         """Leave the thread to itself."""
-        for tasks in self._groups:
+        for tasks, _ in self._groups:
             tasks.cancel_scope.cancel()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import anyio
@@ -191,6 +192,7 @@ class MemoryServer:
     def __init__(self, service: Service, tasks: TaskGroup) -> None:
         self.service = service
         self._tasks = tasks
+        self._context = copy_context()  # each request begins with it, whoever sends it
 
     async def request(
         self, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -200,7 +202,7 @@ class MemoryServer:
         request = Request(method.upper(), target, fields)
         reply = Reply(request)
         transport = MemoryTransport(request, body, reply, self.service.limits)
-        self._tasks.start_soon(self._answer, transport, reply)
+        self._context.copy().run(self._tasks.start_soon, self._answer, transport, reply)
         try:
             await reply._headed()
         except BaseException:

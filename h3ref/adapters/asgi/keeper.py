@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Context
+
 from anyio.abc import TaskGroup
 
 from ...streams import Streams
@@ -36,4 +38,4 @@ class Keeper:
 
     def _run_in(self, tasks: TaskGroup) -> None:
         self._host = tasks
-        tasks.start_soon(self._streams.run)
+        Context().run(tasks.start_soon, self._streams.run)  # it serves all requests, so it has no one's context

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextvars import copy_context
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -167,13 +168,15 @@ class ASGIConnection:
     """Carries a stream by `http.response.body` messages.
 
     What is pending is sent by a task that starts with the first event and is parked between two: one for each event
-    would cost more than to send it. A silent stream has none.
+    would cost more than to send it. A silent stream has none. Whoever writes, or ends the stream, `send` is called by a
+    task of the stream's own request, with its context: it may be a middleware's.
     """
 
     adapter_type = "asgi"
 
     __slots__ = (
         "_can_cut",
+        "_context",
         "_limits",
         "_lost",
         "_over",
@@ -195,6 +198,7 @@ class ASGIConnection:
         self._tasks = tasks
         self._limits = limits
         self._lost = lost
+        self._context = copy_context()
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
         self._pump_scope: anyio.CancelScope | None = None  # there while the head is sent, or the pump lives
@@ -208,6 +212,8 @@ class ASGIConnection:
         return self._size
 
     async def send_headers(self, head: StreamHead) -> int:
+        size = len(head.wire) if head.wire else _head_size(200, head.headers)
+        self._size += size  # what is written, and the end, goes behind it
         # Shielded, so that a head is sent whole or not at all: a disconnect ends the wait as well.
         with anyio.move_on_after(self._limits.close_timeout, shield=True) as self._pump_scope:
             try:
@@ -223,7 +229,12 @@ class ASGIConnection:
         if given_up and not self._over:
             self.abort()
             raise WriteError(f"the server did not take the head within {self._limits.close_timeout:g} s")
-        return len(head.wire) if head.wire else _head_size(200, head.headers)
+        if not self._over:
+            self._size -= size
+            self._tell_waiters()
+            if self._pending:
+                self._start_pump()
+        return size
 
     def write_chunk(self, data: bytes) -> None:
         if data and not self._over:
@@ -236,7 +247,10 @@ class ASGIConnection:
 
     def _start_pump(self) -> None:
         self._pump_scope = anyio.CancelScope(shield=True)  # only abort ends it: close still needs it
-        self._tasks.start_soon(self._pump, self._pump_scope)
+        self._start(self._pump, self._pump_scope)
+
+    def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        self._context.copy().run(self._tasks.start_soon, function, *args)
 
     async def drain(self) -> None:
         await self._until_below(self._limits.stream_buffer)
@@ -257,8 +271,23 @@ class ASGIConnection:
             with anyio.move_on_after(self._limits.close_timeout):
                 await self._until_below(1)
                 if proper and not self._over:
-                    await self._pass_on(_part(b"", more=False))
+                    await self._send_end()
             self.abort()
+
+    async def _send_end(self) -> None:
+        """Send the last message; a server that says in the middle of it that the client has left does not end it."""
+        scope, over = anyio.CancelScope(shield=True), anyio.Event()
+
+        async def send() -> None:
+            with scope:
+                await self._pass_on(_part(b"", more=False))
+            over.set()
+
+        self._start(send)
+        try:
+            await over.wait()
+        finally:
+            scope.cancel()
 
     async def _pump(self, scope: anyio.CancelScope) -> None:
         self._parking = parking = Parking()

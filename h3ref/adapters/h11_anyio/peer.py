@@ -104,8 +104,12 @@ class ClientConnection:
 
     def begin(self) -> None:
         """Read the first request; most often it is there already."""
+        self._go_on(self._read_request)
+
+    def _go_on(self, read: Callable[[], h11.Request | type[h11.NEED_DATA] | None]) -> None:
+        """Have the next request answered, or refused, by a task of its own; or wait until it comes; or close."""
         try:
-            request = self._read_request()
+            request = read()
         except h11.RemoteProtocolError as error:
             self._home.answer(self, error)
         except OSError as error:
@@ -199,33 +203,32 @@ class ClientConnection:
         return self._read_request()
 
     async def serve(self, request: h11.Request | h11.RemoteProtocolError) -> None:
-        """Answer a request, and those that have come meanwhile; then wait for the next without a task, or close."""
+        """Answer a request, or refuse it; then see to the next one, which is no business of this task, or close.
+
+        Tasks and contexts are what an app tells its requests apart by, so no two requests share one.
+        """
+        is_over = True
         try:
-            while True:
-                if isinstance(request, h11.RemoteProtocolError):
-                    raise request
-                self._requests += 1
-                transport = H11Transport(self, request, self._parser)
-                del request  # a stream's headers, as the parser keeps them, would take a tenth of its memory
-                await self.service.answer(transport)
-                if self._stream is not None or not await self._is_reusable():
-                    return
+            if isinstance(request, h11.RemoteProtocolError):
+                await self._refuse(request)
+                return
+            self._requests += 1
+            transport = H11Transport(self, request, self._parser)
+            del request  # a stream's headers, as the parser keeps them, would take a tenth of its memory
+            await self.service.answer(transport)
+            if self._stream is None and await self._is_reusable():
                 self._parser.start_next_cycle()
                 await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
-                found = self._next_request() if self.loop.accepting else None
-                if not isinstance(found, h11.Request):
-                    if found is h11.NEED_DATA:
-                        self._wait()
-                    return
-                request = found
-        except h11.RemoteProtocolError as error:
-            await self._refuse(error)
+                if self.loop.accepting:
+                    is_over = False
+                    self._go_on(self._next_request)
         except OSError as error:
             log.debug("a client left: %s", error)
         except Exception:
+            is_over = True
             log.exception("serving a connection failed")
         finally:
-            if not self._is_waiting:
+            if is_over:
                 self.close()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -14,6 +15,9 @@ from ...parking import asyncio_loop
 
 class Tasks:
     """The tasks of one server, started by whoever has read a request.
+
+    Each begins with the context that the server was started in, whoever starts it: what one request has set in its
+    own is no other's.
 
     On trio they are the task group's. On asyncio they are plain tasks, for those of a task group take 2 KB more
     each, and three times as long to start; what the task group would do for them is done here.
@@ -27,11 +31,15 @@ class Tasks:
         self._group = group
         self._loop = asyncio_loop()
         self._running: set[asyncio.Task[None]] = set()
+        self._context = copy_context()
         if self._loop is not None:
             group.start_soon(self._pass_on, cancelled)
 
     def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         """Start a task, on the loop's thread."""
+        self._context.copy().run(self._start, function, *args)  # a copy: an eager task may start another in it
+
+    def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         if self._loop is None:
             self._group.start_soon(function, *args)
         else:
