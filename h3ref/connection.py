@@ -150,7 +150,11 @@ class Sharing(Protocol):
 
 
 class Transport(Protocol):
-    """One request, and the way back to its client."""
+    """One request, and the way back to its client.
+
+    An ability that an adapter may have: `release()`, called when the stream's connection has ended while a thread still
+    runs, which may never learn of it. What the adapter holds for the client, such as its socket, can go.
+    """
 
     @property
     def request(self) -> Request:

@@ -351,6 +351,13 @@ class Exchange:
         if self.uses_thread:
             self.service.streams.end_soon(self)
 
+    def let_client_go(self) -> None:
+        """The stream has come to its end, while its thread may never do so: nothing of the client's waits for that."""
+        if self._connection is not None:
+            self.service.streams.discard(self._connection)
+        if (release := getattr(self.transport, "release", None)) is not None:
+            release()
+
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
         self.end_stream(Reason.SHUTDOWN)
@@ -391,11 +398,6 @@ class Exchange:
     def token(self) -> EventLoopToken:
         """The event loop's, for a thread that anyio did not start."""
         return self.service.token
-
-    @property
-    def connection(self) -> Connection | None:
-        """The stream's, once there is one."""
-        return self._connection
 
     @property
     def stream_writer(self) -> SSEWriter | None:

@@ -167,10 +167,11 @@ class Streams:
 
     def end_soon(self, exchange: Exchange) -> None:
         """Bring a closed stream's connection to its end beside the task that streams, which may be unable to."""
-        writer, connection = exchange.stream_writer, exchange.connection
-        if self._ends is not None and writer is not None and connection is not None:
-            exchange.context.copy().run(self._ends.start_soon, self._bring_to_end, writer, connection)
+        writer = exchange.stream_writer
+        if self._ends is not None and writer is not None:
+            exchange.context.copy().run(self._ends.start_soon, self._bring_to_end, exchange, writer)
 
-    async def _bring_to_end(self, writer: SSEWriter, connection: Connection) -> None:
+    async def _bring_to_end(self, exchange: Exchange, writer: SSEWriter) -> None:
         await writer.end()
-        self.discard(connection)
+        if exchange.uses_thread:
+            exchange.let_client_go()

@@ -12,13 +12,14 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from h3ref import BlockingSSEWriter, H3App, H3Event, Limits
+from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, State, running
 from h3ref.adapters.memory import open_memory
+from h3ref.connection import End
 from h3ref.lifecycle import Reason
 from h3ref.service import Service
 from h3ref.threads import Places
 
-from .clients import open_client, server_of
+from .clients import SocketClient, open_client, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -407,6 +408,34 @@ async def test_who_has_left_takes_no_live_clients_thread_and_is_bounded_all_the_
         assert await live.read() + await again.read() == b""
         await until(lambda: idle(service))
         assert len(service.streams) == 0
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_thread_that_is_left_holds_no_socket_and_the_servers_end_waits_for_it(
+    leaves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = Blocked()
+    limits = Limits(connections=1, connections_per_address=1, stream_threads=1, abandoned_threads=2)
+
+    async def let_on_at_the_end(service: Service) -> None:
+        await until(lambda: service.stopping)
+        assert len(service.threads.busy) == 3
+        blocked.put(None)
+
+    async with anyio.create_task_group() as tasks, running(blocked.app, limits=limits, grace=20) as server:
+        for _ in range(3):
+            client = SocketClient(server)
+            reply = await client.request("GET", "/callback")
+            assert await reply.receive() == b"data: begins\n\n"
+            if not leaves:
+                (exchange,) = (exchange for exchange in server.service.live if exchange.state is not State.CLOSED)
+                exchange.end_stream(Reason.TIMEOUT)
+                assert (await reply.read(), reply.end) == (b"", End.PROPER)
+            await client.aclose()
+            await until(lambda: server.open_connections == 0)
+        tasks.start_soon(let_on_at_the_end, server.service)
+    assert idle(server.service)
+    assert not caplog.records, "nothing was cut"
 
 
 async def test_a_stream_that_our_side_has_ended_is_not_counted_as_a_live_clients_either() -> None:

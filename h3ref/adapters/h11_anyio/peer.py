@@ -44,7 +44,7 @@ class Home(Protocol):
         """Start a task that answers a request, or refuses one, and then sees to it that the client goes on."""
 
     def left(self, client: ClientConnection) -> None:
-        """The client's socket is closed."""
+        """The client's socket is closed; and once more, when that is so and its task is over."""
 
 
 class ClientConnection:
@@ -359,9 +359,12 @@ class ClientConnection:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket: with FIN, since what the client has sent so far is read first."""
-        if self._sock.fileno() < 0:
-            return
+        """Close the socket: with FIN, since what the client has sent so far is read first. Again: tell so once more."""
+        if self._sock.fileno() >= 0:
+            self._close()
+        self._home.left(self)
+
+    def _close(self) -> None:
         if self._is_waiting:
             self._stop_waiting()
         else:
@@ -372,4 +375,3 @@ class ClientConnection:
                 if not self._sock.recv(READ_SIZE):
                     break
         self._sock.close()
-        self._home.left(self)

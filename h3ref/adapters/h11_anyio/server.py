@@ -168,12 +168,13 @@ class Server:
             exchange.cancel()
 
     def left(self, client: ClientConnection) -> None:
-        """A client's socket is closed."""
-        self._clients.discard(client)
-        if client.address is not None:
-            self._by_address[client.address] -= 1
-            if not self._by_address[client.address]:
-                del self._by_address[client.address]
+        """A client's socket is closed; or a task that had still to end after that is over."""
+        if client in self._clients:
+            self._clients.discard(client)
+            if client.address is not None:
+                self._by_address[client.address] -= 1
+                if not self._by_address[client.address]:
+                    del self._by_address[client.address]
         if self._changed is not None:
             self._changed.set()
 
@@ -188,24 +189,34 @@ class Server:
             client.stop_waiting()
         with anyio.move_on_after(grace * 0.8):
             await self.service.shut_down(within=grace * 0.4)
-            await self._until_no_clients()
-        if self._clients:
-            log.warning("%d connections are still open after %g s: they are cut", len(self._clients), grace * 0.8)
+            await self._until_idle()
+        if self._is_busy:
+            log.warning(
+                "%d connections are still open, and %d requests not over, after %g s: they are cut",
+                len(self._clients),
+                len(self.service.live),
+                grace * 0.8,
+            )
             for exchange in list(self.service.live):
                 exchange.shut_down()
                 exchange.abandon(within=grace * 0.1)
             with anyio.move_on_after(grace * 0.1):
-                await self._until_no_clients()
+                await self._until_idle()
             for client in self._clients:
                 client.abort()
             with anyio.move_on_after(grace * 0.1):
-                await self._until_no_clients()
-        if self._clients:
+                await self._until_idle()
+        if self._is_busy:
             stuck()
-            await self._until_no_clients()
+            await self._until_idle()
 
-    async def _until_no_clients(self) -> None:
-        while self._clients:
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a client is connected, or something is still run for one that was."""
+        return bool(self._clients or self.service.live)
+
+    async def _until_idle(self) -> None:
+        while self._is_busy:
             self._changed = anyio.Event()
             await self._changed.wait()
 

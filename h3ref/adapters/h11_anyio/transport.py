@@ -126,6 +126,10 @@ class H11Transport:
         await self._client.send(data)
         return len(data)
 
+    def release(self) -> None:
+        """The stream has ended, and a thread of it has not: the client's socket does not wait for that."""
+        self._client.close()
+
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
         return self._client.open_stream(
