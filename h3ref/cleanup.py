@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any
@@ -69,7 +68,7 @@ class Cleanup:
     def cancel(self) -> None:
         """Cancel the code; it has its time to clean up."""
         if self._reason is None:
-            self._reason = f"{id(self):#x} is over"
+            self._reason = f"what it belongs to is over ({id(self):#x})"
             self._outer.cancel(self._reason)
 
     def hurry(self, seconds: float) -> None:
@@ -91,10 +90,10 @@ class Cleanup:
 
     def _is_ours(self, error: BaseException | None) -> bool:
         """Whether it is our cancellation; some libraries raise a new one for it."""
-        while self._reason is not None and error is not None:
+        while self._reason is not None and isinstance(error, anyio.get_cancelled_exc_class()):
             if self._reason in str(error):
                 return True
-            error = error.__context__ if isinstance(error.__context__, CancelledError) else None
+            error = error.__context__
         return False
 
     def _begin(self) -> None:
@@ -115,8 +114,8 @@ class Cleanup:
     def _keep_in_flight(self) -> None:
         """Let no nursery of the code's swallow the cancellation that passes through it, as if it were its own.
 
-        It has cancelled itself because of that, and sees no other: the outer scope is behind the shield. asyncio counts
-        the cancellations of a task, and knows better.
+        It has cancelled itself because of that, and sees no other: the outer scope is behind the shield. On asyncio
+        anyio counts the cancellations of a task, and knows better.
         """
         nurseries = _open_nurseries()
         if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:

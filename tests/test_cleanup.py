@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import threading
@@ -177,6 +178,22 @@ async def test_the_cancellation_is_not_lost_by_code_that_hears_of_it_late() -> N
     began = anyio.current_time()
     assert await Case().run(code) == []
     assert anyio.current_time() - began == pytest.approx(3)
+
+
+@pytest.mark.parametrize("anyio_backend", virtual_backends()[:1], ids=["asyncio"])
+async def test_a_cancellation_that_a_library_raises_anew_is_known_all_the_same() -> None:
+    async def code(case: Case) -> None:
+        try:
+            try:
+                await anyio.sleep_forever()
+            except asyncio.CancelledError:
+                await anyio.sleep(1)
+                raise asyncio.CancelledError  # noqa: B904
+        finally:
+            await anyio.sleep(1)
+            case.said.append("cleaned up")
+
+    assert await Case().run(code) == ["waits", "cleaned up"]
 
 
 @in_virtual_time
