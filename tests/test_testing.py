@@ -78,9 +78,9 @@ def _nothing_is_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     before, loops = threads(), list[VirtualLoop]()
     made = VirtualLoop.__init__
 
-    def noted(loop: VirtualLoop) -> None:
+    def noted(loop: VirtualLoop, *arguments: float) -> None:
         loops.append(loop)
-        made(loop)
+        made(loop, *arguments)
 
     monkeypatch.setattr(VirtualLoop, "__init__", noted)
     yield

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -27,6 +28,7 @@ from ..sse import MessageEvent
 from ..trace import Record
 from .asynchronous import PATIENCE, UNREAD, AsyncTestClient, HeaderFields
 from .clock import Pace, SettlingLoop, VirtualLoop, _virtual_clock, settle, where, workers
+from .outside import OURS, PAUSE
 from .results import Arrival, Response, StreamEnded, Stuck
 from .stream import ASGI, AsyncStream
 
@@ -187,6 +189,8 @@ class TestClient:
         app: an `H3App`, or any other ASGI 3 application.
         backend: the event loop; trio has to be installed.
         virtual: whether time is virtual; an app that talks to other machines needs real time.
+        outside: real seconds of silence after which virtual time jumps while something outside of the event loop may
+            wake it: a thread of the app's own, a socket, a process. 0 for none.
         headers: sent with every request.
         timeout: seconds that a wait takes at most, virtual if time is; None for 60, or in real time for
             `real_timeout`.
@@ -213,6 +217,7 @@ class TestClient:
         *,
         backend: Literal["asyncio", "trio"] = "asyncio",
         virtual: bool = True,
+        outside: float = PAUSE,
         headers: HeaderFields | None = None,
         timeout: float | None = None,
         real_timeout: float = 10.0,
@@ -231,6 +236,8 @@ class TestClient:
         for name, seconds in (("timeout", timeout), ("real_timeout", real_timeout)):
             if not 0 < seconds < math.inf:
                 raise ValueError(f"{name} is more than 0 seconds, not {seconds!r}")
+        if not 0 <= outside < math.inf:
+            raise ValueError(f"outside is seconds from 0 on, not {outside!r}")
         self.clock = Clock(self)
         self._client = AsyncTestClient(
             app,
@@ -244,6 +251,7 @@ class TestClient:
         )
         self._backend = backend
         self._virtual = virtual
+        self._outside = outside
         self._real_timeout = real_timeout
         self._pace = Pace()
         self._pace.held = virtual
@@ -323,7 +331,7 @@ class TestClient:
         self._calls: deque[_Call[Any]] = deque()
         self._begun: Future[None] = Future()
         self._ended: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="h3ref TestClient", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=OURS, daemon=True)
         self._thread.start()
         try:
             self._result(self._begun, self._real_timeout + self._real(None))
@@ -435,8 +443,8 @@ class TestClient:
 
     def _options(self) -> dict[str, Any]:
         if self._backend == "trio":
-            return {"clock": _virtual_clock(self._pace)} if self._virtual else {}
-        return {"loop_factory": VirtualLoop if self._virtual else SettlingLoop}
+            return {"clock": _virtual_clock(self._pace, self._outside)} if self._virtual else {}
+        return {"loop_factory": partial(VirtualLoop, self._outside) if self._virtual else SettlingLoop}
 
     async def _main(self) -> None:
         self._wake = anyio.Event()

@@ -6,7 +6,9 @@ and no worker thread of the loop is at work; a thread that itself waits for the 
 `anyio.to_thread` (so those of h3ref, Starlette and FastAPI), of `loop.run_in_executor` and
 `asyncio.to_thread`, and of `trio.to_thread`. Only `time.sleep`, `time.time` and `time.monotonic` stay real.
 
-Real I/O is not waited for: while a socket is silent, time jumps. What talks to other machines needs real time.
+Nobody can tell what else is at work outside: a thread that was started since the loop began, a socket or a process
+that the loop waits for. Where there is one, time jumps after `outside` real seconds of silence. What takes longer, as
+what talks to other machines may, needs real time.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 import anyio
 
 from ..cleanup import Cleanup
+from .outside import PAUSE, Outside
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -104,12 +108,17 @@ class VirtualLoop(SettlingLoop):
 
     A loop factory: for `asyncio.Runner(loop_factory=VirtualLoop)`, or
     `anyio.run(main, backend_options={"loop_factory": VirtualLoop})`.
+
+    Args:
+        outside: real seconds of silence before time jumps while threads, sockets or processes may wake the loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outside: float = PAUSE) -> None:
         self._now = 0.0
         self._executing: set[asyncio.Future[Any]] = set()
+        self._executors: set[Any] = set()
         super().__init__()
+        self.outside = Outside(outside, self._count_files, self._executors_threads)
 
     def time(self) -> float:
         """The virtual time, in seconds."""
@@ -128,6 +137,7 @@ class VirtualLoop(SettlingLoop):
     ) -> asyncio.Future[T]:
         """As every loop's; time stands until the function has returned."""
         future = super().run_in_executor(executor, func, *args)
+        self._executors.add(executor or self._default_executor)  # type: ignore[attr-defined]
         self._executing.add(future)
         future.add_done_callback(self._executing.discard)
         return future
@@ -144,10 +154,19 @@ class VirtualLoop(SettlingLoop):
         if timeout is None:
             # No deadline: only I/O can go on, or a thread that waits and is answered, which is I/O too.
             return self._poll(None)
-        ready = self._poll(0)  # what a thread has asked for before it began to wait
+        # Also what a thread has asked for before it began to wait.
+        ready = self._poll(self.outside.silence())
         if not ready:
+            self.outside.pass_over()
             self._now += timeout
         return ready
+
+    def _count_files(self) -> int:
+        """What the loop waits for in its selector, but for the pipe by which it is woken."""
+        return len(self._selector.get_map()) - 1  # type: ignore[attr-defined]
+
+    def _executors_threads(self) -> set[threading.Thread]:
+        return {thread for executor in self._executors for thread in getattr(executor, "_threads", ())}
 
 
 def asyncio_workers(loop: asyncio.AbstractEventLoop) -> list[threading.Thread]:
@@ -172,20 +191,24 @@ def _waits_for_asyncio(thread: threading.Thread) -> bool:
 _ASKS = ("run_async_from_thread", "run_sync_from_thread")  # what anyio.from_thread.run and run_sync are on asyncio
 
 
-def virtual_clock() -> MockClock:
+def virtual_clock(outside: float = PAUSE) -> MockClock:
     """A clock for `trio.run(main, clock=virtual_clock())`, in which hours of sleep take no time.
 
     It is trio's own `MockClock` that jumps by itself, and heeds worker threads.
+
+    Args:
+        outside: real seconds of silence before time jumps while threads, sockets or processes may wake the loop.
     """
-    return _virtual_clock(Pace())
+    return _virtual_clock(Pace(), outside)
 
 
-def _virtual_clock(pace: Pace) -> MockClock:
+def _virtual_clock(pace: Pace, pause: float) -> MockClock:
     import trio
     from trio.testing import MockClock, active_thread_count
 
     clock = MockClock(autojump_threshold=0)
     jump: Callable[[], None] = clock._autojump
+    outside = Outside(pause, _count_trios_files)
     waiting_before: set[tuple[int, int]] = set()
 
     def look_every(seconds: float) -> None:
@@ -200,17 +223,30 @@ def _virtual_clock(pace: Pace) -> MockClock:
                 waiting = _waiting_for_trio(trio.lowlevel.current_trio_token())
             # A thread that was answered a moment ago still looks as if it waited: so it is looked at twice.
             if not active or (len(waiting) == active and waiting == waiting_before):
+                if clock.autojump_threshold < (silence := outside.silence()):
+                    waiting_before = waiting
+                    look_every(silence)
+                    return
                 before = clock.current_time()
                 jump()
                 if clock.current_time() > before:
+                    outside.pass_over()
                     waiting_before = set()
                     look_every(0 if not active else POLL)
                     return
         waiting_before = waiting
         look_every(POLL)
 
+    start: Callable[[], None] = clock.start_clock
+
+    def begin() -> None:
+        outside.begin()
+        start()
+
     # The run loop calls this when nothing has happened for the threshold's time.
     setattr(clock, "_autojump", idle)  # noqa: B010
+    setattr(clock, "start_clock", begin)  # noqa: B010
+    setattr(clock, "outside", outside)  # noqa: B010
     pace.changed = lambda: look_every(0)
     return clock
 
@@ -226,19 +262,42 @@ def _waiting_for_trio(token: object) -> set[tuple[int, int]]:
     return found
 
 
-def virtual_backends() -> list[Any]:
+def _count_trios_files() -> int:
+    """What tasks wait for in trio's own selector, but for the pipe by which it is woken."""
+    import trio
+
+    io = trio.lowlevel.current_statistics().io_statistics
+    return sum(getattr(io, name, 0) for name in ("tasks_waiting", "tasks_waiting_read", "tasks_waiting_write")) - 1
+
+
+def virtual_backends(outside: float = PAUSE) -> list[Any]:
     """The parameters for pytest's `anyio_backend`: both event loops, each with virtual time.
 
     With `@pytest.mark.parametrize("anyio_backend", virtual_backends())` an async test of hours takes no time.
     Without trio it is asyncio alone.
+
+    Args:
+        outside: real seconds of silence before time jumps while threads, sockets or processes may wake the loop.
     """
-    backends: list[Any] = [("asyncio", {"loop_factory": VirtualLoop})]
+    backends: list[Any] = [("asyncio", {"loop_factory": partial(VirtualLoop, outside)})]
     try:
-        backends.append(("trio", {"clock": virtual_clock()}))
+        backends.append(("trio", {"clock": virtual_clock(outside)}))
     except ModuleNotFoundError as error:
         if error.name != "trio":
             raise
     return backends
+
+
+def what_time_passed_over() -> str:
+    """What virtual time has not waited for, as a remark behind an error; "" if there was nothing, or time is real."""
+    try:
+        clock: object = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        clock = trio.lowlevel.current_clock()
+    outside = getattr(clock, "outside", None)
+    return outside.describe() if isinstance(outside, Outside) else ""
 
 
 async def settle() -> None:

@@ -22,7 +22,7 @@ from ..headers import Headers
 from ..lifecycle import State
 from ..sse import EventStreamParser, MessageEvent
 from ..trace import Record
-from .clock import awaits, settle
+from .clock import awaits, settle, what_time_passed_over
 from .results import Arrival, NotAStream, StreamEnded, TimedOut
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class AsyncStream:
             await settle()  # what was due at that very moment is in time
         with anyio.move_on_after(0):
             return await happens()
-        raise TimedOut(f"{otherwise} within {seconds:g} s: {self.describe()}")
+        raise TimedOut(f"{otherwise} within {seconds:g} s: {self.describe()}{what_time_passed_over()}")
 
     def _change(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
