@@ -318,14 +318,18 @@ class H3Event:
             SSEAlreadyStarted: a second call.
             ResponseAlreadySent: the request has been answered.
         """
-        if self.state is State.REQUESTED:
-            if self._status != 200:
-                raise ValueError(f"a stream's status is 200, not {self._status}; answer an error with send_error()")
-            for name, value in self._response_headers or ():
-                if name.lower() == "content-type":
-                    check_media_type(value)
+        if (self._status != 200 or self._response_headers) and self.state is State.REQUESTED:
+            self._check_stream()
         self._host.lifecycle.take(trace.START_SSE)
         self._host.stream_started()
+
+    def _check_stream(self) -> None:
+        """Refuse a head that no client would take for a stream's."""
+        if self._status != 200:
+            raise ValueError(f"a stream's status is 200, not {self._status}; answer an error with send_error()")
+        for name, value in self._response_headers or ():
+            if name.lower() == "content-type":
+                check_media_type(value)
 
     def set_stream_callback(self, callback: StreamCallback) -> None:
         """Register what streams once the writer is ready; the last call wins.

@@ -348,6 +348,7 @@ def get(make: Callable[[], Response]) -> Any:
     [
         ({"status_code": 201}, ValueError, "a stream's status is 200, not 201"),
         ({"media_type": "text/plain"}, ValueError, "media type is text/event-stream"),
+        ({"media_type": ""}, ValueError, "media type is text/event-stream"),
         ({"headers": {"Content-Type": "text/plain"}}, ValueError, "media type is text/event-stream"),
         (
             {"headers": {"content-type": "application/json"}, "media_type": "text/event-stream"},

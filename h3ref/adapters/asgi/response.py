@@ -111,10 +111,8 @@ class EventSourceResponse(Response):
     ) -> None:
         if status_code != 200:
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
-        for name, value in (("Content-Type", media_type or EVENT_STREAM), *(headers or {}).items()):
-            check_header(name, value)
-            if name.lower() == "content-type":
-                check_media_type(value)
+        _check_headers({"Content-Type": EVENT_STREAM if media_type is None else media_type})
+        _check_headers(headers or {})
         _check_seconds("ping", ping)
         _check_seconds("send_timeout", send_timeout)
         if send_timeout == 0:
@@ -410,6 +408,13 @@ def _for_the_framework(error: Exception) -> Exception:
     if isinstance(error, TooManyStreams):
         return HTTPException(503, str(error), {"Retry-After": "1"})
     return error
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        check_header(name, value)
+        if name.lower() == "content-type":
+            check_media_type(value)
 
 
 def _check_seconds(name: str, seconds: float | None) -> None:
