@@ -426,6 +426,8 @@ class Exchange:
             return self.event.get_sse_writer()
         if self.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
+        if self.uses_thread:  # which is the one that asks, by anyio.from_thread.run
+            self._count_thread_as_stream()
         opening = self._opening = Opening()
         try:
             self.lifecycle.take(trace.AWAIT_SSE_WRITER)

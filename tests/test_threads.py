@@ -19,7 +19,7 @@ from h3ref.lifecycle import Reason
 from h3ref.service import Service
 from h3ref.threads import Places
 
-from .clients import SocketClient, open_client, server_of
+from .clients import ReplyLike, SocketClient, open_client, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -204,6 +204,31 @@ async def test_hooks_do_not_wait_for_all_handlers_that_have_not_begun(adapter: s
     assert taken.index("response /async") < 8, "after one handler, or two where it asked late, not after four"
 
 
+async def test_a_thread_that_streams_is_a_streams_however_it_has_got_its_writer(adapter: str) -> None:
+    gate, app = Gate(), H3App()
+
+    @app.get("/awaited")
+    def awaited(event: H3Event) -> None:
+        event.start_sse()
+        writer = anyio.from_thread.run(event.await_sse_writer)
+        anyio.from_thread.run(writer.send_event, "1")
+        gate()
+
+    @app.get("/hello")
+    def hello(event: H3Event) -> None:
+        event.send_text("hello")
+
+    async with open_client(adapter, app, limits=Limits(handler_threads=1, stream_threads=2)) as client:
+        with anyio.fail_after(10):
+            replies = [await client.request("GET", "/awaited") for _ in range(3)]
+        assert [reply.status for reply in replies] == [200, 200, 503]
+        await until(lambda: gate.waiting == 2)
+        assert await (await client.request("GET", "/hello")).read() == b"hello"
+        gate.open(2)
+        assert [await reply.read() for reply in replies[:2]] == [b"data: 1\n\n"] * 2
+        await until(lambda: idle(server_of(client).service))
+
+
 async def test_handlers_and_hooks_that_wait_take_turns() -> None:
     """Neither waits for all of the other kind, whichever comes in floods."""
     places, steps = Places(1), list[str]()
@@ -299,6 +324,28 @@ async def test_a_thread_of_an_exchange_that_is_abandoned_is_counted_until_it_rea
         gate.open(2)
         await until(lambda: idle(server.service))
         tasks.cancel_scope.cancel()
+
+
+async def test_the_hooks_of_an_exchange_that_is_abandoned_need_no_second_place() -> None:
+    gate, app = Gate(), H3App()
+    app.get("/", gate)
+    app.on_response(lambda event: event.set_header("X-Hook", "1"))
+    async with open_memory(app, limits=Limits(handler_threads=1)) as server, anyio.create_task_group() as tasks:
+        replies: list[ReplyLike] = []
+
+        async def ask() -> None:
+            replies.append(await server.request("GET", "/"))
+
+        tasks.start_soon(ask)
+        await until(lambda: gate.waiting == 1)
+        (exchange,) = server.service.live
+        exchange.shut_down()
+        exchange.abandon()
+        await until(lambda: replies)
+        assert (replies[0].status, replies[0].headers["x-hook"]) == (503, "1")
+        assert server.service.threads.handlers.taken == 1
+        gate.open()
+        await until(lambda: idle(server.service))
 
 
 async def test_a_handler_that_waits_for_a_thread_when_it_is_cancelled_takes_none() -> None:
