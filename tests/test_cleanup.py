@@ -649,6 +649,31 @@ async def test_a_channel_that_closes_ends_callbacks_that_stay_and_they_clean_up(
     assert said == ["complete"]
 
 
+@in_virtual_time
+@pytest.mark.parametrize("end", [the_client_leaves, the_server_ends])
+async def test_what_has_closed_its_stream_is_not_cancelled(end: End_) -> None:
+    said: list[str] = []
+    story = Story("callback")
+
+    async def callback(writer: SSEWriter) -> None:
+        await writer.close()
+        await anyio.sleep(10)  # longer than a cleanup may take
+        said.append(str(writer.event.reason))
+
+    app = H3App()
+
+    @app.get("/stream")
+    async def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    async with open_memory(app) as client:
+        reply = await client.request("GET", "/stream")
+        await settle()
+        await end(story, client, reply)
+    assert said == ["complete"]
+
+
 # -- its time
 
 

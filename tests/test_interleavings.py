@@ -99,7 +99,7 @@ class Play:
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.calls = self.told = 0
+        self.calls = self.told = self.cancelled = self.cleaned = 0
         self.app = H3App()
         self.app.on(script.method, "/play", self.handler)
 
@@ -158,6 +158,11 @@ class Play:
         try:
             for step in self.script.callback:
                 await self.act(step, writer)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            await anyio.sleep(0.25)
+            self.cleaned += 1
+            raise
         finally:
             self.told += 1
 
@@ -231,6 +236,7 @@ def test_every_run_is_one_that_the_specification_allows(backend: Any, script: Sc
     violation = check(recording, whole=True, rules=RULES)
     assert violation is None, f"{violation}\n{recording}"
     assert played.told == played.calls <= 1, "a callback is called once at most, and told its end as often"
+    assert played.cancelled == played.cleaned, "what is cancelled has its time to clean up"
     for exchange in recording.exchanges:
         event(f"closed: {exchange[-1].reason}")
         opened = any(record.step == "headers" for record in exchange)
