@@ -219,8 +219,11 @@ class Exchange:
         try:
             return await self._send_headers(connection, head)
         except BaseException as error:
-            self._keep_failure(error)
-            raise
+            failure = _not_our_own(error)
+            self._keep_failure(failure)
+            if failure is error:
+                raise
+            raise failure from error
 
     async def _send_headers(self, connection: Connection, head: StreamHead | None) -> int:
         if head is None:
@@ -514,10 +517,11 @@ class Exchange:
             await self._cleanup.run(self.service.flow(self))
         except Exception as error:
             await self._fail(error)
-        except anyio.get_cancelled_exc_class():
-            if _is_cancelled():
+        except anyio.get_cancelled_exc_class() as error:
+            failure = _not_our_own(error)
+            if not isinstance(failure, Exception):
                 raise
-            await self._fail(RuntimeError("it awaited something that somebody else had cancelled"))
+            await self._fail(failure)
         except BaseExceptionGroup as group:
             if group.subgroup((KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class())) is not None:
                 raise
@@ -635,6 +639,13 @@ class Exchange:
         """A close by the task that streams is its own; by any other task it comes from outside."""
         if current_task_id() != self._task:
             self._cleanup.cancel()
+
+
+def _not_our_own(error: BaseException) -> BaseException:
+    """The error; or what is to be said in place of a cancellation that this task was not meant by."""
+    if not isinstance(error, anyio.get_cancelled_exc_class()) or _is_cancelled():
+        return error
+    return RuntimeError("it awaited something that somebody else had cancelled")
 
 
 def _is_cancelled() -> bool:
