@@ -198,7 +198,7 @@ class BlockingSSEWriter:
             self._parking = parking
             writer.add_feed(self)
         with self._lock:
-            self._room = writer.event._host.stream_buffer - writer.buffered
+            self._room = writer.room_for(self)
 
     async def _look_for_mail(self, parking: ThreadParking) -> None:
         try:
@@ -237,16 +237,40 @@ class BlockingSSEWriter:
         """`Feed`: how many bytes these have."""
         return self._size
 
+    @property
+    def waiting(self) -> int:
+        """`Feed`: nothing that is known for sure, and less than there is room for."""
+        return 0
+
     def bring_sent(self) -> None:
-        """`Feed`: pass on what the thread has sent so far."""
+        """`Feed`: pass on what the thread has sent so far; from its next send on it asks the loop."""
+        with self._lock:
+            self._room = 0
         self._take_over()
+
+    def hold(self) -> int:
+        """`Feed`: all that the thread sends by itself is before all places."""
+        self.bring_sent()
+        return 0
+
+    def bring(self, place: int | None = None) -> bool:
+        """`Feed`: pass on what the thread has sent."""
+        self._take_over()
+        return True
+
+    def go_on(self) -> None:
+        """`Feed`: the thread asks in any case."""
 
     def bring_rest(self) -> None:
         """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
+        self.bring_sent()
+
+    def end(self) -> None:
+        """`Feed`: what the thread has sent, and the loop has not taken over, was sent to nobody."""
         with self._lock:
             self._room = 0
-            mail, self._mail = self._mail, []
-        self._relay(mail)
+            self._count -= len(self._mail)
+            self._mail = []
 
     def __repr__(self) -> str:
         return f"<Blocking{repr(self._writer)[1:]}"

@@ -172,7 +172,9 @@ class Channel:
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
         data = event.encode()
         self._unyielded += len(data)
-        if self._unyielded >= HIGH_WATER or self._log.size >= self._look_at:
+        if self._unyielded >= HIGH_WATER:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        if self._log.size >= self._look_at:
             await self._make_room()
             self._check_open()  # again: it may have been closed meanwhile
         # No await from here on: all subscribers, and the history, see the events in the same order.
@@ -184,6 +186,9 @@ class Channel:
             self._log.skip(event.id, data)
         for group in tuple(self._groups.values()):
             group.write_chunk(data)
+        if self._unyielded >= HIGH_WATER:  # now, so that events are in the order of the calls
+            self._unyielded = 0
+            await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def _check_open(self) -> None:
         if not self._open:
@@ -197,11 +202,8 @@ class Channel:
             )
 
     async def _make_room(self) -> None:
-        """Let other tasks run, and do as the policy says about those who have reached the limit."""
-        if self._unyielded >= HIGH_WATER:
-            self._unyielded = 0
-            await anyio.lowlevel.checkpoint()
-        while self._open and (full := [late for late in self._slow_ones() if late.lag >= self._limit]):
+        """Do as the policy says about those who have reached the limit."""
+        while self._open and (full := [late for late in self._behind if late.lag >= self._limit]):
             if self._policy == "wait":
                 if self._moved is None:
                     self._moved = anyio.Event()
@@ -213,18 +215,12 @@ class Channel:
                 else:
                     self._disconnect(late)
             break
-        nearest = max((late.lag for late in self._slow_ones()), default=-math.inf)
+        nearest = max((late.lag for late in self._behind), default=-math.inf)
         self._look_at = self._log.size + self._limit - nearest
-
-    def _slow_ones(self) -> list[Subscription]:
-        """Those who read the log, but for those whose stream has ended, and who are about to leave."""
-        return [late for late in self._behind if late.writer.is_active]
 
     def _disconnect(self, late: Subscription) -> None:
         self._disconnected += 1
-        late.pass_over()  # it stays behind until it leaves, so that the log keeps what is counted from here
         late.writer.begin_close(Reason.SLOW_CONSUMER)
-        late.parking.wake()
 
     def _forget(self) -> None:
         """Keep the history, and what somebody has still to read."""
@@ -257,23 +253,23 @@ class Channel:
         await writer.until_headed()
         if writer.is_active:
             self._check_open()
-        subscription = Subscription(writer, self._log, self._start_for(writer, last_event_id))
+        subscription = self._subscription_of(writer, last_event_id)
         self._subscriptions[subscription] = None
         writer.add_feed(subscription)
         try:
             while writer.is_active:
                 await self._catch_up(subscription)
-                if not self._open or not writer.is_active:
+                if not writer.is_active:
                     return
                 # No await since it has read all: what is published next reaches this subscriber live.
-                self._go_live(subscription)
-                await subscription.parking.wait()  # until it falls behind, or the channel closes
+                if not subscription.is_live:
+                    self._go_live(subscription)
+                await subscription.parking.wait()  # until it falls behind, or the stream ends
                 if writer.is_active:  # else what is pending leaves together with the stream's end
                     await subscription.connection.flush()
-                self._tell_moved()
+                self.tell_moved()
         finally:
             writer.remove_feed(subscription)
-            self._leave(subscription)
 
     def stream_from(self, last_event_id: str) -> Callable[[SSEWriter], Coroutine[Any, Any, None]]:
         """Return a stream callback that is `stream`, but resumes after this id instead of the header's.
@@ -293,35 +289,35 @@ class Channel:
         SSEEvent(last_event_id)  # as the event that tells of a gap has it
         return partial(self.stream, last_event_id=last_event_id)
 
-    def _start_for(self, writer: SSEWriter, last_event_id: str | None) -> int:
-        """The number of the first event that a newcomer gets; who missed some that are lost is told so."""
+    def _subscription_of(self, writer: SSEWriter, last_event_id: str | None) -> Subscription:
+        """A newcomer at its first event; who missed some that are lost is told so before that."""
         oldest = max(self._log.start, self._log.end - self._history)
         if last_event_id is None:
             last_event_id = writer.event.last_event_id
         if not last_event_id:
-            return oldest if self._newcomers == "history" else self._log.end
+            return Subscription(self, writer, self._log, oldest if self._newcomers == "history" else self._log.end)
         next = self._log.number_after(last_event_id)
         if next is not None and next >= oldest:
-            return next
+            return Subscription(self, writer, self._log, next)
         self._gaps += 1
-        if self._gap is not None:
-            writer.offer_encoded(SSEEvent(last_event_id, event=self._gap).encode())
-        return oldest
+        preface = b"" if self._gap is None else SSEEvent(last_event_id, event=self._gap).encode()
+        return Subscription(self, writer, self._log, oldest, preface)
 
     async def _catch_up(self, late: Subscription) -> None:
-        if late.cursor == self._log.end:
+        """Pass on all that was published, at the reader's pace, and leave its place to what the stream itself sends."""
+        if late.is_even:
             return
         self._fell_behind(late)
         try:
-            while late.cursor < self._log.end and late.writer.is_active:
-                late.read(min(self._mark, late.writer.high_water))
-                self._tell_moved()
-                if late.cursor < self._log.end:
+            while late.writer.is_active and not late.is_even:
+                if not late.bring_before_turns():
                     await late.connection.flush()
+                elif not late.is_even:
+                    await late.parking.wait()
                 await anyio.lowlevel.checkpoint()
         finally:
             self._behind.pop(late, None)
-            self._tell_moved()
+            self.tell_moved()
 
     def _go_live(self, subscription: Subscription) -> None:
         self._behind.pop(subscription, None)
@@ -347,25 +343,41 @@ class Channel:
         self._behind[late] = None
         self._look_at = min(self._look_at, self._log.size + self._limit - late.lag)
 
-    def _leave(self, subscription: Subscription) -> None:
-        connection: Any = subscription.connection
-        if self._shared.get(connection) is subscription:
-            del self._shared[connection]
-            self._groups[connection.sharing].discard(connection)
-        elif None in self._groups:
-            self._groups[None].discard(subscription)
+    # -- what a subscription asks of it
+
+    def mark_for(self, writer: SSEWriter) -> int:
+        """Bytes that a stream's connection is given at a time."""
+        return min(self._mark, writer.high_water)
+
+    def hold(self, subscription: Subscription) -> None:
+        """Let a live subscriber read the log from here on."""
+        self._leave_group(subscription)
+        self._fell_behind(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Its stream has ended, or it is told to go: from now on it gets nothing, and nothing is counted for it."""
+        self._leave_group(subscription)
         del self._subscriptions[subscription]
         self._behind.pop(subscription, None)
         self._delivered += subscription.taken
         self._dropped += subscription.dropped
         if not self._subscriptions:
             self._groups.clear()
-        self._tell_moved()
+        self.tell_moved()
 
-    def _tell_moved(self) -> None:
+    def tell_moved(self) -> None:
+        """A subscriber has caught up a bit, or there is one less: a publish that waits looks again."""
         if self._moved is not None:
             self._moved.set()
             self._moved = None
+
+    def _leave_group(self, subscription: Subscription) -> None:
+        connection: Any = subscription.connection
+        if self._shared.get(connection) is subscription:
+            del self._shared[connection]
+            self._groups[connection.sharing].discard(connection)
+        elif None in self._groups:
+            self._groups[None].discard(subscription)
 
     async def close(self) -> None:
         """End every subscriber's stream properly; a second call does nothing. A thread calls it as it does `publish`.
@@ -376,10 +388,10 @@ class Channel:
         if self._subscriptions:
             self._check_thread("close")
         self._open = False
-        self._tell_moved()
+        self.tell_moved()
         writers = [subscription.writer for subscription in self._subscriptions]
         for writer in writers:
-            writer.mark_closed(Reason.COMPLETE)  # asks the subscription for its rest, which wakes it
+            writer.mark_closed(Reason.COMPLETE)  # asks the subscription for its rest, and wakes it
         try:
             for _ in range(2):  # in which most of them end by themselves: trio runs who is ready in any order
                 await anyio.lowlevel.checkpoint()

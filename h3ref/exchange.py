@@ -333,12 +333,14 @@ class Exchange:
             anyio.from_thread.run_sync(self.disconnected, token=self.token)
         elif self.state is not State.CLOSED:
             self.lifecycle.take(trace.DISCONNECT)
+            if self._writer is not None:
+                self._writer.wind_up(rest=False)
             self._stop()
 
     def shut_down(self) -> None:
         """The server ends: a stream gets its proper end, what has no headers yet a 503."""
         if self.service.farewell is not None and self._writer is not None and self._writer.is_active:
-            self._writer.bring_rest()
+            self._writer.wind_up()
             self._writer.offer_encoded(self.service.farewell)
         self.end_stream(Reason.SHUTDOWN)
 
@@ -598,8 +600,8 @@ class Exchange:
         self._close(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
 
     def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
-        if self._writer is not None and reason is not Reason.SLOW_CONSUMER:  # which has had enough
-            self._writer.bring_rest()
+        if self._writer is not None:
+            self._writer.wind_up(rest=reason is not Reason.SLOW_CONSUMER)  # which has had enough
         self.lifecycle.take(step, reason=reason, detail=detail)
 
     async def _respond(self) -> None:

@@ -79,9 +79,14 @@ class Log:
         """
         return self._after.get(id, self.start if id == self._last_forgotten else None)
 
-    def read(self, number: int, most: int) -> tuple[bytes, int]:
-        """Return events from a number on, joined, up to `most` bytes but at least one, and the number that follows."""
+    def read(self, number: int, most: int, before: int | None = None) -> tuple[bytes, int]:
+        """Return events from a number on, joined, up to `most` bytes but at least one, and the number that follows.
+
+        None of them is from the number `before` on.
+        """
         stop = max(number + 1, self.start + bisect_right(self._ends, self.offset(number) + most))
+        if before is not None:
+            stop = min(stop, before)
         if self._slice[:2] != (number, stop):
             self._slice = (number, stop, b"".join(self._data[number - self.start : stop - self.start]))
         return self._slice[2], stop

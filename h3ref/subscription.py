@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from .connection import Connection
 from .log import Log
@@ -16,17 +17,20 @@ class Subscription:
     While it is live, events are passed on to its connection as they come. Else it reads the log at its own pace.
 
     Args:
+        channel: whose subscriber it is.
         writer: the stream's.
         log: the channel's.
         cursor: the number of the first event that it gets.
+        preface: what it gets before that, an event of its own.
     """
 
     __slots__ = (
-        *("_base", "_cursor", "_joined", "_log", "_offset", "connection", "dropped", "is_live", "parking"),
-        "writer",
+        *("_base", "_channel", "_cursor", "_joined", "_log", "_offset", "_preface", "connection", "dropped"),
+        *("is_live", "parking", "writer"),
     )
 
-    def __init__(self, writer: SSEWriter, log: Log, cursor: int) -> None:
+    def __init__(self, channel: Home, writer: SSEWriter, log: Log, cursor: int, preface: bytes = b"") -> None:
+        self._channel = channel
         self.writer = writer
         self.connection: Connection = writer._connection
         self.parking = Parking()
@@ -36,6 +40,7 @@ class Subscription:
         self._base = self._cursor = cursor
         self._offset = log.offset(cursor)  # the bytes that the log had before its first event, and those dropped
         self._joined = log.size
+        self._preface = preface
 
     @property
     def cursor(self) -> int:
@@ -51,6 +56,16 @@ class Subscription:
     def taken_size(self) -> int:
         """How many bytes these have."""
         return self._log.offset(self.cursor) - self._offset
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes are in the log, or before it, that its connection has not been given."""
+        return 0 if self.is_live else self._log.size - self._log.offset(self._cursor) + len(self._preface)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether it has been given all, and nothing that was sent before the next event waits."""
+        return self.is_live or (not self.waiting and self.writer.place_of(self) is None)
 
     @property
     def lag(self) -> int:
@@ -69,13 +84,37 @@ class Subscription:
         self.is_live = False
         self.parking.wake()
 
-    def read(self, most: int) -> None:
-        """Pass on the next events, if there are any: up to so many bytes, but at least one."""
-        if self.cursor == self._log.end:
-            return
-        data, stop = self._log.read(self._cursor, most)
-        self.writer.relay(data, self._log.events(self._cursor, stop))
-        self._cursor = stop
+    def hold(self) -> int:
+        """`Feed`: read the log from here on."""
+        if self.is_live:
+            self._channel.hold(self)
+        return self._log.end
+
+    def bring(self, place: int | None = None) -> bool:
+        """`Feed`: pass on the next events before a number, as many as a connection takes at a time; whether all."""
+        stop = self._log.end if place is None else place
+        if not self.is_live and self._cursor <= stop:
+            self._bring_preface()
+            if self._cursor < stop:
+                data, end = self._log.read(self._cursor, self._channel.mark_for(self.writer), stop)
+                self.writer.relay(data, self._log.events(self._cursor, end))
+                self._cursor = end
+                self._channel.tell_moved()
+        return self.cursor >= stop
+
+    def _bring_preface(self) -> None:
+        if self._preface:
+            preface, self._preface = self._preface, b""
+            self.writer.offer_encoded(preface)
+
+    def bring_before_turns(self) -> bool:
+        """Pass on the next events, up to where something else that was sent waits for its turn; whether all."""
+        return self.bring(self.writer.place_of(self))
+
+    def go_on(self) -> None:
+        """`Feed`: the task that reads the log looks again."""
+        if not self.is_live:
+            self.parking.wake()
 
     def drop(self, limit: int) -> None:
         """Pass over the oldest events that it has not got: then less than the limit waits, or one event only."""
@@ -89,20 +128,30 @@ class Subscription:
         """`Feed`: nothing was sent by this stream's own tasks or threads."""
 
     def bring_rest(self) -> None:
-        """`Feed`: pass on all that it has not read; it gets nothing any more."""
+        """`Feed`: pass on all that it has not read."""
         if self.writer.is_active:
+            self._bring_preface()
             for data, stop in self._log.blocks(self.cursor):
                 self.writer.relay(data, self._log.events(self._cursor, stop))
                 self._cursor = stop
-        if not self.is_live:
-            self.pass_over()
+
+    def end(self) -> None:
+        """`Feed`: leave the channel; what is published from now on is not for this stream."""
+        self._cursor, self.is_live = self.cursor, False
+        self._channel.leave(self)
         self.parking.wake()
 
-    def pass_over(self) -> None:
-        """It gets nothing of what it has not read, and that is not counted: its stream has ended."""
-        self._base += self._log.end - self._cursor
-        self._offset += self._log.size - self._log.offset(self._cursor)
-        self._cursor = self._log.end
+
+class Home(Protocol):
+    """What a subscription asks of its channel."""
+
+    def mark_for(self, writer: SSEWriter) -> int: ...
+
+    def hold(self, subscription: Subscription) -> None: ...
+
+    def leave(self, subscription: Subscription) -> None: ...
+
+    def tell_moved(self) -> None: ...
 
 
 class Each:

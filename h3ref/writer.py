@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from . import trace
-from .connection import Connection
+from .connection import HIGH_WATER, Connection
 from .errors import BackpressureDetected, WriterClosed
 from .lifecycle import Lifecycle, Reason, State
 from .sse import SSEEvent
@@ -43,17 +44,70 @@ class Feed(Protocol):
     def taken_size(self) -> int:
         """How many bytes these have."""
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes were sent through it that it has not brought."""
+
     def bring_sent(self) -> None:
-        """Bring what was sent through it so far, by `relay`: something else is about to be sent after it."""
+        """Bring what a thread has sent through it by itself, by `relay`: something is to be sent after it."""
+
+    def hold(self) -> int:
+        """Something else is sent now, and waits for its turn: bring nothing by itself that comes after it.
+
+        Returns the place of that, for `bring`.
+        """
+
+    def bring(self, place: int | None = None) -> bool:
+        """Bring some of what was sent through it before a place, or so far, by `relay`; whether that was all."""
+
+    def go_on(self) -> None:
+        """A turn has come, or was given up; `SSEWriter.place_of` says whether there is another."""
 
     def bring_rest(self) -> None:
-        """Bring all that it still holds for the stream, by `relay`; and nothing from then on."""
+        """Bring all that it still holds for the stream, by `relay`."""
+
+    def end(self) -> None:
+        """The stream has ended, or wants nothing of it any more: bring nothing from now on, and count nothing."""
+
+
+class Turn:
+    """What is sent, and has to wait; what is sent after it waits behind it.
+
+    Attributes:
+        size: how many bytes it has.
+        places: where it stands among what each feed brings.
+    """
+
+    __slots__ = ("_put", "_waits", "is_over", "places", "size")
+
+    def __init__(self, put: Callable[[], None], size: int, places: dict[Feed, int]) -> None:
+        self._put = put
+        self.size = size
+        self.places = places
+        self._waits = anyio.CancelScope()
+        self.is_over = False
+
+    async def wait(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Wait until a function returns, or `look_again` is called."""
+        with anyio.CancelScope() as self._waits:
+            await function()
+
+    def look_again(self) -> None:
+        """Something has changed: have the task that waits look at it."""
+        self._waits.cancel()
+
+    def take(self) -> None:
+        """Send it."""
+        self.is_over = True
+        self._put()
 
 
 class SSEWriter:
     """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
 
-    Who takes it while they are still on their way may send: what is sent then goes behind them.
+    Who takes it while they are still on their way may send: what is sent then goes behind them. Events leave in the
+    order of the calls, those of channels that stream to it included: what has to wait for the reader keeps its place,
+    and what is sent or published after it waits behind it.
 
     As an `async with` it closes the stream on leaving; left by an exception, it fails the stream
     instead, so that the client sees a body without its proper end. Left by a cancellation, that is told when the
@@ -73,6 +127,8 @@ class SSEWriter:
         "_lifecycle",
         "_room",
         "_size",
+        "_turns",
+        "_unyielded",
         "comment_count",
         "cut_short",
         "event",
@@ -90,8 +146,10 @@ class SSEWriter:
         self.cut_short = False  # whether a cancellation left `async with`
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
         self._feeds: tuple[Feed, ...] = ()  # what else brings it events
+        self._turns: tuple[Turn, ...] = ()  # what waits, in the order of the calls
+        self._unyielded = 0  # bytes sent beside feeds since other tasks were given way to
         # Bytes that fit for sure before anybody needs to look at the buffer, or to give way to other tasks.
-        self._room = event._host.stream_buffer
+        self._room = min(HIGH_WATER, event._host.stream_buffer)
         self._size = self._room  # so that it less the room is how many bytes were sent: they are counted just once
 
     @property
@@ -129,12 +187,14 @@ class SSEWriter:
         """
         data = event._wire if event.__class__ is SSEEvent else encode(event)
         # As send_encoded, in place: it is called for each event.
-        if self._room <= 0 or self._lifecycle._state is not _STREAMING:
-            await self._give_way()
+        size = len(data)
+        if self._room < size or self._lifecycle._state is not _STREAMING:
+            await self._take_turn(self._put, data)
+            return
         if self._lifecycle._listener is not None:
             self._record(trace.SEND_EVENT, trace.EVENT, data)
         self._connection.write_chunk(data)
-        self._room -= len(data)
+        self._room -= size
         self._count += 1
 
     def send_nowait(self, event: SSEEvent | str) -> None:
@@ -146,22 +206,23 @@ class SSEWriter:
         """
         data = encode(event)
         self.check()
-        mark = self.event._host.stream_buffer
-        if self._connection.buffered >= mark:
-            raise BackpressureDetected(self._connection.buffered, mark)
-        self._bring_sent()
+        if self.waiting >= self.high_water:
+            raise BackpressureDetected(self.waiting, self.high_water)
+        self._bring_all()
         self._put(data)
 
     async def send_encoded(self, data: bytes) -> None:
         """Send an event that is encoded already. Raises as `send_event` does."""
-        if self._room <= 0 or self._lifecycle._state is not _STREAMING:
-            await self._give_way()
-        self._put(data)
+        if self._room < len(data) or self._lifecycle._state is not _STREAMING:
+            await self._take_turn(self._put, data)
+        else:
+            self._put(data)
 
     def offer_encoded(self, data: bytes) -> None:
-        """Take an encoded event without waiting or raising; a stream that has ended takes nothing."""
+        """Take an encoded event without waiting or raising, before what waits; a stream that has ended takes none."""
         if self._lifecycle._state is _STREAMING:
-            self._bring_sent()
+            for feed in self._feeds:
+                feed.bring_sent()
             self._put(data)
 
     async def send_keep_alive(self) -> None:
@@ -169,10 +230,10 @@ class SSEWriter:
 
         By default the server does so by itself, `Limits.stream_keep_alive`.
         """
-        mark = self.event._host.stream_buffer
-        if self._room <= 0 or self._connection.buffered >= mark or self._lifecycle._state is not _STREAMING:
-            await self._give_way()
-        self._put_keep_alive()
+        if self._room <= 0 or self.waiting >= self.high_water or self._lifecycle._state is not _STREAMING:
+            await self._take_turn(self._put_keep_alive, KEEP_ALIVE)
+        else:
+            self._put_keep_alive()
 
     def offer_keep_alive(self) -> None:
         """Send such a comment without waiting or raising; a stream that has ended takes none."""
@@ -199,7 +260,7 @@ class SSEWriter:
     async def close_from_thread(self) -> None:
         """End the stream as `close` does, for the thread that streams: nothing of its own is cancelled."""
         if self._lifecycle.state is not State.CLOSED:
-            self.bring_rest()
+            self.wind_up()
             self._lifecycle.take(trace.CLOSE)
         await self.end()
 
@@ -246,7 +307,7 @@ class SSEWriter:
         elif isinstance(error, anyio.get_cancelled_exc_class()):
             self.cut_short = True
         else:
-            self.bring_rest()
+            self.wind_up()
             self._lifecycle.take(trace.FAILS, detail=type(error).__name__)
             await self.end()
 
@@ -257,11 +318,11 @@ class SSEWriter:
         self._room -= len(data)
         self._count += 1
 
-    def _put_keep_alive(self) -> None:
+    def _put_keep_alive(self, data: bytes = KEEP_ALIVE) -> None:
         if self._lifecycle.traced:
-            self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, KEEP_ALIVE)
-        self._connection.write_chunk(KEEP_ALIVE)
-        self._room -= len(KEEP_ALIVE)
+            self._record(trace.SEND_KEEP_ALIVE, trace.COMMENT, data)
+        self._connection.write_chunk(data)
+        self._room -= len(data)
         self.comment_count += 1
 
     def _record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
@@ -275,21 +336,75 @@ class SSEWriter:
         self._lifecycle.take(trace.DATA, size=len(data))
         self._lifecycle.take(arrives, size=len(data), detail=data.decode())
 
-    async def _give_way(self) -> None:
-        """Let the other tasks run, and the reader catch up; then check that there still is a stream."""
-        mark = self.event._host.stream_buffer
-        await anyio.lowlevel.checkpoint()
-        while self._lifecycle._state is _STREAMING and self._connection.buffered >= mark:
-            await self._connection.drain()
+    async def _take_turn(self, put: Callable[[bytes], None], data: bytes) -> None:
+        """Send it after all that was sent before: at once if there is room, else when its turn has come."""
+        if self._lifecycle._state is not _STREAMING:
             await anyio.lowlevel.checkpoint()
-        self.check()
-        self._bring_sent()
+            self.check()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if self.waiting < self.high_water:
+            self._bring_all()
+            put(data)
+            await self._give_way(len(data))
+        else:
+            await self._wait_for_turn(partial(put, data), len(data))
         # What a feed brings fills the buffer unseen, so that with one each event has to look.
-        self._set_room(0 if self._feeds else mark - self._connection.buffered)
+        self._set_room(0 if self._feeds else self.room_for(None))
 
-    def _bring_sent(self) -> None:
+    async def _give_way(self, size: int) -> None:
+        """Let the other tasks run: at least once in 64 KiB, since who sends may wait for nothing else."""
+        self._unyielded += size
+        if not self._feeds or self._unyielded >= HIGH_WATER:
+            self._unyielded = 0
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _wait_for_turn(self, put: Callable[[], None], size: int) -> None:
+        turn = Turn(put, size, {feed: feed.hold() for feed in self._feeds})
+        self._turns = (*self._turns, turn)
+        self._set_room(0)
+        try:
+            while self._lifecycle._state is _STREAMING and not turn.is_over:
+                await self._come_closer(turn)
+        finally:
+            self._forget(turn)
+        if not turn.is_over:
+            self.check()
+
+    async def _come_closer(self, turn: Turn) -> None:
+        """Wait until no other turn is before it, and there is room; then bring what was sent before it, and take it."""
+        if self._turns[0] is not turn:
+            await turn.wait(anyio.sleep_forever)
+            return
+        await turn.wait(self._connection.drain)
+        await anyio.lowlevel.checkpoint()
+        if self._lifecycle._state is not _STREAMING or turn.is_over:
+            return
+        if self._connection.buffered < self.high_water and all(
+            feed.bring(place) for feed, place in tuple(turn.places.items())
+        ):
+            turn.take()
+
+    def _forget(self, turn: Turn) -> None:
+        """It was taken, or given up: let go on who waits behind it."""
+        self._turns = tuple(other for other in self._turns if other is not turn)
         for feed in self._feeds:
-            feed.bring_sent()
+            feed.go_on()
+        if self._turns:
+            self._turns[0].look_again()
+
+    def _bring_all(self) -> None:
+        """Take all turns, each in its place, and bring what was sent through feeds so far."""
+        turns, self._turns = self._turns, ()
+        for turn in turns:
+            for feed, place in turn.places.items():
+                while not feed.bring(place):
+                    pass
+            turn.take()
+            turn.look_again()
+        for feed in self._feeds:
+            while not feed.bring():
+                pass
+            feed.go_on()
 
     def _set_room(self, room: int) -> None:
         self._size += room - self._room
@@ -324,8 +439,18 @@ class SSEWriter:
     # -- what a channel, or another feed, does with it
 
     @property
+    def waiting(self) -> int:
+        """Bytes that wait for the reader, in its connection, in a feed, or for their turn."""
+        size = self._connection.buffered
+        for feed in self._feeds:
+            size += feed.waiting
+        for turn in self._turns:
+            size += turn.size
+        return size
+
+    @property
     def buffered(self) -> int:
-        """Bytes that wait for the reader."""
+        """Bytes that wait for the reader in its connection."""
         return self._connection.buffered
 
     @property
@@ -333,23 +458,51 @@ class SSEWriter:
         """Bytes that may wait for the reader: from there on, who sends has to wait."""
         return self.event._host.stream_buffer
 
+    def room_for(self, feed: Feed | None) -> int:
+        """Bytes that can be sent, for sure and in their place, before anybody has to look, or to give way."""
+        if self._turns or any(other is not feed for other in self._feeds):
+            return 0
+        return min(HIGH_WATER, self.high_water - self._connection.buffered)
+
+    def place_of(self, feed: Feed) -> int | None:
+        """The place, as `Feed.hold` returned it, before which a feed has to stop: there another's turn is.
+
+        None if nobody waits; -1 for a feed that came after who waits.
+        """
+        return self._turns[0].places.get(feed, -1) if self._turns else None
+
     def add_feed(self, feed: Feed) -> None:
         """Have a feed asked for what it still holds before the stream ends; again: does nothing."""
         if not any(other is feed for other in self._feeds):
+            for other in self._feeds:
+                other.bring_sent()
             self._feeds = (*self._feeds, feed)
         self._set_room(0)
 
     def remove_feed(self, feed: Feed) -> None:
-        """The feed brings nothing any more; what it has brought stays counted."""
-        feed.bring_rest()
+        """The feed brings its rest, and nothing more; what it has brought stays counted. Again: does nothing."""
+        if any(other is feed for other in self._feeds):
+            if self._turns and self.is_active:
+                self._bring_all()
+            self._feeds = tuple(other for other in self._feeds if other is not feed)
+            self._part_with(feed, rest=True)
+
+    def wind_up(self, *, rest: bool = True) -> None:
+        """The stream ends now: tell its feeds, whose rest is sent first, or given up, and all who wait to send."""
+        feeds, self._feeds = self._feeds, ()
+        for feed in feeds:
+            self._part_with(feed, rest=rest)
+        for turn in self._turns:
+            turn.look_again()
+
+    def _part_with(self, feed: Feed, *, rest: bool) -> None:
+        if rest:
+            feed.bring_rest()
+        feed.end()
         self._count += feed.taken
         self._size += feed.taken_size
-        self._feeds = tuple(other for other in self._feeds if other is not feed)
-
-    def bring_rest(self) -> None:
-        """Take what feeds still hold, right before the stream is closed: it was sent before that."""
-        for feed in self._feeds:
-            feed.bring_rest()
+        for turn in self._turns:
+            turn.places.pop(feed, None)
 
     def check(self) -> None:
         """Raise what a send would raise now, a stream that has ended above all."""
@@ -381,8 +534,7 @@ class SSEWriter:
         """
         if self._lifecycle.state is State.CLOSED:
             return False
-        if reason is not Reason.SLOW_CONSUMER:  # which has had enough
-            self.bring_rest()
+        self.wind_up(rest=reason is not Reason.SLOW_CONSUMER)  # which has had enough
         self._lifecycle.take(trace.CLOSE, reason=reason)
         return True
 

@@ -5,28 +5,37 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 import tracemalloc
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
+from operator import itemgetter
+from random import Random
 from typing import Any
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
+from anyio.abc import TaskGroup
 
 from h3ref import (
+    BackpressureDetected,
+    BlockingSSEWriter,
     Channel,
     ChannelClosed,
     ChannelStats,
     EventSource,
+    EventStreamParser,
     H3App,
     H3Error,
     H3Event,
     Limits,
+    Reason,
     SSEEvent,
     SSEWriter,
+    WriterClosed,
     running,
 )
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
@@ -35,7 +44,7 @@ from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 
-from .clients import open_client
+from .clients import ReplyLike, open_client
 
 pytestmark = pytest.mark.anyio
 
@@ -631,6 +640,408 @@ async def test_an_id_given_takes_the_headers_place_also_in_a_callback_of_ones_ow
 async def test_what_is_no_id_is_refused_where_it_is_given(wrong: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         Channel().stream_from(wrong)
+
+
+# -- the end of a stream
+
+
+class Room:
+    """An app whose streams are fed by tasks of its own, which nobody cancels."""
+
+    def __init__(self, channel: Channel, tasks: TaskGroup) -> None:
+        self.app = H3App()
+        self.writers: list[SSEWriter] = []
+        self.returned: list[SSEWriter] = []
+        self._channel = channel
+        self._tasks = tasks
+        self.leave = anyio.Event()
+        self.app.get("/events", self._events)
+
+    async def _events(self, event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            self.writers.append(writer)
+            self._tasks.start_soon(self._stream, writer)
+            await self.leave.wait()
+            if event.query.get("way") == "raises":
+                raise RuntimeError("on purpose")
+
+    async def _stream(self, writer: SSEWriter) -> None:
+        await self._channel.stream(writer)
+        self.returned.append(writer)
+
+
+@pytest.mark.parametrize("replaying", [False, True])
+async def test_a_client_that_leaves_ends_what_feeds_its_stream_whatever_task_that_is(
+    adapter: str, replaying: bool
+) -> None:
+    channel = Channel(history=1000, newcomers="history", limit=1 << 30)
+    for _ in range(200 if replaying else 0):
+        await channel.publish(SSEEvent("x" * 99_992))  # far more than a kernel holds
+    async with anyio.create_task_group() as tasks:
+        room = Room(channel, tasks)
+        async with open_client(adapter, room.app) as client:
+            with anyio.fail_after(10):
+                replies = [await client.request("GET", "/events") for _ in range(5)]
+                await until(lambda: len(channel) == 5)
+                for reply in replies:
+                    reply.disconnect()
+                await until(lambda: not any(writer.is_active for writer in room.writers))
+                assert len(channel) == 0, "they are told at that moment, not later"
+                counts = [writer.event_count for writer in room.writers]
+                await publish(channel, *range(100))
+                assert [writer.event_count for writer in room.writers] == counts
+                await until(lambda: len(room.returned) == 5)
+
+
+@pytest.mark.parametrize("way", ["leaves", "closes", "returns", "raises", "shutdown", "slow", "channel", "disconnect"])
+async def test_at_every_end_a_channel_is_told_at_once_and_nothing_later_counts(way: str) -> None:
+    channel = Channel(policy="disconnect" if way == "disconnect" else "drop", limit=10_000)
+    async with anyio.create_task_group() as tasks:
+        room = Room(channel, tasks)
+        async with open_memory(room.app) as server:
+            reply = await server.request("GET", f"/events?way={way}")
+            await until(lambda: len(channel) == 1)
+            await publish(channel, 1)
+            (exchange,), (writer,) = server.service.live, room.writers
+            match way:
+                case "leaves":
+                    reply.disconnect()
+                case "closes":
+                    writer.begin_close(Reason.COMPLETE)
+                case "shutdown":
+                    exchange.shut_down()
+                case "slow":
+                    exchange.end_stream(Reason.SLOW_CONSUMER)
+                case "channel":
+                    tasks.start_soon(channel.close)
+                case "disconnect":
+                    await fill(channel, 0, 30)
+                case _:
+                    room.leave.set()
+            if way not in ("leaves", "closes", "shutdown", "slow", "disconnect"):
+                with anyio.fail_after(5):
+                    await until(lambda: not writer.is_active)
+            assert len(channel) == 0, "at that moment"
+            count, size = writer.event_count, writer.byte_count
+            if way != "channel":
+                await publish(channel, *range(100))
+            assert (writer.event_count, writer.byte_count) == (count, size)
+            with anyio.fail_after(5):
+                await until(lambda: room.returned == [writer])
+                body = await reply.read() if way != "leaves" else numbered(1)
+                await until(lambda: not server.service.live)
+            assert body.count(b"data: ") == count == channel.stats().delivered == server.stats().events
+            assert len(body) == size
+
+
+async def test_what_a_thread_had_sent_when_its_client_left_is_counted_as_far_as_it_was_taken() -> None:
+    app, sent = H3App(), threading.Event()
+    go = threading.Event()
+
+    def stream(writer: BlockingSSEWriter) -> None:
+        writer.send_event("first")
+        go.wait(10)
+        for _ in range(50):
+            writer.send_event("x")
+        sent.set()
+
+    @app.get("/events")
+    def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stream)
+
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/events")
+        assert await reply.receive() == b"data: first\n\n"
+        (exchange,) = server.service.live
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        sent.wait(10)  # the loop stands meanwhile, so it has taken over nothing
+        reply.disconnect()
+        assert exchange.event_count == 1
+        with anyio.fail_after(5):
+            await until(lambda: not server.service.live)
+        assert server.stats().events == 1
+
+
+async def test_who_waits_for_room_is_told_of_the_end_at_once_though_nobody_reads() -> None:
+    told: list[str] = []
+    async with anyio.create_task_group() as tasks:
+        app = H3App()
+
+        @app.get("/events")
+        async def events(event: H3Event) -> None:
+            event.start_sse()
+            writer = await event.await_sse_writer()
+            for _ in range(3):
+                tasks.start_soon(fill_up, writer)
+            await anyio.sleep_forever()
+
+        async def fill_up(writer: SSEWriter) -> None:
+            try:
+                while True:
+                    await writer.send_event("x" * 30_000)
+            except WriterClosed as error:
+                told.append(str(error.reason))
+
+        async with open_memory(app) as server:
+            await server.request("GET", "/events")
+            await anyio.wait_all_tasks_blocked()
+            (exchange,) = server.service.live
+            with anyio.fail_after(5):
+                exchange.shut_down()
+                await until(lambda: len(told) == 3)
+    assert told == ["shutdown"] * 3
+
+
+# -- one order for all that is sent
+
+
+def app_giving(channels: Sequence[Channel], writers: list[SSEWriter]) -> H3App:
+    """An app whose stream is fed by channels, and whose writer is given to the test."""
+    app = H3App()
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer, anyio.create_task_group() as tasks:
+            writers.append(writer)
+            for channel in channels:
+                tasks.start_soon(channel.stream, writer)
+
+    return app
+
+
+async def collect(reply: ReplyLike, body: bytearray) -> None:
+    while chunk := await reply.receive():
+        body += chunk
+
+
+@pytest.mark.parametrize("backlog", [0, 60, 70, 300])
+@pytest.mark.parametrize("together", [False, True], ids=["one after another", "sent while others wait"])
+async def test_a_writers_own_events_keep_their_place_however_much_waits(backlog: int, together: bool) -> None:
+    """Publish A, send B, publish C: ABC, whether the reader has kept up, its buffer is full, or it reads the log."""
+    channel, writers, body = Channel(1000, newcomers="history", limit=1 << 30), list[SSEWriter](), bytearray()
+    await fill(channel, 0, backlog)
+
+    async def make_calls(writer: SSEWriter) -> None:
+        async with anyio.create_task_group() as sends:
+            for _ in range(3):
+                await channel.publish("A")
+                if together:
+                    sends.start_soon(writer.send_event, "B")
+                    await anyio.wait_all_tasks_blocked()
+                else:
+                    await writer.send_event("B")
+                await channel.publish("C")
+
+    async with open_memory(app_giving([channel], writers)) as server, anyio.create_task_group() as tasks:
+        reply = await server.request("GET", "/events")
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(make_calls, writers[0])
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(collect, reply, body)
+        assert writers[0].event_count <= backlog + 9
+        await channel.close()
+    assert bytes(body) == encoded(0, backlog) + 3 * b"data: A\n\ndata: B\n\ndata: C\n\n"
+    assert writers[0].event_count == backlog + 9
+    assert channel.stats().delivered == backlog + 6
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> None:
+    """Own events of several tasks and those of two channels, by a reader that reads when it likes."""
+    random, called, body = Random(seed), list[tuple[str, int]](), bytearray()
+    channels = {"first": Channel(limit=1 << 30), "second": Channel(limit=1 << 30)}
+    writers: list[SSEWriter] = []
+
+    def event_of(by: str) -> SSEEvent:
+        called.append((by, len(called)))
+        return SSEEvent(random.choice(["", "x" * 5000, "x" * 30_000]), event=by, id=str(len(called) - 1))
+
+    async with open_memory(app_giving([*channels.values()], writers)) as server:
+        reply = await server.request("GET", "/events")
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as reading:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(100):
+                    match random.choice(["first", "second", "own", "own", "now", "read", "wait", "given up"]):
+                        case "first" | "second" as name:
+                            await channels[name].publish(event_of(name))
+                        case "own":
+                            tasks.start_soon(writers[0].send_event, event_of("own"))
+                            await anyio.wait_all_tasks_blocked()
+                        case "now":
+                            event, room = event_of("own"), writers[0].waiting < writers[0].high_water
+                            with nullcontext() if room else pytest.raises(BackpressureDetected):
+                                writers[0].send_nowait(event)
+                            if not room:
+                                called.pop()
+                        case "read" if reply._chunks:
+                            body += await reply.receive()
+                        case "wait":
+                            await anyio.wait_all_tasks_blocked()
+                        case "given up" if writers[0].waiting >= writers[0].high_water:
+                            with anyio.move_on_after(0):
+                                await writers[0].send_event(event_of("own"))
+                            called.pop()
+                reading.start_soon(collect, reply, body)
+            await channels["first"].close()  # which ends the stream
+    got = [(message.type, int(message.last_event_id)) for message in EventStreamParser().feed(bytes(body))]
+    assert sorted(got, key=itemgetter(1)) == called
+    for name in ("first", "second"):  # what one channel brings has no order with what the other does
+        mine = [number for by, number in got if by in (name, "own")]
+        assert mine == sorted(mine)
+    assert writers[0].event_count == len(called)
+    assert writers[0].byte_count == len(body)
+
+
+async def test_a_gap_is_told_in_its_place_among_what_the_stream_itself_sends() -> None:
+    channel, app, body = Channel(history=2, gap="gap"), H3App(), bytearray()
+    await publish(channel, 1, 2, 3)
+    big = SSEEvent("x" * 70_000)
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer, anyio.create_task_group() as tasks:
+            await writer.send_event(big)
+            tasks.start_soon(writer.send_event, "B")
+            await until(lambda: bool(writer._turns))
+            tasks.start_soon(channel.stream, writer)
+
+    async with open_memory(app) as server, anyio.create_task_group() as tasks:
+        reply = await server.request("GET", "/events", headers={"Last-Event-ID": "0"})
+        await until(lambda: len(channel) == 1)
+        await anyio.wait_all_tasks_blocked()
+        await publish(channel, 4)
+        tasks.start_soon(collect, reply, body)
+        await anyio.wait_all_tasks_blocked()
+        await channel.close()
+    assert bytes(body) == big.encode() + b"data: B\n\nevent: gap\ndata: 0\n\n" + numbered(2, 3, 4)
+
+
+async def test_a_channel_that_is_let_go_while_others_wait_leaves_its_events_in_their_place() -> None:
+    channel, app, body, scopes = Channel(), H3App(), bytearray(), list[anyio.CancelScope]()
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer, anyio.create_task_group() as tasks:
+            tasks.start_soon(listen, writer)
+            await until(lambda: len(channel) == 1)
+            await fill(channel, 0, 70)
+            for waiting, (own, published) in enumerate((("B", "C"), ("D", "E"))):
+                tasks.start_soon(writer.send_event, own)
+                await until(lambda waiting=waiting: len(writer._turns) > waiting)  # type: ignore[misc]
+                await channel.publish(published)
+            scopes[0].cancel()
+
+    async def listen(writer: SSEWriter) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await channel.stream(writer)
+
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/events")
+        with anyio.fail_after(5):
+            await until(lambda: len(channel) == 1)
+            await until(lambda: len(channel) == 0)
+            await collect(reply, body)
+    assert bytes(body) == encoded(0, 70) + b"data: B\n\ndata: C\n\ndata: D\n\ndata: E\n\n"
+
+
+@pytest.mark.parametrize("count", [50])
+async def test_a_threads_own_events_keep_their_place(adapter: str, count: int) -> None:
+    channel, app = Channel(limit=1 << 30), H3App()
+
+    def stream(writer: BlockingSSEWriter) -> None:
+        for _ in range(count):
+            anyio.from_thread.run(channel.publish, "A")
+            writer.send_event("B")
+            writer.send_event("B")
+            anyio.from_thread.run(channel.publish, "C")
+        writer.close()
+
+    async with anyio.create_task_group() as tasks:
+
+        @app.get("/events")
+        def events(event: H3Event) -> None:
+            with event.start_sse_blocking() as writer:
+                writer.send_event("first")  # it may send by itself from here on, until there is a channel, too
+                writer.send_event("second")
+                anyio.from_thread.run_sync(lambda: tasks.start_soon(channel.stream, event.get_sse_writer()))
+                while not len(channel):
+                    time.sleep(0.001)
+                stream(writer)
+
+        async with open_client(adapter, app) as client:
+            with anyio.fail_after(20):
+                reply = await client.request("GET", "/events")
+                body = await reply.read()
+    first = b"data: first\n\ndata: second\n\n"
+    assert body == first + count * b"data: A\n\ndata: B\n\ndata: B\n\ndata: C\n\n"
+
+
+# -- giving way
+
+LARGE = 1 << 30
+"""Bytes that may wait for a reader: more than are sent."""
+
+
+async def most_between_turns(stop: Callable[[], bool], sent: Callable[[], int]) -> int:
+    """The most bytes that are sent between two turns of a task that does nothing but give way."""
+    most, before = 0, sent()
+    while not stop():
+        await anyio.lowlevel.checkpoint()
+        most, before = max(most, sent() - before), sent()
+    return most
+
+
+@pytest.mark.parametrize("by", ["send_event", "send_encoded", "send_event beside a channel", "publish", "thread"])
+async def test_who_sends_without_an_end_gives_way_every_64_kib_whatever_the_buffer(by: str, anyio_backend: str) -> None:
+    channel, writers, app, size = Channel(limit=LARGE), list[SSEWriter](), H3App(), 1000
+    event, over = SSEEvent("x" * (size - 8)), list[str]()
+
+    @app.get("/events")
+    async def events(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(on_thread if by == "thread" else stream)
+
+    async def stream(writer: SSEWriter) -> None:
+        writers.append(writer)
+        async with anyio.create_task_group() as tasks:
+            if by in ("send_event beside a channel", "publish"):
+                tasks.start_soon(channel.stream, writer)
+                await until(lambda: len(channel) == 1)
+            for _ in range(2000):
+                match by:
+                    case "send_encoded":
+                        await writer.send_encoded(event.encode())
+                    case "publish":
+                        await channel.publish(event)
+                    case _:
+                        await writer.send_event(event)
+            over.append(by)
+            tasks.cancel_scope.cancel()
+
+    def on_thread(writer: BlockingSSEWriter) -> None:
+        writers.append(writer.event.get_sse_writer())
+        for _ in range(2000):
+            writer.send_event(event)
+        over.append(by)
+
+    async with open_memory(app, limits=Limits(stream_buffer=LARGE)) as server:
+        reply = await server.request("GET", "/events")
+        await until(lambda: bool(writers))
+        sent = (lambda: channel.stats().published * size) if by == "publish" else (lambda: writers[0].buffered)
+        most = await most_between_turns(lambda: bool(over), sent)
+        assert len(await reply.read()) == 2000 * size
+    # Trio runs who is ready in any order, and a thread may send on while the loop takes over.
+    turns = 1 if anyio_backend == "asyncio" and by != "thread" else 2
+    assert 0 < most <= turns * (64 * 1024 + size)
 
 
 # -- slow readers
