@@ -168,8 +168,12 @@ class Streams:
     def end_soon(self, exchange: Exchange) -> None:
         """Bring a closed stream's connection to its end beside the task that streams, which may be unable to."""
         writer = exchange.stream_writer
-        if self._ends is not None and writer is not None:
+        if writer is None:
+            return  # it has no connection yet: what ends it is its answer
+        if self._ends is not None:
             exchange.context.copy().run(self._ends.start_soon, self._bring_to_end, exchange, writer)
+        elif exchange.uses_thread:  # nobody runs this beside: at least it counts no more
+            exchange.let_client_go()
 
     async def _bring_to_end(self, exchange: Exchange, writer: SSEWriter) -> None:
         await writer.end()
