@@ -57,7 +57,7 @@ def add_tail(commands: Any) -> None:
         default=[],
         metavar="'NAME: VALUE'",
         dest="headers",
-        help="a request header; may be given several times",
+        help="a request header; may be given several times; a redirect to another origin leaves it behind",
     )
     parser.add_argument("-d", "--data", type=_json, metavar="JSON", help="the request's body; makes it a POST")
     parser.add_argument("-X", "--request", metavar="METHOD", dest="method", help="the request's method (GET)")

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -354,42 +355,54 @@ async def test_a_hook_is_not_told_of_an_opening_after_the_close() -> None:
     assert opened == []
 
 
-def test_closes_and_iterations_on_two_threads_end_in_order_whatever_comes_first() -> None:
-    asked = 0
+def lines_until_close(moment: int) -> int:
+    """Close a source, on another thread, before the `moment`th line of the client's code that its reader runs.
+
+    Returns:
+        How many lines there are.
+    """
+    asked = closed_at = lines = 0
+    house = str(Path(sockets.__file__).parent)
 
     def handle(request: httpx2.Request) -> httpx2.Response:
         nonlocal asked
+        request.extensions["trace"]("http11.send_request_headers.started", {})  # as httpcore2 does, before it sends
         asked += 1
-        return streaming(b"retry: 0\ndata: 1\n\ndata: 2\n\n")
+        return streaming(b"retry: 0\ndata: 1\n\n") if asked < 3 else httpx2.Response(204)
 
-    def iterate(source: BlockingEventSource) -> None:
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal closed_at, lines
+        if not frame.f_code.co_filename.startswith(house) or frame.f_code.co_name == "_turn":  # which holds a lock
+            return None
+        if event == "line" and source._client is not None:  # once it is entered
+            lines += 1
+            if lines == moment:
+                Elsewhere(source)()
+                closed_at = asked
+        return trace
+
+    with httpx2.Client(transport=httpx2.MockTransport(handle)) as client:
+        source = BlockingEventSource(URL, client=client, max_reconnection_time=0)
+        before = sys.gettrace()
+        sys.settrace(trace)
         try:
-            for _ in source:
-                going.set()
-        except BaseException as error:
-            failures.append(error)
+            with source:
+                received = data_of(list(source))
+        finally:
+            sys.settrace(before)
+        assert source.ready_state is ReadyState.CLOSED
+    if lines >= moment:
+        assert asked == closed_at, f"asked again after a close before line {moment}"
+    else:
+        assert received == ["1", "1"]
+    return lines
 
-    failures: list[BaseException] = []
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with httpx2.Client(transport=httpx2.MockTransport(handle)) as client:
-            for round_ in range(150):
-                going = threading.Event()
-                with BlockingEventSource(URL, client=client, max_reconnection_time=0) as source:
-                    thread = threading.Thread(target=iterate, args=[source])
-                    thread.start()
-                    if round_ % 2:
-                        going.wait(10)
-                    source.close()
-                    thread.join(10)
-                    assert not thread.is_alive()
-                    before = asked
-                    assert list(source) == []
-                    assert asked == before
-    finally:
-        sys.setswitchinterval(interval)
-    assert failures == []
+
+def test_whenever_another_thread_closes_a_source_its_iteration_ends_and_nothing_is_asked() -> None:
+    moment = 1
+    while moment <= lines_until_close(moment):
+        moment += 1
+    assert moment > 200
 
 
 @TWINS

@@ -33,6 +33,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.requests.append({"method": self.command, "body": body, **{k.lower(): v for k, v in self.headers.items()}})
+        if self.path.startswith("/to:"):
+            self.send_response(307)
+            self.send_header("Location", f"http://localhost:{self.connection.getsockname()[1]}/there")
+            self.end_headers()
+            return
         if self.path == "/refused":
             self.send_error(403)
             return
@@ -146,6 +151,18 @@ def test_method_and_last_event_id(server: Serving) -> None:
     assert request["last-event-id"].encode("latin-1").decode() == "é"
 
 
+def test_a_redirect_to_another_origin_leaves_headers_behind_and_a_body_is_a_refusal(server: Serving) -> None:
+    assert tail(server.url + "/to:localhost", "-H", "Authorization: Bearer secret", "--no-reconnect").returncode == 0
+    first, second = server.requests
+    assert first["authorization"] == "Bearer secret"
+    assert second["host"].startswith("localhost")
+    assert "secret" not in str(second)
+    ended = tail(server.url + "/to:localhost", "-d", '"secret"')
+    assert ended.returncode == 1
+    assert "another origin" in ended.stderr
+    assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize(("path", "text"), [("/refused", "403 Forbidden"), ("/page", "text/html")])
 def test_a_refusal_is_one_line_and_status_1(server: Serving, path: str, text: str) -> None:
     ended = tail(server.url + path)
@@ -178,7 +195,10 @@ def test_a_failed_connection_is_one_line_and_status_1() -> None:
         ["http://127.0.0.1:1/", "-X", "GET", "-d", "{}"],
         ["http://127.0.0.1:1/", "--max", "0"],
         ["http://127.0.0.1:1/", "--heartbeat", "0"],
+        ["http://127.0.0.1:1/", "--heartbeat", "1e300"],
         ["http://127.0.0.1:99999/"],
+        ["http://[::1"],
+        ["http://a..b/"],
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: list[str]) -> None:

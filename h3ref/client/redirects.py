@@ -102,7 +102,8 @@ def _next_request(response: httpx2.Response) -> httpx2.Request | None:
             pass
         else:
             return response.next_request
-    message = f"a redirect to {response.headers['location'].partition('?')[0]!r}, which is no http or https URL"
+    location = response.headers["location"].partition("?")[0].rpartition("@")[2]  # a log may get to see it
+    message = f"a redirect to {location!r}, which is no http or https URL"
     raise httpx2.RemoteProtocolError(message, request=response.request)
 
 
