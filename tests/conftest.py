@@ -93,6 +93,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _is_in_slow_module(item) or SLOW_PAGE in item.name:
             item.add_marker("slow")
+        if item.path.parent.name == "notebooks":
+            item.add_marker(pytest.mark.timeout(180))  # one of its cells measures nine servers
     items.sort(key=lambda item: not _is_in_slow_module(item))
 
 

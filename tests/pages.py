@@ -88,7 +88,13 @@ class Reader:
         self._server: subprocess.Popen[str] | None = None
         self._ports: list[int] = []
         paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
-        self._environment = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+        self._environment = {
+            **os.environ,
+            "PATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+            "NO_COLOR": "1",
+            "PYTEST_ADDOPTS": "-p no:asyncio",  # a plugin that a reader has not
+        }
 
     def take(self, block: Block) -> None:
         """Do what a block asks for.
