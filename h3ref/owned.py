@@ -80,12 +80,14 @@ class Owned(Generic[T]):
             raise
 
     def _start(self) -> None:
+        context = copy_context()
         if (loop := asyncio_loop()) is not None:
-            self._owner = loop.create_task(self._own())  # which the loop alone would not keep
+            context.run(_name_asyncio)
+            self._owner = loop.create_task(self._own(), context=context)  # which the loop alone would not keep
         else:
             from trio import lowlevel
 
-            lowlevel.spawn_system_task(self._own, context=copy_context())
+            lowlevel.spawn_system_task(self._own, context=context)
 
     async def _own(self) -> None:
         try:
@@ -111,6 +113,15 @@ class Owned(Generic[T]):
                 self._cancelled = self._body
         elif asyncio_loop() is None and not isinstance(failure, Exception):
             signal.raise_signal(signal.SIGINT)  # Ctrl-C came here: trio passes it on to the main task
+
+
+def _name_asyncio() -> None:
+    """Say to anyio on which loop it is, as `anyio.run` does: under asyncio.run, a callback of the loop has no task."""
+    try:
+        import sniffio
+    except ModuleNotFoundError:
+        return  # then anyio looks at the loop itself
+    sniffio.current_async_library_cvar.set("asyncio")
 
 
 def _is_cancelled(error: BaseException) -> bool:

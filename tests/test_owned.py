@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from h3ref import EventSource, H3App, H3Event, SSEWriter, running
+from h3ref import BlockingSSEWriter, EventSource, H3App, H3Event, SSEWriter, running
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.owned import Owned
 from h3ref.testing import AsyncTestClient, virtual_backends
@@ -408,6 +410,63 @@ def test_where_nobody_leaves_it_ends_with_the_event_loop(backend: Any) -> None:
 
     anyio.run(main, backend=backend)
     assert said == ["main is over", "over"]
+
+
+async def leaves_a_thread(server: Any) -> None:
+    """Open a stream whose thread waits, and leave."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /waits HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b"data: 1" in await reader.readuntil(b"data: 1\n\n")
+    writer.close()
+    while server.stats().streams:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def reads_slowly(server: Any) -> None:
+    """Read so little at a time that the system takes a part of what waits, again and again."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", server.port))
+        await loop.sock_sendall(sock, b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        received = 0
+        while received < 20_000_000:
+            received += len(await loop.sock_recv(sock, 65536))
+
+
+@pytest.mark.parametrize("client", [leaves_a_thread, reads_slowly])
+def test_under_asyncio_run_callbacks_of_the_loop_know_where_they_are(
+    client: Callable[[Any], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    app, go_on = H3App(), threading.Event()
+
+    @app.get("/waits")
+    def waits(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(wait)
+
+    def wait(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        go_on.wait()
+
+    @app.get("/large")
+    def large(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(send)
+
+    async def send(writer: SSEWriter) -> None:
+        await writer.send_event("x" * 20_000_000)
+
+    async def main() -> None:
+        async with running(app) as server:
+            try:
+                await asyncio.wait_for(client(server), 20)
+            finally:
+                go_on.set()
+
+    Context().run(asyncio.run, main())  # anyio's plugin has set values in the tests' own
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 async def test_inside_it_the_values_are_those_of_who_entered() -> None:
