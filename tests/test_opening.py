@@ -414,6 +414,9 @@ async def test_a_thread_that_asks_when_all_is_over_is_counted_nowhere() -> None:
         assert [error.__name__ for error in seen] == ["ResponseAlreadySent"]
         reply = await server.request("GET", "/thread")
         assert (reply.status, await reply.read()) == (200, b"data: 1\n\n")
+        await until_idle(server)
+        assert not server.service.threads.streams
+        assert not server.service.threads.abandoned
 
 
 # -- generator routes
