@@ -14,19 +14,23 @@ import anyio.to_thread
 import pytest
 
 from h3ref import (
+    Channel,
     ConnectionLost,
     ConnectionNotReady,
     H3App,
     H3Error,
     H3Event,
     Limits,
+    SSEEvent,
     SSEWriter,
     TooManyStreams,
 )
-from h3ref.adapters.memory import MemoryServer, open_memory
+from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.exchange import Exchange
 from h3ref.flows import awaited
+
+from .flow_runs import heads
 
 pytestmark = pytest.mark.anyio
 
@@ -331,6 +335,44 @@ async def test_a_hook_that_answers_in_the_opening_is_told_that_it_is_too_late(ca
     assert errors_in(caplog) == ["SSEAlreadyStarted"]
 
 
+# -- while the head is on its way
+
+
+async def test_a_channel_follows_the_head_of_who_is_early() -> None:
+    channel = Channel(history=2, newcomers="history")
+    app = H3App()
+
+    @app.get("/stream")
+    async def handler(event: H3Event) -> None:
+        async def early() -> None:
+            while event.state != "headers_sent":
+                await anyio.lowlevel.checkpoint()
+            await channel.stream(event.get_sse_writer())
+
+        event.start_sse()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(early)
+            await event.await_sse_writer()
+
+    await channel.publish(SSEEvent("before", id="1"))
+    with heads(take=0.05):
+        async with open_memory(app) as server, anyio.create_task_group() as tasks:
+            replies: list[Reply] = []
+
+            async def request() -> None:
+                replies.append(await server.request("GET", "/stream"))
+
+            tasks.start_soon(request)
+            while not server.service.live:
+                await anyio.lowlevel.checkpoint()
+            await channel.publish(SSEEvent("meanwhile", id="2"))
+            while not replies:
+                await anyio.lowlevel.checkpoint()
+            await channel.publish(SSEEvent("after", id="3"))
+            await channel.close()
+    assert await replies[0].read() == b"id: 1\ndata: before\n\nid: 2\ndata: meanwhile\n\nid: 3\ndata: after\n\n"
+
+
 # -- threads
 
 
@@ -381,16 +423,24 @@ async def test_where_no_thread_is_left_the_handler_may_answer_otherwise(instead:
         await held.read()
 
 
-async def test_a_thread_that_asks_when_all_is_over_is_counted_nowhere() -> None:
-    left = threading.Event()
+@pytest.mark.parametrize("whose", ["the server's", "the handler's own"])
+async def test_a_thread_that_asks_when_all_is_over_is_counted_nowhere(whose: str) -> None:
+    begun, left, over = threading.Event(), threading.Event(), threading.Event()
     seen: list[type[Exception]] = []
 
-    def handler(event: H3Event) -> None:
+    def on_the_thread(event: H3Event) -> None:
+        begun.set()
         assert left.wait(5)
         try:
             event.start_sse_blocking()
         except H3Error as error:
             seen.append(type(error))
+        over.set()
+
+    async def on_its_own(event: H3Event) -> None:
+        await anyio.to_thread.run_sync(on_the_thread, event, abandon_on_cancel=True)
+
+    handler: Callable[..., Any] = on_the_thread if whose == "the server's" else on_its_own
 
     def on_thread(event: H3Event) -> None:
         with event.start_sse_blocking() as writer:
@@ -401,16 +451,13 @@ async def test_a_thread_that_asks_when_all_is_over_is_counted_nowhere() -> None:
     async with open_memory(app, limits=Limits(stream_threads=1)) as server:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.request, "GET", "/stream")
-            while not server.service.threads.busy:
-                await anyio.lowlevel.checkpoint()
+            assert await anyio.to_thread.run_sync(begun.wait, 5)
             for exchange in list(server.service.live):
                 exchange.shut_down()
                 exchange.abandon()
             await until_idle(server)
         left.set()
-        with anyio.fail_after(5):
-            while server.service.threads.busy:
-                await anyio.lowlevel.checkpoint()
+        assert await anyio.to_thread.run_sync(over.wait, 5)
         assert [error.__name__ for error in seen] == ["ResponseAlreadySent"]
         reply = await server.request("GET", "/thread")
         assert (reply.status, await reply.read()) == (200, b"data: 1\n\n")
