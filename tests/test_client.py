@@ -65,7 +65,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Scripted:
-    """A TCP server; each connection takes the next script: bytes to send, seconds to wait, or HOLD."""
+    """A TCP server; each connection takes the next script: bytes to send, seconds or an event to wait for, or HOLD."""
 
     HOLD = "hold"
 
@@ -88,6 +88,8 @@ class Scripted:
                         await stream.receive()
                     elif isinstance(step, bytes):
                         await stream.send(step)
+                    elif isinstance(step, anyio.Event):
+                        await step.wait()
                     else:
                         await anyio.sleep(step)
             except (anyio.EndOfStream, anyio.BrokenResourceError):
@@ -328,19 +330,18 @@ def endless(told: Callable[[], None]) -> H3App:
 
 
 async def test_a_timeout_around_a_step_costs_neither_a_connection_nor_an_event() -> None:
-    steps: list[Any] = [HEAD]
-    for number in range(20):
-        steps += [0.01, chunk(b"id: %d\ndata: %d\n\n" % (number, number))]
-    async with scripted([*steps, Scripted.HOLD]) as server, EventSource(server.url) as source:
-        received: list[str] = []
-        given_up = 0
-        while len(received) < 20:
-            with anyio.move_on_after(0.004):
-                received.append((await anext(source)).data)
-                continue
-            given_up += 1
-        assert received == [str(number) for number in range(20)]
-        assert given_up
+    turns = [anyio.Event() for _ in range(20)]
+    events = [chunk(b"id: %d\ndata: %d\n\n" % (number, number)) for number in range(20)]
+    steps = [step for pair in zip(turns, events, strict=True) for step in pair]
+    async with scripted([HEAD, *steps, Scripted.HOLD]) as server, EventSource(server.url) as source:
+        for number, turn in enumerate(turns):
+            for _ in range(2):
+                with anyio.move_on_after(0.002) as scope:
+                    await anext(source)
+                assert scope.cancelled_caught
+            turn.set()
+            with anyio.fail_after(10):
+                assert (await anext(source)).data == str(number)
         assert source.ready_state is ReadyState.OPEN
         assert source.last_event_id == "19"
         assert len(server.requests) == 1
@@ -369,9 +370,11 @@ async def test_a_timeout_around_a_step_is_no_end_for_a_source_that_does_not_reco
 
 
 async def test_what_fails_while_nobody_waits_is_told_at_the_next_step() -> None:
-    async with scripted([HEAD, 0.02]) as server, EventSource(server.url, reconnect=False) as source:
-        with anyio.move_on_after(0.001):
+    broken = anyio.Event()
+    async with scripted([HEAD, broken]) as server, EventSource(server.url, reconnect=False) as source:
+        with anyio.move_on_after(0.002):
             await anext(source)
+        broken.set()
         await until(lambda: source.ready_state is ReadyState.CLOSED)
         with pytest.raises(httpx2.RemoteProtocolError):
             await anext(source)
