@@ -161,7 +161,9 @@ class Transport(Protocol):
         """The request's line and headers."""
 
     async def read_body(self) -> bytes:
-        """Return the request's whole body. Called at most once, and never after `create_connection`.
+        """Return the request's whole body. Never called by two tasks at once, nor begun after the head of a stream.
+
+        Called again only if it was cancelled. A stream may open while it waits: it gets the body all the same.
 
         Raises:
             BodyTooLarge: it is longer than the server allows.

@@ -110,7 +110,7 @@ class H3Event:
         self._query: MultiMapping | None = None
         self._headers: Headers | None = None
         self._body: bytes | RequestError | None = None
-        self.reading: anyio.Event | None = None  # made when somebody reads the body, and set when it is read
+        self.reading: anyio.Event | None = None  # while somebody reads the body, and set when that is over
         self._status = 200
         self._response: tuple[str | None, bytes] | None = None
         self._response_headers: list[tuple[str, str]] | None = None
@@ -176,17 +176,20 @@ class H3Event:
             RequestError: it is too large (413), or broke off (400). Let it out, and the client is told.
             H3Error: the stream is open; read the body before.
         """
+        while self._body is None and self.reading is not None:  # by another task; if that is cancelled, by this one
+            await self.reading.wait()
         if isinstance(self._body, RequestError):
             raise self._body
         if self._body is None:
-            self.reading = anyio.Event()
+            reading = self.reading = anyio.Event()
             try:
                 self._body = await self._host.read_body()
             except RequestError as error:
                 self._body = error
                 raise
             finally:
-                self.reading.set()
+                self.reading = None
+                reading.set()
         return self._body
 
     async def read_json(self) -> Any:
@@ -266,7 +269,7 @@ class H3Event:
     def send_bytes(self, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Answer with bytes of a media type. Raises as `send_text` does."""
         check_header("Content-Type", content_type)
-        self._answer(content_type, bytes(memoryview(data)))
+        self._answer(content_type, data if type(data) is bytes else bytes(memoryview(data)))
 
     def redirect(self, location: str, status: int = 302) -> None:
         """Answer with a redirection; characters that a URL can't hold are percent-encoded.

@@ -101,7 +101,7 @@ class _Commit:
         """Open the stream when the time is up; a generator whose stream can't be opened is stopped."""
         with self.timer:
             await anyio.sleep(seconds)
-            if self.event.reading is not None:
+            while self.event.reading is not None:
                 await self.event.reading.wait()  # an open stream throws the rest of the body away
             if self.event.state is State.REQUESTED:
                 try:

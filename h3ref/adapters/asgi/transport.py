@@ -61,7 +61,8 @@ class ASGITransport:
         self._more_body = _may_have_body(self.request)
         self._parts: list[bytes] = []  # of the body
         self._size = 0  # of all parts that came, up to the first past the limit
-        self._unwanted = False  # nobody will read the rest of the body
+        self._unwanted = False  # nobody will begin to read the body any more
+        self._is_read = False  # while somebody waits for it
         self._left = False  # the client
         self._reading = False
         self._listening = False
@@ -73,6 +74,7 @@ class ASGITransport:
         if declared.isdigit() and int(declared) > limit:
             raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
         self._reading = not self._listening
+        self._is_read = True
         try:
             with anyio.move_on_after(self._service.limits.body_timeout) as bounded:
                 while self._more_body and not self._left and self._size <= limit:
@@ -81,22 +83,27 @@ class ASGITransport:
                     else:
                         self._arrived = anyio.Event()
                         await self._arrived.wait()
+            parts = self._parts
         finally:
-            self._reading = False
+            self._reading = self._is_read = False
+            if self._unwanted:
+                self._parts = []
             if self._gone is not None:
                 self._start_listening()
-        if bounded.cancelled_caught:
+        if bounded.cancelled_caught and self._more_body:
             raise BodyTimeout(f"the body did not come in {self._service.limits.body_timeout:g} s")
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
         if self._more_body:
             raise RequestError("the body broke off: the client has left")
-        parts, self._parts = self._parts, []
+        self._parts = []
         return b"".join(parts)
 
     def watch(self, gone: Callable[[], None]) -> None:
         self._gone = gone
-        if threading.get_ident() == self._service.loop_thread:
+        if self._left:
+            gone()
+        elif threading.get_ident() == self._service.loop_thread:
             self._start_listening()
         else:
             anyio.from_thread.run_sync(self._start_listening, token=self._token)
@@ -124,7 +131,7 @@ class ASGITransport:
             self._lost()
         elif self._more_body:
             self._more_body = message.get("more_body", False)
-            if not self._unwanted and self._size <= self._service.limits.body_size:
+            if (self._is_read or not self._unwanted) and self._size <= self._service.limits.body_size:
                 self._parts.append(message.get("body", b""))
                 self._size += len(self._parts[-1])
         if self._arrived is not None:
@@ -132,7 +139,8 @@ class ASGITransport:
 
     def _throw_away_the_rest(self) -> None:
         self._unwanted = True
-        self._parts.clear()
+        if not self._is_read:
+            self._parts.clear()
         self._start_listening()
 
     async def send_response(self, response: Response) -> int:

@@ -14,10 +14,11 @@ import h11
 
 from ...connection import Response
 from ...event import phrase
+from ...parking import Parking
 from ...service import Service
 from .guard import Guard, Refused
 from .loop import Loop, bound_silence
-from .stream import StreamConnection, in_flight
+from .stream import NO_LINGER, StreamConnection, in_flight
 from .transport import UNREAD, H11Transport
 from .wire import respond
 
@@ -63,9 +64,9 @@ class ClientConnection:
         "_is_waiting",
         "_parser",
         "_requests",
-        "_sending",
         "_sock",
         "_stream",
+        "_unsent",
         "address",
         "guard",
     )
@@ -81,7 +82,7 @@ class ClientConnection:
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
-        self._sending = memoryview(b"")  # what is left of the bytes that are being sent
+        self._unsent = 0  # bytes of what is being sent that are left
 
     @property
     def service(self) -> Service:
@@ -249,7 +250,7 @@ class ClientConnection:
 
     async def _is_reusable(self) -> bool:
         """Whether another request may follow; if the last one was not read to its end, let the client notice."""
-        if self._sending:
+        if self._unsent:
             return False  # an answer was given up midway: what followed would be read as the rest of it
         if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
             return self.loop.accepting
@@ -265,79 +266,106 @@ class ClientConnection:
             status = error.error_status_hint
             text = f"{phrase(status)}: {error}" if isinstance(error, Refused) else phrase(status)
             response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
-            data = respond(self._parser, response, close=True)
-            self.service.log_refusal(self.client, status, len(data))
-            await self.send(data)
+            head, body = respond(self._parser, response, close=True)
+            self.service.log_refusal(self.client, status, len(head) + len(body))
+            await self.send(head, body)
             await self._linger()
 
     async def _linger(self) -> None:
         """RFC 9112, section 9.6: closing at once could cost the client the answer that it has not read yet."""
         try:
             self._sock.shutdown(socket.SHUT_WR)
-            with anyio.move_on_after(LINGER):
-                while await self.receive():
-                    await anyio.lowlevel.checkpoint()
         except OSError:
             return
+        over = Parking()
+        self.read(lambda data: None if data else over.wake())
+        with anyio.move_on_after(LINGER):
+            await over.wait()
 
-    async def receive(self) -> bytes:
-        """Wait for bytes from the client; b"" at its end."""
-        while True:
-            try:
-                return self._sock.recv(READ_SIZE)
-            except BlockingIOError:
-                await anyio.wait_readable(self._sock)
+    async def send(self, head: bytes, body: bytes = b"") -> None:
+        """Send bytes outside of a stream; one that left, or does not read, is no error, but gets nothing further.
 
-    async def send(self, data: bytes) -> None:
-        """Send bytes outside of a stream; one that left, or does not read, is no error, but gets nothing further."""
-        self._sending = memoryview(data)
-        while self._sending:
-            try:
-                self._sending = self._sending[self._sock.send(self._sending) :]
-            except BlockingIOError:
-                queued, seconds = in_flight(self._sock), self.service.limits.send_timeout
-                bound_silence(self._sock, None)  # as the watcher does: we look ourselves whether it reads
+        What waits for one that does not read is counted, all of it to the end: a part of a body is not let go of.
+        """
+        size = self._unsent = len(head) + len(body)
+        pieces, took = [memoryview(piece) for piece in (head, body) if piece], False
+        try:
+            while pieces:
                 try:
-                    with anyio.move_on_after(seconds) as bounded:
-                        await anyio.wait_writable(self._sock)
-                finally:
-                    bound_silence(self._sock, seconds)
-                if bounded.cancelled_caught and in_flight(self._sock) >= queued:
-                    self.service.refused["send_timeout"] += 1
-                    log.info("a client does not read its answer: it is cut")
-                    return
-            except OSError as error:
-                log.debug("a client left: %s", error)
-                return
+                    sent = self._sock.sendmsg(pieces)
+                except BlockingIOError:
+                    self.loop.backlog.put(self, size, took=took)
+                    took = await self._has_taken()
+                else:
+                    took = True
+                    self._unsent -= sent
+                    while pieces and sent >= pieces[0].nbytes:
+                        sent -= pieces.pop(0).nbytes
+                    if sent:
+                        pieces[0] = pieces[0][sent:]
+        except OSError as error:
+            log.debug("a client left: %s", error)
+        finally:
+            self.loop.backlog.discard(self)
 
-    def watch(self, gone: Callable[[], None], take: Callable[[bytes], None]) -> None:
-        """Call `gone` once when the client leaves, and `take` with what it sends until then."""
+    async def _has_taken(self) -> bool:
+        """Wait until the socket takes bytes, or for long enough; return whether the reader has taken some meanwhile.
+
+        Raises:
+            TimeoutError: it has taken none, and the socket takes none.
+        """
+        queued, seconds = in_flight(self._sock), self.service.limits.send_timeout
+        bound_silence(self._sock, None)  # as the watcher does: we look ourselves whether it reads
+        try:
+            with anyio.move_on_after(seconds) as bounded:
+                await anyio.wait_writable(self._sock)
+        finally:
+            bound_silence(self._sock, seconds)
+        took = in_flight(self._sock) < queued
+        if bounded.cancelled_caught and not took:
+            self.service.refused["send_timeout"] += 1
+            log.info("a client does not read its answer: it is cut")
+            raise TimeoutError("it does not read")
+        return took
+
+    def drop(self) -> None:
+        """Hold nothing any more, here or in the socket: its reader does not read, and too much waits for all."""
+        self.service.refused["server_buffer"] += 1
+        with suppress(OSError):  # the client has left already
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def read(self, take: Callable[[bytes], None]) -> None:
+        """From now on let `take` have what the client sends, b"" at its end, in place of who had it before.
+
+        On any thread; it is called on the loop's.
+        """
         sock, watcher = self._sock, self.loop.watcher
 
         def readable() -> None:
             try:
-                if data := sock.recv(READ_SIZE):
-                    take(data)
-                    return
+                data = sock.recv(READ_SIZE)
             except BlockingIOError:
                 return
             except OSError as error:
                 log.debug("a client left: %s", error)
-            watcher.forget(sock)
-            gone()
-            if self._stream is not None:
+                data = b""
+            if not data:
+                watcher.forget(sock)
+            take(data)
+            if not data and self._stream is not None:
                 self._stream.abort()
 
         watcher.watch(sock, readable)
+
+    def stop_reading(self) -> None:
+        """Leave to the system what the client sends."""
+        self.loop.watcher.forget(self._sock)
 
     @property
     def is_streaming(self) -> bool:
         """Whether the socket belongs to a stream."""
         return self._stream is not None
-
-    def unwatch(self) -> None:
-        """Leave it to somebody else to read from the client."""
-        self.loop.watcher.forget(self._sock)
 
     def forget_parser(self) -> None:
         """There will be no further request: what parsing needs takes more memory than all the rest."""

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from .group import Shard
 
 
-_NO_LINGER = struct.pack("ii", 1, 0)
+NO_LINGER = struct.pack("ii", 1, 0)
 """Closing sends RST, and the system forgets what it has not sent."""
+
+LARGE = HIGH_WATER
+"""Bytes from which on it pays to keep the rest of what a socket has taken in part, and not all of it."""
 
 
 def in_flight(sock: socket.socket) -> int:
@@ -208,6 +211,8 @@ class StreamConnection:
     def _keep(self, data: bytes | memoryview, *, took: bool) -> None:
         """Hold what the socket refused until it takes bytes again; just now it took some, or did not."""
         assert self._sock is not None, "only what a socket refused is kept"
+        if isinstance(data, memoryview) and data.nbytes + LARGE < len(data.obj) / 2:  # type: ignore[arg-type]
+            data = bytes(data)  # else the whole of it would be kept for the rest
         self._unsent = data
         if took or self._stalled_since is None:
             self._stalled_since = anyio.current_time()
@@ -283,7 +288,7 @@ class StreamConnection:
         """Hold nothing any more, here or in the socket: its reader does not read."""
         if self._sock is not None:
             with suppress(OSError):  # the peer has left already
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self.abort()
 
     def abort(self) -> None:

@@ -10,15 +10,13 @@ import h11
 
 from ...connection import RawHeaders, Request, Response
 from ...errors import BodyTimeout, BodyTooLarge, RequestError
+from ...parking import Parking
 from .guard import Refused
 from .stream import StreamConnection
 from .wire import HeaderLines, origin_form, respond, with_host
 
 if TYPE_CHECKING:
     from .peer import ClientConnection
-
-_OF_BODIES = {b"content-length", b"transfer-encoding"}
-"""The headers that only a request with a body has."""
 
 UNREAD = (h11.SEND_BODY, h11.ERROR)
 """The parser's states in which a request's body was not read to its end, so that no other request can follow."""
@@ -31,9 +29,23 @@ class TrailersTooLarge(RequestError):
 
 
 class H11Transport:
-    """One request on a client's connection."""
+    """One request on a client's connection.
 
-    __slots__ = ("_broken", "_client", "_gone", "_parser", "_parts", "_size", "request")
+    What the client sends has one reader: the watcher. Who wants the body waits until it is told what has come.
+    """
+
+    __slots__ = (
+        "_broken",
+        "_client",
+        "_gone",
+        "_has_ended",
+        "_is_open",
+        "_parser",
+        "_parts",
+        "_reading",
+        "_size",
+        "request",
+    )
 
     def __init__(self, client: ClientConnection, request: h11.Request, parser: h11.Connection) -> None:
         self._client = client
@@ -42,6 +54,9 @@ class H11Transport:
         self._parts: list[bytes] = []  # of the body, as far as it has come
         self._size = 0  # of the parts
         self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
+        self._reading: Parking | None = None  # where somebody waits for the body
+        self._has_ended = False  # what the client sends
+        self._is_open = False  # whether the stream's head is sent: nobody may begin to read the body then
         target = request.target.decode("latin-1")
         headers: RawHeaders = request.headers
         if target[:1] != "/":
@@ -68,18 +83,17 @@ class H11Transport:
         declared = dict(self.request.headers).get(b"content-length", b"0")
         if int(declared) > limit:
             raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
-        if self._gone is not None:
-            self._client.unwatch()  # who waits for the body sees the client's end
         self._take_arrived()
-        if self._is_incomplete(limit):
-            seconds = self._client.service.limits.body_timeout
-            try:
-                with anyio.move_on_after(seconds) as bounded:
-                    await self._receive_body(limit)
-            except OSError as error:
-                raise RequestError(f"the body broke off: {error}") from error
-            if bounded.cancelled_caught:
-                raise BodyTimeout(f"the body did not come in {seconds:g} s")
+        try:
+            if self._is_incomplete:
+                await self._receive_rest()
+            self._check_body(limit)
+            parts, self._parts = self._parts, []
+            return b"".join(parts)
+        finally:
+            self._forget_body()
+
+    def _check_body(self, limit: int) -> None:
         if isinstance(self._broken, Refused) and self._broken.limit is not None:
             self._client.service.refused[self._broken.limit] += 1
             raise TrailersTooLarge(str(self._broken)) from self._broken  # of a body's refusals the only one by a limit
@@ -88,43 +102,70 @@ class H11Transport:
             raise RequestError(f"the body is malformed or broke off{why}") from self._broken
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
-        if self._gone is not None:
-            self._client.watch(self._gone, self._take)
-        return b"".join(self._parts)
 
-    def _is_incomplete(self, limit: int) -> bool:
+    @property
+    def _is_incomplete(self) -> bool:
+        limit = self._client.service.limits.body_size
         return self._parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None
 
-    async def _receive_body(self, limit: int) -> None:
-        while self._is_incomplete(limit):
-            if self._parser.they_are_waiting_for_100_continue:
-                go_on = self._parser.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-                await self._client.send(go_on or b"")
-            data = await self._client.receive()
-            if not data and self._gone is not None:
-                self._gone()
-            self._client.feed(data)
-            self._take_arrived()
+    async def _receive_rest(self) -> None:
+        """Wait until there is nothing of the body that could still come.
+
+        Raises:
+            BodyTimeout: it took too long.
+        """
+        seconds = self._client.service.limits.body_timeout
+        reading = self._reading = Parking()
+        self._client.read(self._take)
+        try:
+            with anyio.move_on_after(seconds):
+                if self._parser.they_are_waiting_for_100_continue:
+                    go_on = self._parser.send(
+                        h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                    )
+                    await self._client.send(go_on or b"")
+                while self._is_incomplete:
+                    await reading.wait()
+            if self._is_incomplete:
+                raise BodyTimeout(f"the body did not come in {seconds:g} s")
+        finally:
+            self._reading = None
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        """Leave to the system what comes next, unless the client is watched: a thread may begin with that just now."""
+        self._client.stop_reading()
+        if self._gone is not None and not self._has_ended:
+            self._client.read(self._take)
 
     def watch(self, gone: Callable[[], None]) -> None:
         self._gone = gone
-        self._client.watch(gone, self._take)
+        if self._has_ended:
+            gone()
+        else:
+            self._client.read(self._take)
 
     def _take(self, data: bytes) -> None:
-        """Keep what belongs to the body while it may still be asked for; throw away the rest."""
-        limit = self._client.service.limits.body_size
-        if not self._client.is_streaming and self._parser.their_state is h11.SEND_BODY and self._size <= limit:
+        """Keep what belongs to the body while somebody may want it, throw away the rest; b"" is the client's end."""
+        self._has_ended = not data
+        if (self._reading is not None or not self._is_open) and self._is_incomplete:
             self._client.feed(data)
             self._take_arrived()
+        if self._reading is not None:
+            if self._gone is None and not self._is_incomplete:
+                self._stop_reading()  # what follows is the next request's
+            self._reading.wake()
+        if self._has_ended and self._gone is not None:
+            self._gone()
 
     async def send_response(self, response: Response) -> int:
         self._take_arrived()
         unread = self._parser.their_state in UNREAD
         watched = self._gone is not None  # since then what the client sent was thrown away, requests too
         close = unread or watched or self._client.is_last_request or not self._client.loop.accepting
-        data = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
-        await self._client.send(data)
-        return len(data)
+        head, body = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
+        await self._client.send(head, body)
+        return len(head) + len(body)
 
     def release(self) -> None:
         """The stream has ended, and a thread of it has not: the client's socket does not wait for that."""
@@ -140,7 +181,12 @@ class H11Transport:
         )
 
     def _opened(self) -> None:
-        """The head is sent: the parser, which takes more memory than all the rest, is not needed any more."""
-        if not any(name in _OF_BODIES for name, _ in self.request.headers):  # else somebody may be reading the body
+        self._is_open = True
+        self._forget_body()
+
+    def _forget_body(self) -> None:
+        """If nobody can want the body any more, let go of the parser, which takes more memory than all the rest."""
+        if self._is_open and self._reading is None:
+            self._parts.clear()
             del self._parser
             self._client.forget_parser()

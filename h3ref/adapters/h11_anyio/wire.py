@@ -87,8 +87,11 @@ def with_host(headers: RawHeaders, target: str) -> RawHeaders:
     return [(b"host", found[1].encode("latin-1")), *(pair for pair in headers if pair[0] != b"host")]
 
 
-def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> bytes:
-    """Frame a plain response; the one to a HEAD is bodiless, though it says how long the body would be."""
+def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> tuple[bytes, bytes]:
+    """Return a plain response's head and its body, which is not copied: many may get the same.
+
+    The one to a HEAD is bodiless, though it says how long the body would be.
+    """
     headers = [("Date", date()), *response.headers]
     if response.status not in (204, 304):
         headers.append(("Content-Length", str(len(response.body))))
@@ -100,6 +103,8 @@ def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless
         reason=phrase(response.status).encode(),
     )
     data = parser.send(head) or b""
-    if response.body and not bodiless:
-        data += parser.send(h11.Data(data=response.body)) or b""
-    return data + (parser.send(h11.EndOfMessage()) or b"")
+    body = b"" if bodiless else response.body
+    if body:
+        parser.send_with_data_passthrough(h11.Data(data=body))  # its length is in the head, so nothing frames it
+    parser.send(h11.EndOfMessage())
+    return data, body
