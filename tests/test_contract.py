@@ -1303,6 +1303,39 @@ async def test_a_slow_reader_makes_publish_wait_where_the_channel_says_so(adapte
             await channel.close()
 
 
+async def test_who_comes_to_a_closed_channel_is_told_to_stay_away(adapter: str) -> None:
+    channel = Channel()
+    await channel.close()
+    async with open_client(adapter, streaming(channel.stream)) as client:
+        reply = await client.request("GET", STREAM)
+        assert (reply.status, await reply.read(), reply.end) == (204, b"", End.PROPER)
+
+
+async def test_a_client_that_leaves_ends_a_channels_stream_in_a_task_of_the_applications_own(adapter: str) -> None:
+    channel, app, returned = Channel(), H3App(), anyio.Event()
+
+    async def stream(writer: SSEWriter) -> None:
+        await channel.stream(writer)
+        returned.set()
+
+    async with anyio.create_task_group() as tasks:
+
+        @app.get(STREAM)
+        async def handler(event: H3Event) -> None:
+            event.start_sse()
+            tasks.start_soon(stream, await event.await_sse_writer())
+            await anyio.sleep_forever()
+
+        async with open_client(adapter, app) as client:
+            reply = await client.request("GET", STREAM)
+            with anyio.fail_after(5):
+                while not len(channel):
+                    await anyio.lowlevel.checkpoint()
+                reply.disconnect()
+                await returned.wait()
+            assert len(channel) == 0
+
+
 async def test_time_in_a_thread_is_its_own(adapter: str) -> None:
     def callback(writer: BlockingSSEWriter) -> None:
         for number in range(3):
