@@ -55,9 +55,6 @@ SLOW = (
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
 
-SLOW_PAGE = "add-an-adapter.md"
-"""It has its reader run all of the contract test."""
-
 RULES = load_rules()
 
 
@@ -91,7 +88,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and have the slow modules come first."""
     for item in items:
-        if _is_in_slow_module(item) or SLOW_PAGE in item.name:
+        if _is_in_slow_module(item):
             item.add_marker("slow")
         if item.path.parent.name == "notebooks":
             item.add_marker(pytest.mark.timeout(180))  # one of its cells measures nine servers

@@ -91,6 +91,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
             server_of_asgi.should_exit = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in ALL_PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT))
 )

@@ -73,6 +73,7 @@ async def settled(server: Server) -> None:
         await anyio.lowlevel.checkpoint()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_thousand_streams_one_after_another_leave_nothing_behind() -> None:
     async with running(app_of(), flush_gap=0) as server:
@@ -86,6 +87,7 @@ async def test_a_thousand_streams_one_after_another_leave_nothing_behind() -> No
         assert len(anyio.get_running_tasks()) == tasks
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_thousand_streams_at_once_leave_nothing_behind() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -108,6 +108,7 @@ def read(sock: socket.socket) -> tuple[bytes, float]:
     return data, time.monotonic()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_descriptors")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_thousand_streams_get_their_farewell_and_their_proper_end(tmp_path: Path, backend: str) -> None:
