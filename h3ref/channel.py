@@ -248,11 +248,12 @@ class Channel:
         """
         if self._subscriptions:
             self._check_thread("stream, writer")
-        else:
-            self._thread = threading.get_ident()
         await writer.until_headed()
         if writer.is_active:
             self._check_open()
+        if self._subscriptions:  # again: another event loop's may have come meanwhile
+            self._check_thread("stream, writer")
+        self._thread = threading.get_ident()
         subscription = self._subscription_of(writer, last_event_id)
         self._subscriptions[subscription] = None
         writer.add_feed(subscription)
