@@ -539,12 +539,18 @@ async def test_a_status_that_no_stream_can_have_is_told_when_the_time_is_up(capl
 
 
 async def test_a_plain_generator_whose_commit_fails_is_told_at_its_next_item(caplog: pytest.LogCaptureFixture) -> None:
-    go_on, closed = threading.Event(), threading.Event()
+    begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
     app = app_of(lambda event: event.send_text("unused"))
+
+    @app.on_response
+    async def wait_for_the_thread(event: H3Event) -> None:
+        if event.path == "/stream":  # a thread that is given up before it has begun closes nothing
+            await anyio.to_thread.run_sync(begun.wait, 5)
 
     @app.sse("/stream", commit_after=0.01)
     def generated(event: H3Event) -> Any:
         try:
+            begun.set()
             assert go_on.wait(5)
             yield "1"
             raise AssertionError("nobody takes a second item")
