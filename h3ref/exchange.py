@@ -405,6 +405,11 @@ class Exchange:
         return self.service.token
 
     @property
+    def task(self) -> int:
+        """The number of the task that answers the request, and streams."""
+        return self._task
+
+    @property
     def stream_writer(self) -> SSEWriter | None:
         """The stream's writer, from the moment the head is on its way."""
         return self._writer

@@ -16,6 +16,7 @@ from . import trace
 from .connection import HIGH_WATER, Connection
 from .errors import BackpressureDetected, WriterClosed
 from .lifecycle import Lifecycle, Reason, State
+from .parking import current_task_id
 from .sse import SSEEvent
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ class Turn:
     Attributes:
         size: how many bytes it has.
         places: where it stands among what each feed brings.
+        task: the number of the task that waits.
     """
 
-    __slots__ = ("_put", "_waits", "is_over", "places", "size")
+    __slots__ = ("_put", "_waits", "is_over", "places", "size", "task")
 
     def __init__(self, put: Callable[[], None], size: int, places: dict[Feed, int]) -> None:
         self._put = put
@@ -86,6 +88,7 @@ class Turn:
         self.places = places
         self._waits = anyio.CancelScope()
         self.is_over = False
+        self.task = current_task_id()
 
     async def wait(self, function: Callable[[], Awaitable[object]]) -> None:
         """Wait until a function returns, or `look_again` is called."""
@@ -493,7 +496,8 @@ class SSEWriter:
         for feed in feeds:
             self._part_with(feed, rest=rest)
         for turn in self._turns:
-            turn.look_again()
+            if turn.task != self.event._host.task:  # that is cancelled: once, and for that reason
+                turn.look_again()
 
     def _part_with(self, feed: Feed, *, rest: bool) -> None:
         if rest:
