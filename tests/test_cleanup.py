@@ -967,3 +967,27 @@ async def test_a_time_limit_around_an_awaited_writer_that_expires_cuts_the_strea
         await anyio.sleep(2)
         await reply.read()
         assert reply.end is End.CUT
+
+
+@in_virtual_time
+async def test_who_waits_for_a_reader_that_does_not_read_cleans_up_when_the_server_ends() -> None:
+    saved: list[str] = []
+    app = H3App()
+
+    @app.get("/stream")
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    async def callback(writer: SSEWriter) -> None:
+        try:
+            while True:
+                await writer.send_event("x" * 65536)
+        finally:
+            await anyio.sleep(0.1)
+            saved.append("all")
+
+    async with open_memory(app) as client:
+        await client.request("GET", "/stream")
+        await settle()
+    assert saved == ["all"]
