@@ -78,9 +78,12 @@ class Cleanup:
             self._inner.deadline = self._ends_at
 
     def _pass_on(self, step: Callable[[Any], Any], what: Any, error: BaseException | None) -> Any:
-        begins = not self._inner.shield and self._is_ours(error)
+        kept = error is None and not self._inner.shield and self._is_kept_by_nursery()
+        begins = kept or (not self._inner.shield and self._is_ours(error))
         if begins:
             self._begin()
+            if kept:
+                self._keep_in_flight()
         elif self._inner.shield:
             self._go_on(error)
         yielded = step(what)
@@ -95,6 +98,11 @@ class Cleanup:
                 return True
             error = error.__context__
         return False
+
+    def _is_kept_by_nursery(self) -> bool:
+        """Whether it came while the code waited for the tasks of its nursery, which throws it when they are over."""
+        nurseries = _open_nurseries()
+        return bool(nurseries) and any(self._is_ours(error) for error in nurseries[-1]._pending_excs)
 
     def _begin(self) -> None:
         self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)

@@ -991,3 +991,34 @@ async def test_who_waits_for_a_reader_that_does_not_read_cleans_up_when_the_serv
         await client.request("GET", "/stream")
         await settle()
     assert saved == ["all"]
+
+
+@in_virtual_time
+async def test_who_waits_for_the_tasks_of_a_group_cleans_up_after_it() -> None:
+    saved: list[str] = []
+    app = H3App()
+
+    @app.get("/stream")
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    async def callback(writer: SSEWriter) -> None:
+        try:
+            async with anyio.create_task_group() as outer, anyio.create_task_group() as inner:
+                outer.start_soon(anyio.sleep_forever)
+                inner.start_soon(anyio.sleep_forever)
+                await writer.send_event("1")
+            saved.append("it went on")
+        finally:
+            await anyio.sleep(0.1)
+            saved.append("all")
+
+    async with open_memory(app) as client:
+        reply = await client.request("GET", "/stream")
+        await reply.receive()
+        await settle()
+        reply.disconnect()
+        while client.service.live:  # noqa: ASYNC110
+            await anyio.sleep(0.1)
+    assert saved == ["all"]
