@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -32,7 +32,7 @@ from .errors import (
 )
 from .event import H3Event, StreamCallback
 from .lifecycle import Lifecycle, Reason, State
-from .parking import current_task_id
+from .parking import current_task_id, loop_context
 from .router import Handler
 from .stats import Stats
 from .threads import ThreadUse
@@ -203,7 +203,7 @@ class Exchange:
             self.lifecycle.trigger("send_headers")  # rejected, as it would be once the connection were there
         self.service.streams.check()
         self.lifecycle.take(trace.CREATES_CONNECTION)
-        self.context = copy_context()
+        self.context = loop_context()
         self._connection = self.transport.create_connection()
         self.service.streams.add(self._connection, self)
         return self._connection
@@ -219,7 +219,7 @@ class Exchange:
         try:
             return await self._send_headers(connection, head)
         except BaseException as error:
-            failure = _not_our_own(error)
+            failure = _failure_of(error)
             self._keep_failure(failure)
             if failure is error:
                 raise
@@ -522,17 +522,11 @@ class Exchange:
         self._cleanup = Cleanup(self.event, self.service.limits.cleanup_timeout, self._end_beside)
         try:
             await self._cleanup.run(self.service.flow(self))
-        except Exception as error:
-            await self._fail(error)
-        except anyio.get_cancelled_exc_class() as error:
-            failure = _not_our_own(error)
+        except BaseException as error:
+            failure = _failure_of(error)
             if not isinstance(failure, Exception):
                 raise
             await self._fail(failure)
-        except BaseExceptionGroup as group:
-            if group.subgroup((KeyboardInterrupt, SystemExit, anyio.get_cancelled_exc_class())) is not None:
-                raise
-            await self._fail(RuntimeError(f"it raised a {type(group).__name__}: {group.exceptions!r}"))
         finally:
             try:
                 if self._failure is not None and self.lifecycle.reason is Reason.ERROR:
@@ -639,7 +633,9 @@ class Exchange:
                     await hook(*args)
                 else:  # not shielded: who bounds the time leaves its thread to itself
                     await self._threads.run_hook(hook, *args)
-            except Exception:
+            except BaseException as error:
+                if not isinstance(_failure_of(error), Exception):
+                    raise
                 log.exception("%r: hook %s raised", self.event, name_of(hook))
 
     def _interrupt(self) -> None:
@@ -648,11 +644,23 @@ class Exchange:
             self._cleanup.cancel()
 
 
-def _not_our_own(error: BaseException) -> BaseException:
-    """The error; or what is to be said in place of a cancellation that this task was not meant by."""
-    if not isinstance(error, anyio.get_cancelled_exc_class()) or _is_cancelled():
+def _failure_of(error: BaseException) -> BaseException:
+    """The error; or what is told in its place, if it is no Exception and still ends nothing but this exchange."""
+    if isinstance(error, Exception | GeneratorExit) or any(_ends_more(part) for part in _parts_of(error)):
         return error
-    return RuntimeError("it awaited something that somebody else had cancelled")
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        failure = RuntimeError("it awaited something that somebody else had cancelled")
+    else:
+        failure = RuntimeError(f"it raised what is no Exception: {error!r}")
+    failure.__cause__ = error
+    return failure
+
+
+def _ends_more(error: BaseException) -> bool:
+    """Whether the process ends by it, or this task, which is not said by a cancellation of what it awaited."""
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return _is_cancelled()
+    return isinstance(error, KeyboardInterrupt | SystemExit)
 
 
 def _is_cancelled() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 
 
@@ -107,6 +108,28 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     return loop
 
 
+def now() -> float:
+    """The time of the loop that runs here, as `anyio.current_time`, also in a call of the loop's own."""
+    if (loop := asyncio_loop()) is not None:
+        return loop.time()
+    from trio import current_time
+
+    return current_time()
+
+
+def loop_context() -> Context:
+    """A copy of the context that runs here, in which anyio knows the loop also in a call of the loop's own.
+
+    Such a call is in no task. Where sniffio is installed, anyio asks it, and it knows asyncio by the task that runs, or
+    by what `anyio.run` has told it: `asyncio.run`, as pytest-asyncio and notebooks use it, tells it nothing.
+    """
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None and asyncio_loop() is not None:
+        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
+
+
 def runs_loop() -> bool:
     """Whether an event loop runs on this thread."""
     try:
@@ -121,13 +144,16 @@ def runs_loop() -> bool:
 
 
 def current_task_id() -> int:
-    """A number that only the task which runs here has; an `anyio.TaskInfo` says the same at twenty times the cost."""
+    """A number that only the task which runs here has, 0 in a call of the loop's own, which is in none.
+
+    An `anyio.TaskInfo` says the same at twenty times the cost.
+    """
     try:
         task: object = asyncio.current_task()
     except RuntimeError:
         task = None
-    if task is None:
+    if task is None and "trio" in sys.modules:
         from trio import lowlevel
 
-        task = lowlevel.current_task()
-    return id(task)
+        task = lowlevel.current_task() if lowlevel.in_trio_task() else None
+    return 0 if task is None else id(task)

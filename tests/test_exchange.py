@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -27,7 +27,7 @@ from h3ref import (
 from h3ref.adapters.memory import MemoryConnection, open_memory
 from h3ref.connection import End, StreamHead
 
-from .clients import raw
+from .clients import open_client, raw, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +48,126 @@ def streaming(callback: Callable[..., Any]) -> H3App:
         event.set_stream_callback(callback)
 
     return app_of(handler)
+
+
+class Panic(BaseException):
+    """No Exception, as what a library in another language raises in place of its own end."""
+
+
+def several() -> BaseException:
+    """What no task group of anyio's raises, but others may: a cancellation of nobody's among errors."""
+    return BaseExceptionGroup("several", [asyncio.CancelledError(), ValueError("the fault")])
+
+
+class Panicking:
+    """Raises where a test says, and answers and streams otherwise."""
+
+    def __init__(self) -> None:
+        self.place = ""
+        self.error: BaseException = Panic()
+        self.app = app_of(self.handler, on_thread=self.on_thread, callback=self.callback, awaited=self.awaited)
+        self.app.sse("/generated")(self.generated)
+        self.app.on_request(self.request_hook)
+        self.app.on_response(self.response_hook)
+        self.app.on_error(self.error_hook)
+        self.app.on_error(self.error_hook_on_thread)
+
+    def at(self, place: str) -> None:
+        if self.place == place:
+            raise self.error
+
+    async def request_hook(self, event: H3Event) -> None:
+        self.at("request hook")
+
+    async def response_hook(self, event: H3Event) -> None:
+        self.at("response hook")
+
+    async def error_hook(self, event: H3Event, error: Exception) -> None:
+        assert isinstance(error, Exception)
+        self.at("error hook")
+
+    def error_hook_on_thread(self, event: H3Event, error: Exception) -> None:
+        self.at("error hook on a thread")
+
+    async def handler(self, event: H3Event) -> None:
+        self.at("handler")
+        raise KeyError("the first fault")
+
+    def on_thread(self, event: H3Event) -> None:
+        self.at("handler")
+
+    async def stream(self, writer: SSEWriter) -> None:
+        await writer.send_event("1")
+        self.at("stream")
+
+    async def callback(self, event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(self.stream)
+
+    async def awaited(self, event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await self.stream(writer)
+
+    async def generated(self, event: H3Event) -> AsyncIterator[str]:
+        yield "1"
+        self.at("stream")
+
+
+PANICS = (
+    ("request hook", "/stream", 500),
+    ("handler", "/stream", 500),
+    ("handler", "/on_thread", 500),
+    ("error hook", "/stream", 500),
+    ("error hook on a thread", "/stream", 500),
+    ("response hook", "/callback", 500),
+    ("stream", "/callback", 200),
+    ("stream", "/awaited", 200),
+    ("stream", "/generated", 200),
+)
+
+
+@pytest.mark.parametrize("make", [Panic, several])
+async def test_what_is_no_exception_fails_one_exchange_and_no_other(
+    adapter: str, anyio_backend: Any, make: Callable[[], BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    panicking = Panicking()
+    panicking.error = make()
+    async with open_client(adapter, panicking.app) as client:
+        for place, path, status in PANICS:
+            caplog.clear()
+            panicking.place = place
+            with anyio.fail_after(5):
+                reply = await client.request("GET", path)
+                body = await reply.read()
+            assert (reply.status, reply.end) == (status, End.PROPER if status == 500 else End.CUT), (place, path)
+            assert body == (b"Internal Server Error" if status == 500 else b"data: 1\n\n"), (place, path)
+            assert type(panicking.error).__name__ in caplog.text, (place, path)
+        panicking.place = ""
+        reply = await client.request("GET", "/hello")
+        assert await reply.read() == b"hello"
+        assert server_of(client).service.stats().closed["error"] == len(PANICS)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_an_error_hook_that_awaits_what_was_cancelled_changes_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(event: H3Event) -> None:
+        raise KeyError("the fault")
+
+    app = app_of(handler)
+
+    @app.on_error
+    async def hook(event: H3Event, error: Exception) -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/stream")
+        assert (reply.status, await reply.read()) == (500, b"Internal Server Error")
+        assert server.stats().closed["error"] == 1
+    assert "KeyError" in caplog.text
+    assert "hook" in caplog.text
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -43,6 +45,30 @@ def test_a_handler_that_ends_the_process_lets_the_server_end_in_order(failure: t
         assert ended == [0]
         reader.settimeout(5)
         assert read(reader).endswith(b"data: first\n\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "run", [asyncio.run, lambda main: anyio.run(lambda: main, backend="trio")], ids=["asyncio", "trio"]
+)
+def test_what_no_exchange_keeps_to_itself_ends_the_server_as_it_is(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    failure = GeneratorExit("as of a task that is thrown away")
+    app = H3App()
+
+    @app.get("/end")
+    async def end(event: H3Event) -> None:
+        raise failure
+
+    async def main() -> None:
+        with socket.socket() as other, anyio.fail_after(5):
+            async with running(app) as server:
+                await anyio.to_thread.run_sync(ask, server.port, "/end", other)
+                await anyio.to_thread.run_sync(read, other)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run(main())
+    assert caught.value.exceptions == (failure,)
 
 
 def ask(port: int, target: str, sock: socket.socket) -> None:

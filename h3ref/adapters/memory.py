@@ -21,6 +21,7 @@ from ..errors import BodyTooLarge
 from ..flows import check_flow
 from ..limits import Limits
 from ..owned import Owned
+from ..parking import now
 from ..service import Service
 from ..sse import SSEEvent
 from ..stats import Stats
@@ -87,7 +88,7 @@ class Reply:
             self._chunks.append(data)
             self._size += len(data)
             if self._waiting_since is None:
-                self._waiting_since = anyio.current_time()
+                self._waiting_since = now()
             self._change()
 
     def _forget(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from contextvars import copy_context
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -17,7 +16,7 @@ from anyio.abc import TaskGroup
 from ...connection import Request, Response, StreamHead
 from ...errors import BodyTimeout, BodyTooLarge, RequestError, WriteError
 from ...limits import Limits
-from ...parking import Parking
+from ...parking import Parking, loop_context
 from ...service import Service
 from .keeper import Keeper
 
@@ -206,7 +205,7 @@ class ASGIConnection:
         self._tasks = tasks
         self._limits = limits
         self._lost = lost
-        self._context = copy_context()
+        self._context = loop_context()
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
         self._pump_scope: anyio.CancelScope | None = None  # there while the head is sent, or the pump lives
@@ -254,7 +253,8 @@ class ASGIConnection:
                 self._parking.wake()
 
     def _start_pump(self) -> None:
-        self._pump_scope = anyio.CancelScope(shield=True)  # only abort ends it: close still needs it
+        # Only abort ends it: close still needs it.
+        self._pump_scope = self._context.run(lambda: anyio.CancelScope(shield=True))
         self._start(self._pump, self._pump_scope)
 
     def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 
 from ...connection import Group
 from ...limits import Limits
-from ...parking import Parking, asyncio_loop
+from ...parking import Parking, asyncio_loop, loop_context
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Watcher:
         if loop is not None and hasattr(loop, "add_reader"):
             # Once and for all: to wait anew for each turn takes a quarter of the time to a stream's first event.
             with suppress(NotImplementedError):
-                loop.add_reader(fileno(), self._turn)
+                loop_context().run(loop.add_reader, fileno(), self._turn)
                 try:
                     await anyio.sleep_forever()
                 finally:

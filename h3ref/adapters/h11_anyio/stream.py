@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from ...connection import HIGH_WATER, StreamHead
+from ...parking import now
 from .loop import Loop
 from .wire import LAST_CHUNK, chunk, stream_head
 
@@ -106,7 +107,7 @@ class StreamConnection:
             queued, before = in_flight(self._sock), self._queued
             self._queued = queued
             if queued < before:
-                self._stalled_since = anyio.current_time()
+                self._stalled_since = now()
         return self._stalled_since
 
     async def send_headers(self, head: StreamHead) -> int:
@@ -215,7 +216,7 @@ class StreamConnection:
             data = bytes(data)  # else the whole of it would be kept for the rest
         self._unsent = data
         if took or self._stalled_since is None:
-            self._stalled_since = anyio.current_time()
+            self._stalled_since = now()
         self.sharing.watcher.await_write(self._sock, self._resume)
         self.sharing.backlog.put(self, self.buffered, took=took)
 
@@ -274,7 +275,7 @@ class StreamConnection:
         if self._stalled_since is not None:
             limits = self.sharing.limits
             since = self.stalled_since or 0.0
-            if limits.send_timeout is None or anyio.current_time() < since + limits.send_timeout:
+            if limits.send_timeout is None or now() < since + limits.send_timeout:
                 with anyio.move_on_after(limits.close_timeout):
                     await self._until_below(1)
             else:

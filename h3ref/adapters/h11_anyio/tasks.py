@@ -7,10 +7,9 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-import anyio
 from anyio.abc import TaskGroup
 
-from ...parking import asyncio_loop
+from ...parking import Parking, asyncio_loop
 
 
 class Tasks:
@@ -32,6 +31,8 @@ class Tasks:
         self._loop = asyncio_loop()
         self._running: set[asyncio.Task[None]] = set()
         self._context = copy_context()
+        self._failures: list[BaseException] = []
+        self._failed = Parking()
         if self._loop is not None:
             group.start_soon(self._pass_on, cancelled)
 
@@ -54,14 +55,12 @@ class Tasks:
                 # The event loop itself has raised it. A second time would break off what ends in order because of it.
                 self._group.cancel_scope.cancel()
             else:
-                self._group.start_soon(_fail, failure)
+                self._failures.append(failure)
+                self._failed.wake()
 
     async def _pass_on(self, cancelled: Callable[[], None]) -> None:
         try:
-            await anyio.sleep_forever()
+            await self._failed.wait()
+            raise self._failures.pop()
         finally:
             cancelled()
-
-
-async def _fail(failure: BaseException) -> None:
-    raise failure
