@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from h3ref import BlockingSSEWriter, Channel, H3App, H3Event, SSEEvent, SSEWriter
+from h3ref import BlockingSSEWriter, Channel, H3App, H3Error, H3Event, SSEEvent, SSEWriter
 from h3ref.exchange import Exchange
 
 TICK = 0.02
@@ -25,6 +26,19 @@ STALL = 0.3
 """Seconds for which `/stalls` holds up the event loop."""
 
 BULK = "x" * 4096
+PAGE = b"x" * 2**20
+
+LATE = 1.1
+"""Seconds after which `/refused-late` would yield its first item: its headers are due before that."""
+
+USER: ContextVar[str] = ContextVar("user", default="nobody")
+"""Whom a request is from, as an application's authentication keeps it."""
+
+
+class Refused(H3Error):
+    """What a hook refuses a stream with."""
+
+    status = 403
 
 
 class Ledger:
@@ -36,6 +50,7 @@ class Ledger:
         self._open: Counter[int] = Counter()
         self.begun = 0
         self.told = 0
+        self.unsaved = 0
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -53,11 +68,24 @@ class Ledger:
                 if self._open[number] == 0:
                     del self._open[number]
 
+    @contextmanager
+    def save(self) -> Iterator[None]:
+        """Stands around what a callback awaits when it is over, which has to go through."""
+        self.unsaved += 1
+        yield
+        self.unsaved -= 1
+
     def figures(self) -> dict[str, int]:
         """What was counted so far."""
         with self._lock:
             wrong = sum(1 for count in self._open.values() if count != 1)
-            return {"begun": self.begun, "told": self.told, "untold": len(self._open), "told_twice": wrong}
+            return {
+                "begun": self.begun,
+                "told": self.told,
+                "untold": len(self._open),
+                "told_twice": wrong,
+                "unsaved": self.unsaved,
+            }
 
 
 def build() -> H3App:
@@ -67,6 +95,9 @@ def build() -> H3App:
     _add_streams(app, ledger)
     _add_feed(app, ledger)
     _add_failures(app, ledger)
+    _add_users(app)
+    _add_refusals(app, ledger)
+    _add_cleanup(app, ledger)
     _add_figures(app, ledger)
     return app
 
@@ -205,6 +236,69 @@ def _add_failures(app: H3App, ledger: Ledger) -> None:
         await anyio.sleep_forever()
 
 
+def _add_users(app: H3App) -> None:
+    @app.on_request
+    async def authenticate(event: H3Event) -> None:
+        if "authorization" in event.headers:
+            USER.set(event.headers["authorization"])
+
+    @app.get("/who")
+    async def who(event: H3Event) -> None:
+        event.send_text(USER.get())
+
+    @app.get("/who-on-thread")
+    def who_on_thread(event: H3Event) -> None:
+        event.send_text(USER.get())
+
+    @app.get("/page")
+    async def page(event: H3Event) -> None:
+        event.send_bytes(PAGE)
+
+
+def _add_refusals(app: H3App, ledger: Ledger) -> None:
+    @app.on_response
+    async def refuse(event: H3Event) -> None:
+        if event.path == "/refused-late":
+            raise Refused("this stream is refused when its headers are due")
+
+    @app.on_response
+    def note(event: H3Event) -> None:
+        event.context["answered"] = True
+
+    @app.sse("/refused-late")
+    async def refused_late(event: H3Event) -> Any:
+        with ledger.stream():
+            await anyio.sleep(LATE)
+            yield "what nobody may see"
+
+
+def _add_cleanup(app: H3App, ledger: Ledger) -> None:
+    @app.get("/saves")
+    def saves(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(save_at_the_end)
+
+    async def save_at_the_end(writer: SSEWriter) -> None:
+        with ledger.stream():
+            try:
+                await writer.send_event("one")
+                await anyio.sleep_forever()
+            finally:
+                with ledger.save():
+                    await anyio.sleep(TICK)
+
+    @app.sse("/saves-generated")
+    async def saves_generated(event: H3Event) -> Any:
+        with ledger.stream():
+            try:
+                while True:
+                    yield "one"
+                    await anyio.sleep(TICK)
+            finally:
+                with ledger.save():
+                    await anyio.sleep(TICK)
+
+
 def _add_figures(app: H3App, ledger: Ledger) -> None:
     real_time, offset = time.time, 0.0
 
@@ -222,6 +316,7 @@ def _add_figures(app: H3App, ledger: Ledger) -> None:
             {
                 **ledger.figures(),
                 "exchanges": sum(1 for found in gc.get_objects() if type(found) is Exchange),
+                "streams": event.stats().streams,
                 "descriptors": _descriptors(),
                 "memory": _memory(),
             }

@@ -6,6 +6,7 @@ Each takes the server and leaves nothing of its own open; what the server still 
 from __future__ import annotations
 
 import random
+import re
 import signal
 import socket
 import struct
@@ -26,6 +27,8 @@ STREAMS: Final = ("/count", "/generated", "/feed", "/bulk")
 RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, with no time: closing sends RST."""
 
+_HEAD = re.compile(rb"HTTP/1\.1 200 OK\r\n(?:[^\r\n]+\r\n)*?Content-Length: (\d+)\r\n(?:[^\r\n]+\r\n)*\r\n")
+
 
 class Client:
     """A bare socket with a request on it, closed with the `with`."""
@@ -37,6 +40,7 @@ class Client:
         self.sock.setblocking(False)
         self._address = (HOST, server.port)
         self._request = b"" if target is None else request(target, **headers)
+        self._ahead = b""  # answers that have come
 
     async def connect(self) -> Client:
         """Connect and send the request."""
@@ -60,6 +64,20 @@ class Client:
         while b"data:" not in seen and (part := await self.read()):
             seen += part
 
+    async def read_answer(self) -> bytes:
+        """Wait for one plain answer, and return its body; what follows it is kept for the next call."""
+        while (head := _HEAD.match(self._ahead)) is None:
+            await self._read_ahead()
+        while len(self._ahead) < (end := head.end() + int(head[1])):
+            await self._read_ahead()
+        body, self._ahead = self._ahead[head.end() : end], self._ahead[end:]
+        return body
+
+    async def _read_ahead(self) -> None:
+        part = await self.read()
+        assert part, f"the answer broke off: {self._ahead!r}"
+        self._ahead += part
+
     def reset(self) -> None:
         """Close with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -71,6 +89,11 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         anyio.notify_closing(self.sock)
         self.sock.close()
+
+
+def _keeping(target: str, **headers: str) -> bytes:
+    """A request after whose answer the connection stays open."""
+    return request(target, **headers).replace(b"Connection: close\r\n", b"")
 
 
 async def _crowd(server: ServerProcess, target: str, number: int, stack: ExitStack, **options: int) -> list[Client]:
@@ -237,6 +260,61 @@ async def stops_the_process(server: ServerProcess, chance: random.Random) -> Non
         server.send_signal(signal.SIGCONT)
 
 
+async def users_alternate(server: ServerProcess, chance: random.Random) -> None:
+    """Requests with a name and without one on one connection, apart and together: none is answered as another's."""
+    with Client(server, None) as client:
+        await client.connect()
+        for number in range(CROWD):
+            path = chance.choice(("/who", "/who-on-thread"))
+            named, nameless = _keeping(path, authorization=f"user-{number}"), _keeping(path)
+            if chance.random() < 0.5:
+                client.sock.send(named + nameless)
+                users = [await client.read_answer(), await client.read_answer()]
+            else:
+                client.sock.send(named)
+                users = [await client.read_answer()]
+                client.sock.send(nameless)
+                users.append(await client.read_answer())
+            assert users == [b"user-%d" % number, b"nobody"], f"requests were answered as from {users}"
+
+
+async def refused_late(server: ServerProcess, chance: random.Random) -> None:
+    """Streams that a hook refuses when their headers are due: a 403 each, and no slot is lost."""
+    with ExitStack() as stack:
+        for client in await _crowd(server, "/refused-late", CROWD, stack):
+            seen = b""
+            while part := await client.read():
+                seen += part
+            assert seen.startswith(b"HTTP/1.1 403"), f"a refused stream was answered {seen[:60]!r}"
+            assert b"nobody may see" not in seen, "a refused stream was sent"
+
+
+async def unknown_ids(server: ServerProcess, chance: random.Random) -> None:
+    """Reconnections with ids that no history holds."""
+    with ExitStack() as stack:
+        for _ in range(CROWD):
+            client = Client(server, "/feed", last_event_id=f"{chance.getrandbits(64):x}")
+            await stack.enter_context(client).connect()
+            await client.read_event()
+
+
+async def leaves_a_page_unread(server: ServerProcess, chance: random.Random) -> None:
+    """Plain answers that nobody reads, until the clients leave."""
+    with ExitStack() as stack:
+        for client in await _crowd(server, "/page", CROWD, stack, window=4096):
+            await client.read(100)
+        await server.get("/hello")
+
+
+async def leaves_before_it_is_saved(server: ServerProcess, chance: random.Random) -> None:
+    """Streams that await something in their `finally`, whose clients leave: it goes through."""
+    with ExitStack() as stack:
+        for client in await _crowd(server, chance.choice(("/saves", "/saves-generated")), CROWD, stack):
+            await client.read_event()
+            if chance.random() < 0.5:
+                client.reset()
+
+
 FAULTS: Final[dict[str, Fault]] = {
     fault.__name__.replace("_", " "): fault
     for fault in (
@@ -257,5 +335,10 @@ FAULTS: Final[dict[str, Fault]] = {
         stalls_the_loop,
         clock_jumps,
         stops_the_process,
+        users_alternate,
+        refused_late,
+        unknown_ids,
+        leaves_a_page_unread,
+        leaves_before_it_is_saved,
     )
 }

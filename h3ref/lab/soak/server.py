@@ -68,7 +68,7 @@ class ServerProcess:
         return found
 
     async def settled(self, streams: int) -> dict[str, Any]:
-        """Wait until nothing but these streams is open, and every other callback was told.
+        """Wait until nothing but these streams is open, all other callbacks were told, and what they save is saved.
 
         Raises:
             SoakFailure: it never came to that.
@@ -77,7 +77,8 @@ class ServerProcess:
         with anyio.move_on_after(PATIENCE):
             while True:
                 found = await self.figures()
-                if found["exchanges"] == streams + 1 and found["untold"] == streams and not found["told_twice"]:
+                opened = found["exchanges"] == streams + 1 and found["streams"] == found["untold"] == streams
+                if opened and not found["told_twice"] and not found["unsaved"]:
                     return found
                 await anyio.sleep(0.05)  # another process's state: it can only be asked for
         raise SoakFailure(f"with {streams} streams open the server still has {found}")
