@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -862,6 +863,33 @@ async def test_a_body_that_is_too_large_is_a_413(headers: dict[str, str]) -> Non
     call.put.send_nowait({"type": "http.request", "body": b"123456789", "more_body": True})
     await call.run()
     assert call.status == 413
+
+
+@pytest.mark.anyio
+async def test_a_body_takes_no_more_room_than_its_size_however_small_its_pieces_are() -> None:
+    pieces, room = 20_000, [0]
+
+    async def handler(event: H3Event) -> None:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        body = await event.read_body()
+        room[0] = tracemalloc.get_traced_memory()[1] - before
+        event.send_text(str(len(body)))
+
+    async def receive() -> dict[str, Any]:
+        left[0] -= 1
+        return {"type": "http.request", "body": bytes([left[0] % 256, 0]), "more_body": left[0] > 0}
+
+    left = [pieces]
+    call = Call(only(handler), "POST", {"transfer-encoding": "chunked"})
+    call.receive = receive  # type: ignore[method-assign]
+    tracemalloc.start()
+    try:
+        await call.run()
+    finally:
+        tracemalloc.stop()
+    assert call.body == str(2 * pieces).encode()
+    assert room[0] < 6 * 2 * pieces
 
 
 @pytest.mark.anyio

@@ -176,6 +176,18 @@ def test_what_is_sent_ahead_is_held_until_its_turn() -> None:
     assert guard.request_line is None
 
 
+def test_what_has_come_of_a_body_reaches_the_parser_as_one_chunk_however_small_its_own_are() -> None:
+    """A parser takes as long for a chunk of one byte as for thousands of bytes, and the client has the choice."""
+    guard = Guard(65536, 16384, 128)
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sent = head + b'1;a="b"\r\na\r\n' * 10_000 + b"2\r\nb"
+    assert guard.receive(sent) == head + b"2711\r\n" + b"a" * 10_000 + b"b\r\n"
+    assert guard.receive(b"c\r\n00") == b"1\r\nc\r\n"
+    assert guard.receive(b"0\r\nX: y\r\n") == b"0\r\nX: y\r\n"
+    assert guard.receive(b"\r\n" + NEXT) == b"\r\n"
+    assert guard.next_request() == NEXT
+
+
 def test_a_whole_request_is_passed_on_as_it_is() -> None:
     for request in (NEXT, b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc"):
         assert Guard(65536, 16384, 128).receive(request) is request

@@ -58,8 +58,8 @@ class ASGITransport:
         self._gone: Callable[[], None] | None = None
         self._connection: ASGIConnection | None = None
         self._more_body = _may_have_body(self.request)
-        self._parts: list[bytes] = []  # of the body
-        self._size = 0  # of all parts that came, up to the first past the limit
+        self._body = bytearray()  # as far as it has come
+        self._size = 0  # of all that came of the body, up to the first part past the limit
         self._unwanted = False  # nobody will begin to read the body any more
         self._is_read = False  # while somebody waits for it
         self._left = False  # the client
@@ -82,11 +82,11 @@ class ASGITransport:
                     else:
                         self._arrived = anyio.Event()
                         await self._arrived.wait()
-            parts = self._parts
+            body = self._body
         finally:
             self._reading = self._is_read = False
             if self._unwanted:
-                self._parts = []
+                self._body = bytearray()
             if self._gone is not None:
                 self._start_listening()
         if bounded.cancelled_caught and self._more_body:
@@ -95,8 +95,8 @@ class ASGITransport:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
         if self._more_body:
             raise RequestError("the body broke off: the client has left")
-        self._parts = []
-        return b"".join(parts)
+        self._body = bytearray()
+        return bytes(body)
 
     def watch(self, gone: Callable[[], None]) -> None:
         self._gone = gone
@@ -131,15 +131,16 @@ class ASGITransport:
         elif self._more_body:
             self._more_body = message.get("more_body", False)
             if (self._is_read or not self._unwanted) and self._size <= self._service.limits.body_size:
-                self._parts.append(message.get("body", b""))
-                self._size += len(self._parts[-1])
+                part = message.get("body", b"")
+                self._body += part
+                self._size += len(part)
         if self._arrived is not None:
             self._arrived.set()
 
     def _throw_away_the_rest(self) -> None:
         self._unwanted = True
         if not self._is_read:
-            self._parts.clear()
+            self._body.clear()
         self._start_listening()
 
     async def send_response(self, response: Response) -> int:

@@ -17,6 +17,8 @@ from typing import Final, NamedTuple, Protocol
 
 import h11
 
+from .wire import chunk
+
 AROUND_TARGET = 64
 """Bytes of a request's line for all but its target: the method, the version, two spaces and the line end."""
 
@@ -143,10 +145,10 @@ class Guard:
             self._held += data
             return self._take_held()
         assert self._body is not None, "it begins where the head ends"
-        end = self._body.take(data, head)
+        end, passed = self._body.take(data, head)
         if end < len(data) and self._body.refused is None:
             self._held += data[end:]
-        return data[:end]
+        return passed
 
     def next_request(self) -> bytes:
         """Begin with the next request: return what the parser may have of what was sent ahead; b"" if that is nothing.
@@ -178,8 +180,7 @@ class Guard:
         if not head:
             return b""
         assert self._body is not None, "it begins where the head ends"
-        end = self._body.take(held, head)
-        passed = bytes(held[:end])
+        end, passed = self._body.take(held, head)
         del held[: end if self._body.refused is None else None]
         return passed
 
@@ -340,8 +341,11 @@ class _Body(Protocol):
 
     refused: Refused | None
 
-    def take(self, data: Bytes, start: int) -> int:
-        """Return where in data, from `start` on, that ends which belongs to it and is well formed."""
+    def take(self, data: Bytes, start: int) -> tuple[int, bytes]:
+        """Return where in data, from `start` on, that ends which belongs to it and is well formed; and what passes.
+
+        That is what came before `start`, and the body.
+        """
 
 
 class _Counted:
@@ -353,19 +357,23 @@ class _Counted:
         self.refused: Refused | None = None
         self._left = size
 
-    def take(self, data: Bytes, start: int) -> int:
+    def take(self, data: Bytes, start: int) -> tuple[int, bytes]:
         size = min(self._left, len(data) - start)
         self._left -= size
-        return start + size
+        return start + size, bytes(data[: start + size])
 
 
 _NO_BODY = _Counted(0)
 
 
 class _Chunked:
-    """As long as its chunks say (section 7.1)."""
+    """As long as its chunks say (section 7.1).
 
-    __slots__ = ("_left", "_line", "_step", "_trailer_size", "refused")
+    The parser gets what has come at once as one chunk, without extensions: to read a chunk takes it as long as to read
+    thousands of bytes, and a client may send chunks of one byte.
+    """
+
+    __slots__ = ("_end", "_left", "_line", "_pieces", "_step", "_trailer_size", "refused")
 
     def __init__(self, trailer_size: int) -> None:
         self.refused: Refused | None = None
@@ -373,15 +381,21 @@ class _Chunked:
         self._left = 0  # bytes of the chunk's data, or of its end, that have not come
         self._line = bytearray()  # a line that has not ended
         self._step: Callable[[Bytes, int], int] | None = self._take_size  # what comes next; None after the end
+        self._pieces: list[Bytes] = []  # of the data that has come now
+        self._end: list[Bytes] = []  # the lines behind it
 
-    def take(self, data: Bytes, start: int) -> int:
+    def take(self, data: Bytes, start: int) -> tuple[int, bytes]:
         at = start
         try:
             while self._step is not None and at < len(data):
                 at = self._step(data, at)
         except Refused as refused:
             self.refused, self._step = refused, None
-        return at
+        come = b"".join(self._pieces)
+        passed = b"".join([data[:start], chunk(come) if come else b"", *self._end])
+        self._pieces.clear()
+        self._end.clear()
+        return at, passed
 
     def _take_size(self, data: Bytes, at: int) -> int:
         at = self._take_line(data, at, CHUNK_LINE_SIZE, 400, "the line that begins a chunk is too long")
@@ -391,11 +405,14 @@ class _Chunked:
                 raise Refused(400, "a chunk begins with its size in hexadecimal digits, then CR and LF")
             self._left = int(found[1], 16)
             self._step = self._take_data if self._left else self._take_trailer
+            if not self._left:
+                self._end.append(b"0\r\n")
             self._line.clear()
         return at
 
     def _take_data(self, data: Bytes, at: int) -> int:
         size = min(self._left, len(data) - at)
+        self._pieces.append(data[at : at + size])
         self._left -= size
         if not self._left:
             self._left, self._step = 2, self._take_data_end
@@ -418,6 +435,7 @@ class _Chunked:
                 self._step = None
             elif not _trailer_line(self._line):
                 raise Refused(400, "a trailer is a name, a colon and a value, and ends with CR and LF")
+            self._end.append(bytes(self._line))
             self._line.clear()
         return at
 

@@ -35,13 +35,13 @@ class H11Transport:
     """
 
     __slots__ = (
+        "_body",
         "_broken",
         "_client",
         "_gone",
         "_has_ended",
         "_is_open",
         "_parser",
-        "_parts",
         "_reading",
         "_size",
         "request",
@@ -51,8 +51,8 @@ class H11Transport:
         self._client = client
         self._parser = parser
         self._gone: Callable[[], None] | None = None
-        self._parts: list[bytes] = []  # of the body, as far as it has come
-        self._size = 0  # of the parts
+        self._body = bytearray()  # as far as it has come
+        self._size = 0  # of all that came of the body
         self._broken: h11.RemoteProtocolError | None = None  # why the body can't be read to its end
         self._reading: Parking | None = None  # where somebody waits for the body
         self._has_ended = False  # what the client sends
@@ -72,7 +72,7 @@ class H11Transport:
         """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
         try:
             while isinstance(event := self._parser.next_event(), h11.Data):
-                self._parts.append(bytes(event.data))
+                self._body += event.data
                 self._size += len(event.data)
             self._client.guard.check()
         except h11.RemoteProtocolError as error:
@@ -88,8 +88,8 @@ class H11Transport:
             if self._is_incomplete:
                 await self._receive_rest()
             self._check_body(limit)
-            parts, self._parts = self._parts, []
-            return b"".join(parts)
+            body, self._body = self._body, bytearray()
+            return bytes(body)
         finally:
             self._forget_body()
 
@@ -187,6 +187,6 @@ class H11Transport:
     def _forget_body(self) -> None:
         """If nobody can want the body any more, let go of the parser, which takes more memory than all the rest."""
         if self._is_open and self._reading is None:
-            self._parts.clear()
+            self._body.clear()
             del self._parser
             self._client.forget_parser()
