@@ -14,6 +14,7 @@ from inspect import isawaitable, iscoroutine
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
@@ -170,6 +171,7 @@ class ThreadUse:
         """
         await self._take_place(is_hook=is_hook)
         failure: Exception | None = None
+        is_abandoned = True
         async with anyio.create_task_group() as tasks:
             tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
             group = (tasks, copy_context())
@@ -180,7 +182,10 @@ class ThreadUse:
                 failure = error
             finally:
                 self._groups = tuple(other for other in self._groups if other is not group)
+            is_abandoned = False
             tasks.cancel_scope.cancel()
+        if is_abandoned:  # by who has cancelled the exchange: what comes next must not run as if this had ended
+            await anyio.lowlevel.checkpoint_if_cancelled()
         if failure is not None:
             raise failure
 

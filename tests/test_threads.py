@@ -348,6 +348,40 @@ async def test_the_hooks_of_an_exchange_that_is_abandoned_need_no_second_place()
         await until(lambda: idle(server.service))
 
 
+@pytest.mark.parametrize("is_shut_down", [True, False])
+async def test_nothing_runs_after_a_hook_whose_thread_was_abandoned(is_shut_down: bool) -> None:
+    gate, app, ran = Gate(), H3App(), list[str]()
+    app.on_request(gate)
+    app.on_request(lambda event: ran.append("hook on a thread"))
+
+    @app.on_request
+    async def hook(event: H3Event) -> None:
+        ran.append("hook")
+
+    @app.get("/")
+    async def handler(event: H3Event) -> None:
+        ran.append("handler")
+        event.send_text("what the first hook might have refused")
+
+    async with open_memory(app, limits=Limits(handler_threads=2)) as server, anyio.create_task_group() as tasks:
+        replies: list[int] = []
+
+        async def ask() -> None:
+            replies.append((await server.request("GET", "/")).status)
+
+        tasks.start_soon(ask)
+        await until(lambda: gate.waiting == 1)
+        (exchange,) = server.service.live
+        if is_shut_down:
+            exchange.shut_down()
+        exchange.abandon()
+        await until(lambda: replies)
+        assert (replies, ran) == ([503], [])
+        gate.open()
+        await until(lambda: idle(server.service))
+        assert ran == []
+
+
 async def test_a_handler_that_waits_for_a_thread_when_it_is_cancelled_takes_none() -> None:
     gate, app = Gate(), H3App()
 
