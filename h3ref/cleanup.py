@@ -8,10 +8,11 @@ run would never hear of its cancellation.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from types import coroutine
 from typing import Any
 
@@ -29,7 +30,18 @@ class Cleanup:
         waits: called once, when the cancelled code has something to wait for.
     """
 
-    __slots__ = ("_ends_at", "_groups", "_inner", "_is_over", "_outer", "_owner", "_reason", "_seconds", "_waits")
+    __slots__ = (
+        "_ends_at",
+        "_groups",
+        "_inner",
+        "_is_over",
+        "_outer",
+        "_owner",
+        "_reason",
+        "_seconds",
+        "_status",
+        "_waits",
+    )
 
     def __init__(self, owner: object, seconds: float, waits: Callable[[], None]) -> None:
         self._owner = owner
@@ -40,6 +52,7 @@ class Cleanup:
         self._reason: str | None = None  # by which our cancellation is told from others, once there is one
         self._ends_at = math.inf
         self._is_over = False  # whether the cleanup itself was cancelled
+        self._status: Any = None  # trio's of the inner scope
         self._groups: tuple[Any, ...] = ()  # trio's nurseries that were open when the cancellation came
 
     @coroutine
@@ -50,6 +63,7 @@ class Cleanup:
         """
         code = awaitable.__await__()
         with self._outer, self._inner:
+            self._status = _status_of_task()
             try:
                 yielded = next(code)
                 while True:
@@ -86,13 +100,23 @@ class Cleanup:
                 self._keep_in_flight()
         elif self._inner.shield:
             self._go_on(error)
+        passes = not self._inner.shield and self._passes_with_another(error)
         yielded = step(what)
-        if begins:
+        if passes:  # by now it is through the code's own scopes, none of which has taken it
+            self._begin()
+        if begins or passes:
             self._waits()
         return yielded
 
     def _is_ours(self, error: BaseException | None) -> bool:
-        """Whether it is our cancellation; some libraries raise a new one for it."""
+        """Whether it is our cancellation; some libraries raise a new one for it.
+
+        What trio says of it is of the innermost scope, which may be cancelled as well; it is ours if no shield of the
+        code's own keeps ours away.
+        """
+        if self._reason is not None and self._status is not None:
+            shielded = any(status._scope.shield for status in self._own_statuses())
+            return not shielded and isinstance(error, anyio.get_cancelled_exc_class())
         while self._reason is not None and isinstance(error, anyio.get_cancelled_exc_class()):
             if self._reason in str(error):
                 return True
@@ -104,11 +128,40 @@ class Cleanup:
         nurseries = _open_nurseries()
         return bool(nurseries) and any(self._is_ours(error) for error in nurseries[-1]._pending_excs)
 
+    def _passes_with_another(self, error: BaseException | None) -> bool:
+        """On asyncio, whether a scope of the code's own is cancelled as well, and ours goes on with that one's."""
+        if self._reason is None or self._status is not None or not isinstance(error, asyncio.CancelledError):
+            return False
+        from anyio._backends._asyncio import is_anyio_cancellation
+
+        return is_anyio_cancellation(error) and not any(scope.shield for scope in self._own_scopes())
+
     def _begin(self) -> None:
         self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)
         self._inner.deadline = self._ends_at
         self._inner.shield = True
         self._groups = _open_nurseries()
+        # No scope of the code's own swallows it for being cancelled itself: that of trio's checkpoint always is.
+        for status in self._own_statuses():
+            status.effectively_cancelled = False
+
+    def _own_scopes(self) -> Iterator[Any]:
+        """anyio's on asyncio, that the code is in, innermost first."""
+        from anyio._backends._asyncio import _task_states
+
+        task = asyncio.current_task()
+        state = None if task is None else _task_states.get(task)
+        scope: Any = None if state is None else state.cancel_scope
+        while scope is not None and scope is not self._inner:
+            yield scope
+            scope = scope._parent_scope
+
+    def _own_statuses(self) -> Iterator[Any]:
+        """Trio's of the scopes that the code is in, innermost first; none on asyncio."""
+        status = _status_of_task()
+        while status is not None and status is not self._status:
+            yield status
+            status = status.parent
 
     def _go_on(self, error: BaseException | None) -> None:
         if error is None:
@@ -128,6 +181,16 @@ class Cleanup:
         nurseries = _open_nurseries()
         if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:
             nurseries[-1].cancel_scope._cancel_status.effectively_cancelled = False
+
+
+def _status_of_task() -> Any:
+    """Trio's status of the innermost scope of the running task; None on asyncio."""
+    if "trio" in sys.modules:
+        from trio import lowlevel
+
+        if lowlevel.in_trio_task():
+            return lowlevel.current_task()._cancel_status
+    return None
 
 
 def _open_nurseries() -> tuple[Any, ...]:

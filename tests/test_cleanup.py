@@ -47,13 +47,17 @@ class Case:
         self.cleanup = Cleanup("the code", seconds, lambda: self.said.append("waits"))
         self.gate = anyio.Event()
         self.gate_of_a_thread = threading.Event()
+        self.scope, self.later_scope = anyio.CancelScope(), anyio.CancelScope()  # cancelled in the same moment
 
     async def run(self, code: Callable[[Case], Awaitable[None]], cancel: Callable[[], None] | None = None) -> list[str]:
         """Run it until it waits, cancel it, open its gates in the same moment, and return what it said."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.just_run, code(self))
-            await settle()
+            for _ in range(20):  # some code never settles
+                await anyio.lowlevel.checkpoint()
+            self.scope.cancel()
             (cancel or self.cleanup.cancel)()
+            self.later_scope.cancel()
             self.gate.set()
             self.gate_of_a_thread.set()
         return self.said
@@ -146,7 +150,57 @@ async def in_time_limits(case: Case) -> None:
     case.said.append("went on behind the limits")
 
 
+async def that_never_waits_for_long(case: Case) -> None:
+    try:
+        while True:
+            await anyio.lowlevel.checkpoint()
+    finally:
+        await case.clean_up()
+
+
+async def that_asks_whether_it_is_cancelled(case: Case) -> None:
+    try:
+        with anyio.CancelScope(shield=True):
+            await case.gate.wait()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        case.said.append("was not told")
+    finally:
+        await case.clean_up()
+
+
+async def that_polls(case: Case) -> None:
+    try:
+        while True:
+            with anyio.move_on_after(0):
+                await anyio.sleep_forever()
+    finally:
+        await case.clean_up()
+
+
+async def whose_own_scope_is_cancelled_just_before(case: Case) -> None:
+    try:
+        with anyio.CancelScope() as case.scope:
+            await anyio.sleep_forever()
+        await anyio.sleep_forever()
+    finally:
+        await case.clean_up()
+
+
+async def whose_own_scope_is_cancelled_just_after(case: Case) -> None:
+    try:
+        with anyio.CancelScope() as case.later_scope:
+            await anyio.sleep_forever()
+        await anyio.sleep_forever()
+    finally:
+        await case.clean_up()
+
+
 PLACES = (
+    that_never_waits_for_long,
+    that_asks_whether_it_is_cancelled,
+    that_polls,
+    whose_own_scope_is_cancelled_just_before,
+    whose_own_scope_is_cancelled_just_after,
     that_waits,
     in_a_shield_of_its_own,
     that_waits_for_a_thread,
