@@ -14,11 +14,16 @@ from .processes import IN_FOREGROUND, kill_group, marked, still_running
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of processes that are not ours")
 
-PAUSE = "import signal; signal.pause()"
+PAUSES = """
+import os, signal
+print(os.getpid(), flush=True)
+signal.pause()
+"""
 HAS_A_CHILD = f"""
-import subprocess, sys
-print(subprocess.Popen([sys.executable, "-c", "{PAUSE}"], stdout=subprocess.DEVNULL).pid, flush=True)
-{PAUSE}
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {PAUSES!r}], stdout=subprocess.PIPE)
+print(int(child.stdout.readline()), flush=True)  # which it has written itself: before that it may have no environment
+signal.pause()
 """
 
 
