@@ -35,6 +35,7 @@ class Cleanup:
         "_groups",
         "_inner",
         "_is_over",
+        "_is_passing",
         "_outer",
         "_owner",
         "_reason",
@@ -51,6 +52,7 @@ class Cleanup:
         self._inner = anyio.CancelScope()
         self._reason: str | None = None  # by which our cancellation is told from others, once there is one
         self._ends_at = math.inf
+        self._is_passing = False  # whether the code unwinds by a cancellation of its own, with which ours goes on
         self._is_over = False  # whether the cleanup itself was cancelled
         self._status: Any = None  # trio's of the inner scope
         self._groups: tuple[Any, ...] = ()  # trio's nurseries that were open when the cancellation came
@@ -72,7 +74,7 @@ class Cleanup:
                     except BaseException as error:  # asyncio throws a cancellation in
                         yielded = self._pass_on(code.throw, error, error)
                     else:
-                        if sent is None or self._reason is None:
+                        if not self._is_passing and (sent is None or self._reason is None):
                             yielded = code.send(sent)
                         else:  # trio sends it
                             yielded = self._pass_on(code.send, sent, getattr(sent, "error", None))
@@ -100,11 +102,15 @@ class Cleanup:
                 self._keep_in_flight()
         elif self._inner.shield:
             self._go_on(error)
-        passes = not self._inner.shield and self._passes_with_another(error)
+        self._is_passing = not self._inner.shield and (self._is_passing or self._is_the_codes_own(error))
+        is_called = self._reason is not None
         yielded = step(what)
-        if passes:  # by now it is through the code's own scopes, none of which has taken it
-            self._begin()
-        if begins or passes:
+        if self._is_passing and not any(scope.cancel_called for scope in self._own_scopes()):
+            self._is_passing = False
+            if is_called:  # which is why none of the code's own scopes has taken it
+                begins = True
+                self._begin()
+        if begins:
             self._waits()
         return yielded
 
@@ -128,9 +134,9 @@ class Cleanup:
         nurseries = _open_nurseries()
         return bool(nurseries) and any(self._is_ours(error) for error in nurseries[-1]._pending_excs)
 
-    def _passes_with_another(self, error: BaseException | None) -> bool:
-        """On asyncio, whether a scope of the code's own is cancelled as well, and ours goes on with that one's."""
-        if self._reason is None or self._status is not None or not isinstance(error, asyncio.CancelledError):
+    def _is_the_codes_own(self, error: BaseException | None) -> bool:
+        """Whether it is the cancellation of a scope of the code's own, on asyncio, which takes it unless ours comes."""
+        if self._status is not None or not isinstance(error, asyncio.CancelledError):
             return False
         from anyio._backends._asyncio import is_anyio_cancellation
 

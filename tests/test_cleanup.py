@@ -177,6 +177,16 @@ async def that_polls(case: Case) -> None:
         await case.clean_up()
 
 
+async def that_ends_its_own_groups(case: Case) -> None:
+    try:
+        while True:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                tasks.cancel_scope.cancel()
+    finally:
+        await case.clean_up()
+
+
 async def whose_own_scope_is_cancelled_just_before(case: Case) -> None:
     try:
         with anyio.CancelScope() as case.scope:
@@ -199,6 +209,7 @@ PLACES = (
     that_never_waits_for_long,
     that_asks_whether_it_is_cancelled,
     that_polls,
+    that_ends_its_own_groups,
     whose_own_scope_is_cancelled_just_before,
     whose_own_scope_is_cancelled_just_after,
     that_waits,
