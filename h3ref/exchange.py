@@ -609,10 +609,12 @@ class Exchange:
             await self._call_quietly(self._response_hooks, self.event)
             self._threads.rest()
             response, size = self.event.take_response(), 0
+            status, sending = response.status, self.transport.send_response(response)
+            del response  # its body is the adapter's alone, which may have to let go of it at once
             try:
-                size = await self.transport.send_response(response)
+                size = await sending
             finally:  # given up, it has ended all the same
-                self._answered = (response.status if size else 0, size)
+                self._answered = (status if size else 0, size)
                 self.lifecycle.take(trace.RESPONSE, size=size)
 
     # -- calls

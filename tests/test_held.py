@@ -114,6 +114,23 @@ async def test_answers_that_nobody_reads_are_bounded_all_together_and_who_stalls
 
 
 @pytest.mark.anyio
+async def test_answers_that_are_asked_for_in_the_same_moment_are_let_go_of_one_by_one() -> None:
+    """Those who are cut are so at once, and not when their tasks run again: each of the others makes a body first."""
+    room = 2 * SIZE + SLACK
+    with ExitStack() as stack, measured():
+        async with serving(answering(lambda: bytes(SIZE)), room) as server:
+            socks = [ask(server, stack, LARGE[:-2]) for _ in range(20)]
+            await until(lambda: len(server.loop.heads._due) == 20 and server.service.stats().opened == 0)
+            began = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            for sock in socks:
+                sock.send(LARGE[-2:])
+            await until(lambda: server.service.refused["server_buffer"] == 18)
+            await until(lambda: server.open_connections == 2)
+            assert tracemalloc.get_traced_memory()[1] - began <= room + SIZE + SLACK
+
+
+@pytest.mark.anyio
 async def test_who_has_read_some_of_it_is_not_cut_for_who_has_not() -> None:
     room = 2 * SIZE + SLACK
     with ExitStack() as stack:

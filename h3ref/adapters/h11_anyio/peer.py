@@ -64,6 +64,7 @@ class ClientConnection:
         "_is_waiting",
         "_parser",
         "_requests",
+        "_sending",
         "_sock",
         "_stream",
         "_unsent",
@@ -82,7 +83,8 @@ class ClientConnection:
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
-        self._unsent = 0  # bytes of what is being sent that are left
+        self._sending: list[memoryview] | None = None  # what is left of the answer that is being sent
+        self._unsent = 0  # its bytes, also of one that was given up
 
     @property
     def service(self) -> Service:
@@ -266,9 +268,9 @@ class ClientConnection:
             status = error.error_status_hint
             text = f"{phrase(status)}: {error}" if isinstance(error, Refused) else phrase(status)
             response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
-            head, body = respond(self._parser, response, close=True)
-            self.service.log_refusal(self.client, status, len(head) + len(body))
-            await self.send(head, body)
+            pieces = respond(self._parser, response, close=True)
+            self.service.log_refusal(self.client, status, sum(map(len, pieces)))
+            await self.send(pieces)
             await self._linger()
 
     async def _linger(self) -> None:
@@ -282,13 +284,16 @@ class ClientConnection:
         with anyio.move_on_after(LINGER):
             await over.wait()
 
-    async def send(self, head: bytes, body: bytes = b"") -> None:
+    async def send(self, whole: list[bytes]) -> None:
         """Send bytes outside of a stream; one that left, or does not read, is no error, but gets nothing further.
 
-        What waits for one that does not read is counted, all of it to the end: a part of a body is not let go of.
+        What waits for one that does not read is counted, all of it to the end: a part of a body is not let go of. All
+        of it is, at once, if it is dropped: so it is taken out of the list.
         """
-        size = self._unsent = len(head) + len(body)
-        pieces, took = [memoryview(piece) for piece in (head, body) if piece], False
+        pieces = self._sending = [memoryview(piece) for piece in whole if piece]
+        size = self._unsent = sum(map(len, pieces))
+        whole.clear()
+        took = False
         try:
             while pieces:
                 try:
@@ -306,6 +311,7 @@ class ClientConnection:
         except OSError as error:
             log.debug("a client left: %s", error)
         finally:
+            self._sending = None
             self.loop.backlog.discard(self)
 
     async def _has_taken(self) -> bool:
@@ -331,6 +337,8 @@ class ClientConnection:
     def drop(self) -> None:
         """Hold nothing any more, here or in the socket: its reader does not read, and too much waits for all."""
         self.service.refused["server_buffer"] += 1
+        if self._sending is not None:
+            self._sending.clear()  # now: its task is only woken, and meanwhile others may make bodies of their own
         with suppress(OSError):  # the client has left already
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             self._sock.shutdown(socket.SHUT_RDWR)

@@ -123,7 +123,7 @@ class H11Transport:
                     go_on = self._parser.send(
                         h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
                     )
-                    await self._client.send(go_on or b"")
+                    await self._client.send([go_on or b""])
                 while self._is_incomplete:
                     await reading.wait()
             if self._is_incomplete:
@@ -163,9 +163,11 @@ class H11Transport:
         unread = self._parser.their_state in UNREAD
         watched = self._gone is not None  # since then what the client sent was thrown away, requests too
         close = unread or watched or self._client.is_last_request or not self._client.loop.accepting
-        head, body = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
-        await self._client.send(head, body)
-        return len(head) + len(body)
+        pieces = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
+        del response  # the client's connection alone holds its body, so that it can let go of it
+        size = sum(map(len, pieces))
+        await self._client.send(pieces)
+        return size
 
     def release(self) -> None:
         """The stream has ended, and a thread of it has not: the client's socket does not wait for that."""

@@ -87,7 +87,7 @@ def with_host(headers: RawHeaders, target: str) -> RawHeaders:
     return [(b"host", found[1].encode("latin-1")), *(pair for pair in headers if pair[0] != b"host")]
 
 
-def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> tuple[bytes, bytes]:
+def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> list[bytes]:
     """Return a plain response's head and its body, which is not copied: many may get the same.
 
     The one to a HEAD is bodiless, though it says how long the body would be.
@@ -107,4 +107,4 @@ def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless
     if body:
         parser.send_with_data_passthrough(h11.Data(data=body))  # its length is in the head, so nothing frames it
     parser.send(h11.EndOfMessage())
-    return data, body
+    return [data, body]
