@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from types import coroutine
 from typing import Any
 
 import anyio
+
+from .parking import trio_task
 
 log = logging.getLogger(__name__)
 
@@ -191,19 +192,11 @@ class Cleanup:
 
 def _status_of_task() -> Any:
     """Trio's status of the innermost scope of the running task; None on asyncio."""
-    if "trio" in sys.modules:
-        from trio import lowlevel
-
-        if lowlevel.in_trio_task():
-            return lowlevel.current_task()._cancel_status
-    return None
+    task = trio_task()
+    return None if task is None else task._cancel_status
 
 
 def _open_nurseries() -> tuple[Any, ...]:
     """Those of the running task, outermost first; none on asyncio."""
-    if "trio" in sys.modules:
-        from trio import lowlevel
-
-        if lowlevel.in_trio_task():
-            return tuple(lowlevel.current_task().child_nurseries)
-    return ()
+    task = trio_task()
+    return () if task is None else tuple(task.child_nurseries)

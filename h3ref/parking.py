@@ -100,12 +100,19 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return None
-    if asyncio.current_task() is None and "trio" in sys.modules:
-        from trio import lowlevel
+    return None if asyncio.current_task() is None and _runs_trio() else loop
 
-        if lowlevel.in_trio_run():
-            return None
-    return loop
+
+def _runs_trio() -> bool:
+    """Whether trio runs on this thread; it is asked only where somebody has imported it."""
+    lowlevel = sys.modules.get("trio.lowlevel")
+    return lowlevel is not None and lowlevel.in_trio_run()
+
+
+def trio_task() -> Any:
+    """Trio's task that runs here; None on asyncio, and in a call of the loop's own."""
+    lowlevel = sys.modules.get("trio.lowlevel")
+    return lowlevel.current_task() if lowlevel is not None and lowlevel.in_trio_task() else None
 
 
 def now() -> float:
@@ -135,11 +142,7 @@ def runs_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        if "trio" not in sys.modules:
-            return False
-        from trio import lowlevel
-
-        return lowlevel.in_trio_run()
+        return _runs_trio()
     return True
 
 
@@ -152,8 +155,6 @@ def current_task_id() -> int:
         task: object = asyncio.current_task()
     except RuntimeError:
         task = None
-    if task is None and "trio" in sys.modules:
-        from trio import lowlevel
-
-        task = lowlevel.current_task() if lowlevel.in_trio_task() else None
+    if task is None:
+        task = trio_task()
     return 0 if task is None else id(task)
