@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any
 
 import anyio
 
-from .parking import trio_task
+from . import scopes
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Cleanup:
         """
         code = awaitable.__await__()
         with self._outer, self._inner:
-            self._status = _status_of_task()
+            self._status = scopes.status_of_trio_task()
             try:
                 yielded = next(code)
                 while True:
@@ -106,7 +106,7 @@ class Cleanup:
         self._is_passing = not self._inner.shield and (self._is_passing or self._is_the_codes_own(error))
         is_called = self._reason is not None
         yielded = step(what)
-        if self._is_passing and not any(scope.cancel_called for scope in self._own_scopes()):
+        if self._is_passing and not any(scope.cancel_called for scope in scopes.of_asyncio_task(self._inner)):
             self._is_passing = False
             if is_called:  # which is why none of the code's own scopes has taken it
                 begins = True
@@ -122,7 +122,7 @@ class Cleanup:
         code's own keeps ours away.
         """
         if self._reason is not None and self._status is not None:
-            shielded = any(status._scope.shield for status in self._own_statuses())
+            shielded = any(map(scopes.shields, scopes.statuses_within(self._status)))
             return not shielded and isinstance(error, anyio.get_cancelled_exc_class())
         while self._reason is not None and isinstance(error, anyio.get_cancelled_exc_class()):
             if self._reason in str(error):
@@ -132,43 +132,23 @@ class Cleanup:
 
     def _is_kept_by_nursery(self) -> bool:
         """Whether it came while the code waited for the tasks of its nursery, which throws it when they are over."""
-        nurseries = _open_nurseries()
-        return bool(nurseries) and any(self._is_ours(error) for error in nurseries[-1]._pending_excs)
+        nurseries = scopes.open_nurseries()
+        return bool(nurseries) and any(map(self._is_ours, scopes.waiting_in(nurseries[-1])))
 
     def _is_the_codes_own(self, error: BaseException | None) -> bool:
         """Whether it is the cancellation of a scope of the code's own, on asyncio, which takes it unless ours comes."""
-        if self._status is not None or not isinstance(error, asyncio.CancelledError):
+        if self._status is not None or not isinstance(error, asyncio.CancelledError) or not scopes.is_a_scopes(error):
             return False
-        from anyio._backends._asyncio import is_anyio_cancellation
-
-        return is_anyio_cancellation(error) and not any(scope.shield for scope in self._own_scopes())
+        return not any(scope.shield for scope in scopes.of_asyncio_task(self._inner))
 
     def _begin(self) -> None:
         self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)
         self._inner.deadline = self._ends_at
         self._inner.shield = True
-        self._groups = _open_nurseries()
+        self._groups = scopes.open_nurseries()
         # No scope of the code's own swallows it for being cancelled itself: that of trio's checkpoint always is.
-        for status in self._own_statuses():
-            status.effectively_cancelled = False
-
-    def _own_scopes(self) -> Iterator[Any]:
-        """anyio's on asyncio, that the code is in, innermost first."""
-        from anyio._backends._asyncio import _task_states
-
-        task = asyncio.current_task()
-        state = None if task is None else _task_states.get(task)
-        scope: Any = None if state is None else state.cancel_scope
-        while scope is not None and scope is not self._inner:
-            yield scope
-            scope = scope._parent_scope
-
-    def _own_statuses(self) -> Iterator[Any]:
-        """Trio's of the scopes that the code is in, innermost first; none on asyncio."""
-        status = _status_of_task()
-        while status is not None and status is not self._status:
-            yield status
-            status = status.parent
+        for status in scopes.statuses_within(self._status):
+            scopes.let_pass(status)
 
     def _go_on(self, error: BaseException | None) -> None:
         if error is None:
@@ -185,18 +165,6 @@ class Cleanup:
         It has cancelled itself because of that, and sees no other: the outer scope is behind the shield. On asyncio
         anyio counts the cancellations of a task, and knows better.
         """
-        nurseries = _open_nurseries()
+        nurseries = scopes.open_nurseries()
         if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:
-            nurseries[-1].cancel_scope._cancel_status.effectively_cancelled = False
-
-
-def _status_of_task() -> Any:
-    """Trio's status of the innermost scope of the running task; None on asyncio."""
-    task = trio_task()
-    return None if task is None else task._cancel_status
-
-
-def _open_nurseries() -> tuple[Any, ...]:
-    """Those of the running task, outermost first; none on asyncio."""
-    task = trio_task()
-    return () if task is None else tuple(task.child_nurseries)
+            scopes.let_pass(scopes.status_of_nursery(nurseries[-1]))

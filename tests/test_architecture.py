@@ -14,7 +14,8 @@ from h3ref import errors
 HOUSE = Path(h3ref.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "trace", "headers", "limits", "callables", "cleanup", "parking", "owned", "log", "access", "stats"},
+    {"errors", "trace", "headers", "limits", "callables", "log", "access", "stats"}
+    | {"parking", "scopes", "cleanup", "owned"},
     {"sse", "lifecycle", "connection"},
     {"writer", "blocking", "router", "threads", "streams"},
     {"event", "subscription", "channel"},

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from h3ref import Channel, H3App, H3Event, Limits, SSEWriter, WriterClosed, running
+from h3ref import Channel, H3App, H3Event, Limits, SSEWriter, WriterClosed, running, scopes
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.memory import open_memory
 from h3ref.cleanup import Cleanup
@@ -226,6 +226,18 @@ PLACES = (
 @in_virtual_time
 @pytest.mark.parametrize("place", PLACES)
 async def test_what_a_finally_awaits_goes_through(place: Callable[[Case], Awaitable[None]]) -> None:
+    case = Case()
+    with anyio.fail_after(60):
+        assert await case.run(place) == ["waits", "on a thread", "cleaned up"]
+
+
+@in_virtual_time
+@pytest.mark.parametrize("place", [that_waits, in_a_shield_of_its_own, that_waits_for_a_thread, about_to_run])
+async def test_the_usual_cases_need_nothing_that_anyio_and_trio_keep_private(
+    place: Callable[[Case], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scopes, "_of_anyio", lambda: None)
+    monkeypatch.setattr(scopes, "trio_task", lambda: None)
     case = Case()
     with anyio.fail_after(60):
         assert await case.run(place) == ["waits", "on a thread", "cleaned up"]
