@@ -231,7 +231,7 @@ class Channel:
     # -- subscribing
 
     async def stream(self, writer: SSEWriter, *, last_event_id: str | None = None) -> None:
-        """The stream callback: subscribe, replay what the client missed, and stay until one of both closes.
+        """The stream callback: subscribe, replay what the client missed, and stay until either closes.
 
         A client that reconnects gets what followed its `Last-Event-ID`, without gap or double, as far back as
         the history reaches; with an id that the history does not hold, all of the history, and before it the event

@@ -395,7 +395,7 @@ class H3Event:
         return self._host.open_stream_blocking()
 
     def get_sse_writer(self) -> SSEWriter:
-        """Return the writer if the headers have been sent; before a handler has waited for that, they never are.
+        """Return the writer if the headers have been sent, which they never are before the handler waits or returns.
 
         They may still be on their way: what is sent meanwhile goes behind them.
 

@@ -83,7 +83,7 @@ H3Z_HEAD = StreamHead(
     b"Connection: keep-alive\r\n"
     b"\r\n",
 )
-"""The 124 bytes that H3Z sends: neither a length nor chunks, so only the connection's end could end them."""
+"""The 124 bytes that H3Z sends. There is neither a length nor chunks, so only the connection's end could end them."""
 
 _PARTS = (callback, awaited, blocking)
 

@@ -37,9 +37,10 @@ class Limits:
             What it takes shows only when its system opens the window again, which may be when nearly all of its buffer
             is read: one that reads less than that in this time is cut, too.
         handler_threads: plain `def` handlers and hooks that run at once; further ones wait.
-            A hook for which a thread waits, such as one that opens its stream, is counted with that.
+            A hook that another thread of its request waits for is counted with that one.
         stream_threads: plain `def` streams that run at once; past it a request gets a 503.
-        abandoned_threads: plain `def` streams that still run though they are over; past both a request gets a 503.
+        abandoned_threads: plain `def` streams that still run though they are over. Further ones take places of
+            `stream_threads`; when all are taken, a request gets a 503.
             Such a thread waits without a timeout for what does not come, so that it never learns that its client left.
         close_timeout: seconds that the end of a stream may take to reach a slow reader.
         cleanup_timeout: seconds that user code which is cancelled gets for what its `finally` awaits; at a shutdown no
