@@ -18,6 +18,7 @@ from h3ref.service import Service
 from h3ref.trace import Record
 
 from .clients import ADAPTERS
+from .logs import levels_of_logs
 from .processes import marked, still_running
 
 LOOPS = ("asyncio", "trio")
@@ -138,6 +139,14 @@ def no_process_is_left() -> Iterator[None]:
     with marked() as mark:
         yield
     assert still_running(mark) == []
+
+
+@pytest.fixture(autouse=True)
+def no_log_is_left_switched_on() -> Iterator[None]:
+    """See that a test leaves the levels of logs as they were: the next one may look at what is logged."""
+    before = levels_of_logs()
+    yield
+    assert levels_of_logs() == before
 
 
 def _names(names: str | Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ import anyio
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
+from .logs import levels_of_logs
 from .ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -265,8 +266,8 @@ def _contains(whole: str, part: str) -> bool:
 def _captured() -> Iterator[io.StringIO]:
     """What a script would print: the handlers of who runs it here, such as pytest's, are set aside."""
     written = io.StringIO()
-    root, ours = logging.getLogger(), logging.getLogger("h3ref")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], levels_of_logs()
     root.handlers[:] = []
     root.setLevel(logging.WARNING)
     try:
@@ -274,5 +275,5 @@ def _captured() -> Iterator[io.StringIO]:
             yield written
     finally:
         root.handlers[:] = handlers
-        root.setLevel(levels[0])
-        ours.setLevel(levels[1])
+        for name, level in (dict.fromkeys(levels_of_logs(), logging.NOTSET) | levels).items():
+            logging.getLogger(name).setLevel(level)

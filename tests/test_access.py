@@ -220,18 +220,17 @@ async def test_the_seconds_are_those_of_the_whole_exchange(lines: Lines) -> None
     assert [entry.seconds for entry in lines.entries] == [pytest.approx(90)]
 
 
-async def test_a_log_that_nobody_wants_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_nobody_wants_is_not_built(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def build(*args: object) -> None:
         raise AssertionError("nobody wants it")
 
     monkeypatch.setattr("h3ref.exchange.Exchange.describe", build)
-    log = logging.getLogger("h3ref.access")
-    monkeypatch.setattr(log, "level", logging.WARNING)
-    log.manager._clear_cache()  # type: ignore[attr-defined]  # what each logger knows of its level
-    async with running(app_of()) as server:
-        assert b" 400 " in await raw(server.port, b"nonsense\r\n\r\n")
-        assert b"data: 2" in await raw(server.port, b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
-    log.manager._clear_cache()  # type: ignore[attr-defined]
+    with caplog.at_level(logging.WARNING, "h3ref.access"):
+        async with running(app_of()) as server:
+            assert b" 400 " in await raw(server.port, b"nonsense\r\n\r\n")
+            assert b"data: 2" in await raw(server.port, b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
 @pytest.mark.parametrize(
