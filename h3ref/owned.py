@@ -6,13 +6,12 @@ import asyncio
 import logging
 import signal
 from contextlib import AbstractAsyncContextManager
-from contextvars import copy_context
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import anyio
 
-from .parking import asyncio_loop
+from .parking import asyncio_loop, start_task
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,7 @@ class Owned(Generic[T]):
     def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
         self._context = context
         self._value: T
+        self._task: object  # kept, as `start_task` wants it
         self._begun = anyio.Event()
         self._left = anyio.Event()
         self._over = anyio.Event()
@@ -47,7 +47,7 @@ class Owned(Generic[T]):
         self._cancelled: asyncio.Task[object] | None = None  # the same, when the failure has cancelled it
 
     async def __aenter__(self) -> T:
-        self._start()
+        self._task = start_task(self._own)
         await self._passing_on(self._begun)
         if self._failure is not None:
             raise self._failure
@@ -79,16 +79,6 @@ class Owned(Generic[T]):
                 await self._over.wait()
             raise
 
-    def _start(self) -> None:
-        context = copy_context()
-        if (loop := asyncio_loop()) is not None:
-            context.run(_name_asyncio)
-            self._owner = loop.create_task(self._own(), context=context)  # which the loop alone would not keep
-        else:
-            from trio import lowlevel
-
-            lowlevel.spawn_system_task(self._own, context=context)
-
     async def _own(self) -> None:
         try:
             with self._scope:
@@ -113,15 +103,6 @@ class Owned(Generic[T]):
                 self._cancelled = self._body
         elif asyncio_loop() is None and not isinstance(failure, Exception):
             signal.raise_signal(signal.SIGINT)  # Ctrl-C came here: trio passes it on to the main task
-
-
-def _name_asyncio() -> None:
-    """Say to anyio on which loop it is, as `anyio.run` does: under asyncio.run, a callback of the loop has no task."""
-    try:
-        import sniffio
-    except ModuleNotFoundError:
-        return  # then anyio looks at the loop itself
-    sniffio.current_async_library_cvar.set("asyncio")
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -135,6 +135,16 @@ def loop_context() -> Context:
     if sniffio is not None and asyncio_loop() is not None:
         context.run(sniffio.current_async_library_cvar.set, "asyncio")
     return context
+
+
+def start_task(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
+    """Start a task that belongs to the loop, and to no task group; keep what it returns, or asyncio may collect it."""
+    context = loop_context()
+    if (loop := asyncio_loop()) is not None:
+        return loop.create_task(function(*args), context=context)
+    from trio import lowlevel
+
+    return lowlevel.spawn_system_task(function, *args, context=context)
 
 
 def runs_loop() -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 
-from ..parking import asyncio_loop
+from ..parking import start_task
 
 Step = Callable[[], Coroutine[Any, Any, None]]
 
@@ -25,7 +24,7 @@ class Errand:
         self._over = anyio.Event()
         self._scope = anyio.CancelScope()
         self._failure: BaseException | None = None
-        self._task = _start(self._run, step)  # kept: an asyncio task that nobody refers to may be collected
+        self._task = start_task(self._run, step)  # kept, as that wants it
 
     async def wait(self) -> None:
         """Wait until it is over."""
@@ -55,12 +54,3 @@ class Errand:
             self._failure = failure
         finally:
             self._over.set()
-
-
-def _start(run: Callable[[Step], Coroutine[Any, Any, None]], step: Step) -> object:
-    loop = asyncio_loop()
-    if loop is not None:
-        return loop.create_task(run(step))
-    from trio import lowlevel
-
-    return lowlevel.spawn_system_task(run, step, context=contextvars.copy_context())
