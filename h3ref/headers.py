@@ -103,11 +103,16 @@ def is_hop_by_hop(name: str) -> bool:
     return name.lower() in _HOP_BY_HOP
 
 
+def is_event_stream(media_type: str) -> bool:
+    """Whether a media type is an event stream's; its parameters say nothing, since that is always UTF-8."""
+    return media_type.partition(";")[0].strip().lower() == EVENT_STREAM
+
+
 def check_media_type(media_type: str) -> None:
     """Refuse a media type that is no event stream's, since no client would read what follows; parameters are free.
 
     Raises:
         ValueError: it is another one.
     """
-    if media_type.partition(";")[0].strip().lower() != EVENT_STREAM:
+    if not is_event_stream(media_type):
         raise ValueError(f"a stream's media type is {EVENT_STREAM}, not {media_type!r}")

@@ -18,12 +18,11 @@ from typing import Any, Final, Literal
 
 import httpx2
 
+from ..headers import EVENT_STREAM, is_event_stream
 from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge, MessageEvent, fault_of_id
 from . import urls
 from .errors import EventSourceError, RedirectRefused, RefusedStatus, WrongContentType
 from .urls import shown
-
-CONTENT_TYPE: Final = "text/event-stream"
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "TRACE"})
 """The methods that change nothing at the server (RFC 9110, section 9.2.1), so that a request may be sent again."""
@@ -151,7 +150,7 @@ class Protocol:
     def request_headers(self) -> list[tuple[bytes, bytes]]:
         """The headers of the next request; the user's own stand in place of ours."""
         ours = [
-            (b"Accept", CONTENT_TYPE.encode()),  # 9.2.2, constructor: set `Accept`
+            (b"Accept", EVENT_STREAM.encode()),  # 9.2.2, constructor: set `Accept`
             # 9.2.2, constructor: the cache mode is "no-store"; Fetch, 4.5, "HTTP-network-or-cache fetch", step 8.18:
             # which is "no-cache" on the wire
             (b"Cache-Control", b"no-cache"),
@@ -178,7 +177,7 @@ class Protocol:
 
     def announce(self, response: httpx2.Response, now: float) -> bool:
         """Take the head of an answer and return whether a stream follows it."""
-        if response.status_code != 200 or _essence(response) != CONTENT_TYPE:
+        if response.status_code != 200 or not is_event_stream(response.headers.get("content-type", "")):
             return False
         # 9.2.3, "announce the connection"
         if self._turn(ReadyState.OPEN):
@@ -211,7 +210,7 @@ class Protocol:
             raise RefusedStatus(f"{where} was answered with {status}, not with an event stream", answer)
         found = response.headers.get("content-type")
         content_type = f"content type {found!r}" if found else "no content type"
-        raise WrongContentType(f"{where} was answered with {content_type}, not {CONTENT_TYPE}", answer)
+        raise WrongContentType(f"{where} was answered with {content_type}, not {EVENT_STREAM}", answer)
 
     def feed(self, chunk: bytes) -> None:
         """Take bytes of the stream, once all messages have been handed over."""
@@ -297,12 +296,6 @@ class Protocol:
             delay = max(delay, min(doubled, self.max_reconnection_time))
         delay = min(delay, LONGEST_WAIT) * (1 + JITTER * random.random())
         return max(delay, min(_retry_after(error) or 0.0, LONGEST_RETRY_AFTER))
-
-
-def _essence(response: httpx2.Response) -> str:
-    """The content type without its parameters; a charset says nothing, since an event stream is UTF-8."""
-    content_type: str = response.headers.get("content-type", "")
-    return content_type.partition(";")[0].strip().lower()
 
 
 def _retry_after(error: httpx2.HTTPError | None) -> float | None:

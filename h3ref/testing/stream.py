@@ -18,7 +18,7 @@ import anyio.lowlevel
 from ..connection import End
 from ..errors import H3Error
 from ..event import H3Event
-from ..headers import Headers
+from ..headers import Headers, is_event_stream
 from ..lifecycle import State
 from ..sse import EventStreamParser, MessageEvent
 from ..trace import Record
@@ -237,7 +237,7 @@ class AsyncStream:
             raise NotAStream(f"not an event stream but {kind}: {self.describe()}; it begins {start!r}")
 
     def _is_stream(self) -> bool:
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+        return is_event_stream(self.headers.get("content-type", ""))
 
     def _raise_failure(self) -> None:
         """Raise what the app raised, once."""
