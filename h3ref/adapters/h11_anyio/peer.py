@@ -370,11 +370,6 @@ class ClientConnection:
         """Leave to the system what the client sends."""
         self.loop.watcher.forget(self._sock)
 
-    @property
-    def is_streaming(self) -> bool:
-        """Whether the socket belongs to a stream."""
-        return self._stream is not None
-
     def forget_parser(self) -> None:
         """There will be no further request: what parsing needs takes more memory than all the rest."""
         del self._parser, self.guard
