@@ -334,7 +334,7 @@ class Exchange:
         elif self.state is not State.CLOSED:
             self.lifecycle.take(trace.DISCONNECT)
             if self._writer is not None:
-                self._writer.wind_up(rest=False)
+                self._writer.wind_up(Reason.CLIENT_GONE)
             self._stop()
 
     def shut_down(self) -> None:
@@ -438,14 +438,8 @@ class Exchange:
             raise H3Error(CALLBACK_TOO)
         if self.uses_thread:  # which is the one that asks, by anyio.from_thread.run
             self._count_thread_as_stream()
-        opening = self._opening = Opening()
-        try:
-            self.lifecycle.take(trace.AWAIT_SSE_WRITER)
-            writer: SSEWriter = await self._callers[0](self)
-            return writer
-        finally:
-            self._opening = None
-            opening.over.set()
+        writer: SSEWriter = await self._open(trace.AWAIT_SSE_WRITER, self._callers[0])
+        return writer
 
     def open_stream_blocking(self) -> BlockingSSEWriter:
         if threading.get_ident() == self.service.loop_thread:
@@ -462,11 +456,15 @@ class Exchange:
         if self.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
         self._count_thread_as_stream()
+        writer: BlockingSSEWriter = await self._open(trace.START_SSE_BLOCKING, self._callers[1])
+        return writer
+
+    async def _open(self, step: trace.Step, caller: Callable[[Exchange], Awaitable[Any]]) -> Any:
+        """Do what the handler's call does in this flow; meanwhile other tasks wait for its end."""
         opening = self._opening = Opening()
         try:
-            self.lifecycle.take(trace.START_SSE_BLOCKING)
-            writer: BlockingSSEWriter = await self._callers[1](self)
-            return writer
+            self.lifecycle.take(step)
+            return await caller(self)
         finally:
             self._opening = None
             opening.over.set()
@@ -600,7 +598,7 @@ class Exchange:
 
     def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
         if self._writer is not None:
-            self._writer.wind_up(rest=reason is not Reason.SLOW_CONSUMER)  # which has had enough
+            self._writer.wind_up(reason)
         self.lifecycle.take(step, reason=reason, detail=detail)
 
     async def _respond(self) -> None:

@@ -262,9 +262,7 @@ class SSEWriter:
 
     async def close_from_thread(self) -> None:
         """End the stream as `close` does, for the thread that streams: nothing of its own is cancelled."""
-        if self._lifecycle.state is not State.CLOSED:
-            self.wind_up()
-            self._lifecycle.take(trace.CLOSE)
+        self.mark_closed(Reason.COMPLETE)
         await self.end()
 
     async def end(self) -> None:
@@ -490,8 +488,12 @@ class SSEWriter:
             self._feeds = tuple(other for other in self._feeds if other is not feed)
             self._part_with(feed, rest=True)
 
-    def wind_up(self, *, rest: bool = True) -> None:
-        """The stream ends now: tell its feeds, whose rest is sent first, or given up, and all who wait to send."""
+    def wind_up(self, reason: Reason | None = None) -> None:
+        """The stream ends now: tell its feeds, whose rest is sent first, and all who wait to send.
+
+        It is given up for one who has left, or is too slow, and so has had enough.
+        """
+        rest = reason not in (Reason.CLIENT_GONE, Reason.SLOW_CONSUMER)
         feeds, self._feeds = self._feeds, ()
         for feed in feeds:
             self._part_with(feed, rest=rest)
@@ -538,7 +540,7 @@ class SSEWriter:
         """
         if self._lifecycle.state is State.CLOSED:
             return False
-        self.wind_up(rest=reason is not Reason.SLOW_CONSUMER)  # which has had enough
+        self.wind_up(reason)
         self._lifecycle.take(trace.CLOSE, reason=reason)
         return True
 
