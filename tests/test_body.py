@@ -19,6 +19,7 @@ from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 
 from .clients import ADAPTERS
+from .waits import read_until
 
 ON_SOCKETS = [
     (name, loop)
@@ -51,18 +52,6 @@ async def asking(adapter: str, app: H3App, said: bytes, **options: Any) -> Async
             sock.setblocking(False)
             sock.send(said)
             yield sock
-
-
-async def receive(sock: socket.socket, until: bytes) -> bytes:
-    data = b""
-    while until not in data:
-        try:
-            part = sock.recv(65536)
-            assert part, data
-            data += part
-        except BlockingIOError:
-            await anyio.wait_readable(sock)
-    return data
 
 
 # -- a body that could not be read leaves the client watched
@@ -111,7 +100,7 @@ async def test_a_client_that_leaves_is_noticed_whatever_became_of_its_body(adapt
 
     limits = Limits(body_timeout=0.05 if failure == "comes too late" else 20, body_size=5)
     async with asking(adapter, answering(handler), FAILURES[failure], limits=limits) as sock:
-        await receive(sock, b"data: 1")
+        await read_until(sock, b"data: 1")
         sock.close()
         await left.wait()
     assert reasons == [Reason.CLIENT_GONE]
@@ -174,9 +163,9 @@ async def test_who_reads_the_body_beside_the_stream_gets_it(adapter: str, comes:
     async with asking(adapter, answering(handler), COUNTED + b"12", limits=Limits(body_timeout=15)) as sock:
         await started.wait()
         if comes == "when the stream is open":
-            await receive(sock, b"data: open")
+            await read_until(sock, b"data: open")
         sock.send(b"345")
-        await receive(sock, b"data: 12345")
+        await read_until(sock, b"data: 12345")
     assert bodies == [b"12345"]
 
 
@@ -203,7 +192,7 @@ async def test_two_tasks_that_read_the_body_get_the_same(adapter: str) -> None:
         await both.wait()
         await anyio.lowlevel.checkpoint()
         sock.send(b"345")
-        await receive(sock, b"12345")
+        await read_until(sock, b"12345")
     assert bodies == [b"12345"] * 2
     assert bodies[0] is bodies[1]
 
@@ -237,7 +226,7 @@ async def test_who_waits_for_a_body_that_another_task_reads_gets_it_also_if_that
         scope.cancel()
         await anyio.lowlevel.checkpoint()
         sock.send(b"345")
-        await receive(sock, b"12345")
+        await read_until(sock, b"12345")
     assert scope.cancelled_caught
     assert bodies == [b"12345"]
 
@@ -279,7 +268,7 @@ async def test_what_follows_a_body_that_was_waited_for_is_the_next_request() -> 
             await anyio.lowlevel.checkpoint()
         sock.send(b"5GET /next HTTP/1.1\r\nHost: t")
         sock.send(b"est\r\n\r\n")
-        assert (await receive(sock, b"the next one")).count(b"HTTP/1.1 200 OK\r\n") == 2
+        assert (await read_until(sock, b"the next one")).count(b"HTTP/1.1 200 OK\r\n") == 2
 
 
 @pytest.mark.anyio
@@ -313,6 +302,6 @@ async def test_a_stream_keeps_nothing_of_a_body_that_nobody_reads() -> None:
             while transport._size < 20_000:
                 await anyio.lowlevel.checkpoint()
             go_on.set()
-            await receive(sock, b"data: 1")
+            await read_until(sock, b"data: 1")
             assert transport._body == b""
             assert len(kept()) == before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -45,6 +44,7 @@ from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 
 from .clients import ReplyLike, open_client
+from .waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -69,11 +69,6 @@ async def subscribe(server: MemoryServer, channel: Channel, last_event_id: str =
         while len(channel) == before:
             await anyio.lowlevel.checkpoint()
     return reply
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await anyio.lowlevel.checkpoint()
 
 
 def numbered(*numbers: int) -> bytes:
@@ -973,8 +968,7 @@ async def test_a_threads_own_events_keep_their_place(adapter: str, count: int) -
                 writer.send_event("first")  # it may send by itself from here on, until there is a channel, too
                 writer.send_event("second")
                 anyio.from_thread.run_sync(lambda: tasks.start_soon(channel.stream, event.get_sse_writer()))
-                while not len(channel):
-                    time.sleep(0.001)
+                anyio.from_thread.run(until, lambda: len(channel))
                 stream(writer)
 
         async with open_client(adapter, app) as client:

@@ -16,6 +16,7 @@ from h3ref import BlockingEventSource, Channel, EventSource, H3App, H3Event, Lim
 from h3ref.client import RefusedStatus
 
 from .asgi_servers import on_hypercorn
+from .waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,9 +40,7 @@ class Served:
 
     async def readers(self, count: int) -> None:
         """Wait until so many streams are open."""
-        with anyio.fail_after(PATIENCE):
-            while len(self.channel) != count:  # noqa: ASYNC110
-                await anyio.sleep(0.005)
+        await until(lambda: len(self.channel) == count)
 
 
 @asynccontextmanager

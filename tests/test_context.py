@@ -35,6 +35,7 @@ from h3ref.threads import ThreadPool, ThreadUse
 from h3ref.trace import Record
 
 from .clients import ADAPTERS, open_client
+from .waits import read_until
 
 CANARY: ContextVar[str] = ContextVar("canary", default="")
 
@@ -274,18 +275,6 @@ def request(target: str, name: str, body: bytes = b"") -> bytes:
     method = b"POST" if body else b"GET"
     length = b"Content-Length: %d\r\n" % len(body) if body else b""
     return b"%b %b?name=%b HTTP/1.1\r\nHost: test\r\n%b\r\n%b" % (method, target.encode(), name.encode(), length, body)
-
-
-async def read_until(sock: socket.socket, text: bytes, times: int = 1) -> bytes:
-    data = b""
-    while data.count(text) < times:
-        try:
-            part = sock.recv(65536)
-            assert part, data
-            data += part
-        except BlockingIOError:
-            await anyio.wait_readable(sock)
-    return data
 
 
 def connect(port: int) -> socket.socket:

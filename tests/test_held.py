@@ -17,6 +17,7 @@ from h3ref.adapters.h11_anyio import Server
 from h3ref.testing import settle
 
 from .test_limits import read_all, receive
+from .waits import until
 
 SIZE = 2 * 1024 * 1024
 SLACK = SIZE // 2
@@ -84,12 +85,6 @@ async def serving(app: H3App, room: int | None) -> AsyncIterator[Server]:
         for listener in server._listeners:  # accepted sockets have it from here
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
         yield server
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not condition():  # the server runs in this event loop
-            await anyio.lowlevel.checkpoint()
 
 
 @pytest.mark.anyio

@@ -22,6 +22,7 @@ from h3ref.sse import EventStreamParser
 from h3ref.testing import virtual_backends
 
 from .clients import open_client, raw, server_of
+from .waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,14 +53,6 @@ def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
             await test(*args, **options)
 
     return run
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, for five seconds of real time: a virtual clock stands still while a task runs."""
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        await anyio.lowlevel.checkpoint()
 
 
 @VIRTUAL

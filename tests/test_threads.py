@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from h3ref.service import Service
 from h3ref.threads import Places
 
 from .clients import ReplyLike, SocketClient, open_client, server_of
+from .waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -48,13 +49,6 @@ class Gate:
     def open(self, count: int = 1) -> None:
         """Let so many on."""
         self._passes.release(count)
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """Give the loop turns until something is so."""
-    with anyio.fail_after(20):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
 
 
 def idle(service: Service) -> bool:
