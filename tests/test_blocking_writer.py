@@ -291,6 +291,15 @@ async def test_a_thread_of_ones_own_can_start_the_stream_too(adapter: str) -> No
         assert (await reply.read(), reply.end) == (numbered(1), End.PROPER)
 
 
+def send_until_told(writer: BlockingSSEWriter, told: list[WriterClosed], size: int = 1000) -> None:
+    """Send without end, and keep what says that the stream is over."""
+    try:
+        while True:
+            writer.send_event("x" * size)
+    except WriterClosed as error:
+        told.append(error)
+
+
 async def test_such_a_thread_is_told_of_a_full_buffer_of_its_failure_and_that_the_client_has_left() -> None:
     full, told = threading.Event(), list[WriterClosed]()
 
@@ -303,15 +312,8 @@ async def test_such_a_thread_is_told_of_a_full_buffer_of_its_failure_and_that_th
         with writer:
             raise LookupError("on purpose")
 
-    def leave(writer: BlockingSSEWriter) -> None:
-        try:
-            while True:
-                writer.send_event("x" * 1000)
-        except WriterClosed as error:
-            told.append(error)
-
     app = app_of(lambda writer: on_own_thread(fill, writer))
-    app.get("/leave", lambda event: on_own_thread(leave, event.start_sse_blocking()))
+    app.get("/leave", lambda event: on_own_thread(send_until_told, event.start_sse_blocking(), told))
     async with open_memory(app) as server:
         reply = await server.request("GET", "/callback")
         await anyio.to_thread.run_sync(full.wait)
@@ -325,15 +327,7 @@ async def test_such_a_thread_is_told_of_a_full_buffer_of_its_failure_and_that_th
 
 async def test_one_that_waits_for_a_reader_is_told_when_our_side_ends_the_stream(adapter: str) -> None:
     told: list[WriterClosed] = []
-
-    def endless(writer: BlockingSSEWriter) -> None:
-        try:
-            while True:
-                writer.send_event("x" * 100_000)
-        except WriterClosed as error:
-            told.append(error)
-
-    app = app_of(lambda writer: on_own_thread(endless, writer))
+    app = app_of(lambda writer: on_own_thread(send_until_told, writer, told, 100_000))
     async with open_client(adapter, app, limits=Limits(close_timeout=0.2, send_timeout=None)) as client:
         service: Service = server_of(client).service
         await client.request("GET", "/callback")
@@ -353,15 +347,7 @@ async def test_one_that_waits_for_a_reader_is_told_when_our_side_ends_the_stream
 async def test_one_that_sends_while_the_server_ends_is_told_so(waits: bool) -> None:
     """Whether it waits for a reader just then, or is busy."""
     told: list[WriterClosed] = []
-
-    def endless(writer: BlockingSSEWriter) -> None:
-        try:
-            while True:
-                writer.send_event("x" * 1000)
-        except WriterClosed as error:
-            told.append(error)
-
-    app = app_of(lambda writer: on_own_thread(endless, writer))
+    app = app_of(lambda writer: on_own_thread(send_until_told, writer, told))
     async with anyio.create_task_group() as tasks, open_memory(app) as server:
         reply = await server.request("GET", "/callback")
         (exchange,) = server.service.live
@@ -380,10 +366,7 @@ def test_one_that_waits_when_all_tasks_of_its_loop_are_cancelled_is_told_so() ->
 
     def endless(writer: BlockingSSEWriter) -> None:
         try:
-            while True:
-                writer.send_event("x" * 1000)
-        except WriterClosed as error:
-            told.append(error)
+            send_until_told(writer, told)
         finally:
             over.set()
 

@@ -667,10 +667,8 @@ async def test_a_handler_that_has_started_its_stream_but_not_opened_it_cleans_up
     assert said == ["client_gone"]
 
 
-@in_virtual_time
-async def test_a_stream_that_its_channel_disconnects_cleans_up() -> None:
-    channel = Channel(history=10, policy="disconnect", limit=1)
-    said: list[str] = []
+def staying(channel: Channel, said: list[str]) -> H3App:
+    """An app whose callback stays after its channel's stream, and says why it has ended once it has cleaned up."""
     app = H3App()
 
     @app.get("/stream")
@@ -686,7 +684,14 @@ async def test_a_stream_that_its_channel_disconnects_cleans_up() -> None:
             await anyio.sleep(1)
             said.append(str(writer.event.reason))
 
-    async with open_memory(app) as client:
+    return app
+
+
+@in_virtual_time
+async def test_a_stream_that_its_channel_disconnects_cleans_up() -> None:
+    channel = Channel(history=10, policy="disconnect", limit=1)
+    said: list[str] = []
+    async with open_memory(staying(channel, said)) as client:
         reply = await client.request("GET", "/stream")
         await settle()
         for _ in range(5):
@@ -702,22 +707,7 @@ async def test_a_stream_that_its_channel_disconnects_cleans_up() -> None:
 async def test_a_channel_that_closes_ends_callbacks_that_stay_and_they_clean_up() -> None:
     channel = Channel()
     said: list[str] = []
-    app = H3App()
-
-    @app.get("/stream")
-    async def stream(event: H3Event) -> None:
-        event.start_sse()
-        event.set_stream_callback(callback)
-
-    async def callback(writer: SSEWriter) -> None:
-        try:
-            await channel.stream(writer)
-            await anyio.sleep_forever()
-        finally:
-            await anyio.sleep(1)
-            said.append(str(writer.event.reason))
-
-    async with open_memory(app) as client:
+    async with open_memory(staying(channel, said)) as client:
         reply = await client.request("GET", "/stream")
         await settle()
         await channel.close()
