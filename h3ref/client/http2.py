@@ -7,6 +7,7 @@ RST_STREAM; what is reached into here is looked for first, and where it is not, 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final
 
 import httpcore2
@@ -35,9 +36,8 @@ def abandon(response: httpx2.Response) -> None:
     if connection is None:
         return
     import h2.events
-    import h2.exceptions
 
-    try:
+    with _unless_over():
         with connection._state_lock:
             _reset(connection, stream_id)
             if (waiting := connection._events.get(stream_id)) is not None:
@@ -46,9 +46,7 @@ def abandon(response: httpx2.Response) -> None:
                 ended.stream_id, ended.error_code, ended.remote_reset = stream_id, 8, False
                 waiting.append(ended)
         connection._write_outgoing_data(_Goodbye)
-    except (h2.exceptions.ProtocolError, *_BROKEN):
-        return  # the stream or the connection is over already
-    wake(response)
+        wake(response)
 
 
 def wake(response: httpx2.Response) -> None:
@@ -56,14 +54,10 @@ def wake(response: httpx2.Response) -> None:
     connection, _ = _connection_of(response)
     if connection is None:
         return
-    import h2.exceptions
-
-    try:
+    with _unless_over():
         with connection._state_lock:
             connection._h2_state.ping(b"goodbye!")
         connection._write_outgoing_data(_Goodbye)
-    except (h2.exceptions.ProtocolError, *_BROKEN):
-        pass
 
 
 async def aabandon(response: httpx2.Response) -> None:
@@ -71,13 +65,16 @@ async def aabandon(response: httpx2.Response) -> None:
     connection, stream_id = _connection_of(response)
     if connection is None:
         return
-    import h2.exceptions
-
-    try:
+    with _unless_over():
         _reset(connection, stream_id)
         await connection._write_outgoing_data(_Goodbye)
-    except (h2.exceptions.ProtocolError, *_BROKEN):
-        pass
+
+
+def _unless_over() -> AbstractContextManager[None]:
+    """Suppress what is raised because the stream or the connection is over already."""
+    import h2.exceptions
+
+    return suppress(h2.exceptions.ProtocolError, *_BROKEN)
 
 
 def _reset(connection: Any, stream_id: int) -> None:
