@@ -58,6 +58,13 @@ class Client:
             except BlockingIOError:
                 await anyio.wait_readable(self.sock)
 
+    async def read_to_end(self) -> bytes:
+        """Wait for the end, and return all that came before it."""
+        seen = b""
+        while part := await self.read():
+            seen += part
+        return seen
+
     async def read_event(self) -> None:
         """Wait until the stream is open and has brought something."""
         seen = b""
@@ -202,9 +209,7 @@ async def callback_raises(server: ServerProcess, chance: random.Random) -> None:
     """Callbacks that fail: what was sent arrives, without the proper end."""
     with ExitStack() as stack:
         for client in await _crowd(server, "/callback-raises", CROWD, stack):
-            seen = b""
-            while part := await client.read():
-                seen += part
+            seen = await client.read_to_end()
             assert b"data: one" in seen, f"the event before the failure was lost: {seen!r}"
             assert not seen.endswith(b"0\r\n\r\n"), "a callback that failed ended its body properly"
 
@@ -282,9 +287,7 @@ async def refused_late(server: ServerProcess, chance: random.Random) -> None:
     """Streams that a hook refuses when their headers are due: a 403 each, and no slot is lost."""
     with ExitStack() as stack:
         for client in await _crowd(server, "/refused-late", CROWD, stack):
-            seen = b""
-            while part := await client.read():
-                seen += part
+            seen = await client.read_to_end()
             assert seen.startswith(b"HTTP/1.1 403"), f"a refused stream was answered {seen[:60]!r}"
             assert b"nobody may see" not in seen, "a refused stream was sent"
 
