@@ -246,7 +246,7 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LogLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # At debug it tells its own inner steps, not the server's; transitions is quieted where the machine is built.
+    # At debug it tells its own inner steps, not the server's.
     logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
 
 

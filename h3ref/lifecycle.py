@@ -8,6 +8,12 @@ may anybody have the writer (`get_writer`), and only with the writer can an even
 The table below is the whole machine. `spec/lifecycle.json` is its normative twin, with a reason for each
 cell; a test holds the two equal, both ways. A cell is the next state, or the exception that rejects the
 trigger. Cells are numbered row by row, which gives each its rule: L-01 is the first cell, L-40 the last.
+
+The table runs on `transitions`, which gives the machine under names that are known beyond this project: states,
+events, and for each event a transition from each state; it is built at import, and a trigger asks nothing else.
+Its `Transition` is extended by the cell, so that a rejection stands in the machine as a next state does, and is
+found by the same look-up. Its `Event.trigger` is overridden: the library's own leads past callbacks, conditions
+and a queue that no cell has, takes sixty times as long, and rejects with a `MachineError` that knows no rule.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import transitions
-from transitions import Machine, MachineError
+from transitions import Machine
 
 from .errors import (
     ConnectionLost,
@@ -34,10 +40,6 @@ from .errors import (
 from .trace import Listener, Record, Step
 
 log = logging.getLogger(__name__)
-
-_engine = logging.getLogger("transitions.core")
-# At DEBUG it tells five inner steps of every trigger; ours are told by `take`. A level that was set stays.
-_engine.setLevel(_engine.level or logging.INFO)
 
 
 class State(StrEnum):
@@ -102,47 +104,44 @@ _REASONS = {"send_response": Reason.RESPONDED, "disconnect": Reason.CLIENT_GONE,
 _CLOSE_REASONS = (Reason.COMPLETE, Reason.SHUTDOWN, Reason.SLOW_CONSUMER, Reason.TIMEOUT)
 
 
-class _Place(transitions.State):
-    """A state without side effects: nothing runs on entering or leaving it, and nothing is logged."""
+class _Transition(transitions.Transition):
+    """A cell of the table. One that rejects leads nowhere: its `dest` is None, which `transitions` calls internal."""
 
-    def enter(self, event_data: Any) -> None: ...
+    def __init__(self, source: str, dest: Any, *args: Any, cell: Cell, **kwargs: Any) -> None:
+        super().__init__(source, dest, *args, **kwargs)
+        self.cell = cell
 
-    def exit(self, event_data: Any) -> None: ...
 
+class _Event(transitions.Event):
+    """A trigger: it finds the cell for the state that a lifecycle is in, and does what the cell says."""
 
-class _Trigger(transitions.Event):
-    """A trigger without callbacks or conditions: what is left of it is to find the transition and take it.
+    transitions: dict[str, list[_Transition]]  # type: ignore[assignment]  # `_Machine` makes no others
 
-    The library's own way through all that could have been configured takes eight times as long.
-    """
-
-    def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:
-        found = self.transitions.get(model._state.name)
-        if not found:
-            raise MachineError(f"{self.name} from {model._state}")
-        if found[0].dest is not None:
-            model._state = State[found[0].dest]
+    def trigger(self, model: Any, reason: Reason | None = None) -> bool:
+        rule, outcome = self.transitions[model._state][0].cell
+        if not isinstance(outcome, State):
+            raise outcome(model._state, self.name, rule, model._reason)
+        if outcome is CLOSED and model._reason is None:
+            model._reason = reason  # before the state, so that nobody sees closed without its reason
+        model._state = outcome
         return True
 
 
 class _Machine(Machine):
-    state_cls = _Place
-    event_cls = _Trigger
+    event_cls = _Event
+    transition_cls = _Transition
 
 
 def _build_machine() -> Machine:
     """One machine serves every connection: a trigger costs microseconds, a connection no machine."""
-    legal = [
-        {"trigger": trigger, "source": state, "dest": None if outcome is state else outcome}
-        for (state, trigger), (_, outcome) in TABLE.items()
-        if isinstance(outcome, State)
-    ]
-    return _Machine(
-        model=None, states=State, transitions=legal, initial=None, auto_transitions=False, model_attribute="_state"
-    )
+    machine = _Machine(model=None, states=[state.value for state in State], initial=None, auto_transitions=False)
+    for (state, trigger), cell in TABLE.items():
+        dest = cell.outcome.value if isinstance(cell.outcome, State) else None
+        machine.add_transition(trigger, state.value, dest, cell=cell)
+    return machine
 
 
-_PULL: dict[str, Callable[[Any], bool]] = {name: event.trigger for name, event in _build_machine().events.items()}
+_MACHINE = _build_machine()
 
 
 class Lifecycle:
@@ -250,18 +249,8 @@ class Lifecycle:
             log.exception("a trace listener raised; the exchange goes on")
 
     def _pull(self, name: str, reason: Reason | None) -> State:
-        if self._reason is None and TABLE[self._state, name].outcome is State.CLOSED:
-            self._reason = reason  # before the state, so that nobody sees closed without its reason
-        try:
-            _PULL[name](self)
-        except MachineError:
-            raise self._rejection(name) from None
+        _MACHINE.events[name].trigger(self, reason)
         return self._state
-
-    def _rejection(self, name: str) -> LifecycleError:
-        rule, outcome = TABLE[self._state, name]
-        assert not isinstance(outcome, State), f"{rule} is legal, so the machine took it"
-        return outcome(self._state, name, rule, self._reason)
 
     def __repr__(self) -> str:
         why = f", reason={self._reason.value}" if self._reason else ""
