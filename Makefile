@@ -15,7 +15,7 @@ PYTEST = $(PY) -m pytest -n $(or $(JOBS),auto) --dist loadfile --no-loadscope-re
 
 FUZZ := record request stream
 CORE_TESTS := blocking_writer callables contract exchange guard h11_anyio interleavings lifecycle parking router sse tasks trace_check writer
-CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse.py,h3ref/writer.py
+CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint types unit core coverage soak fuzz fmt notebooks bench docs clean FORCE

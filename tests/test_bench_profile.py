@@ -20,7 +20,7 @@ HOUSE = str(Path(h3ref.__file__).parent)
 @pytest.mark.parametrize(
     ("files", "part"),
     [
-        (["h3ref/sse.py"], "`SSEEvent`: its values checked, and encoded"),
+        (["h3ref/sse/event.py"], "`SSEEvent`: its values checked, and encoded"),
         (["h3ref/adapters/h11_anyio/stream.py", "h3ref/writer.py"], "framing, and the system call that sends"),
         (["python/asyncio/tasks.py", "packages/anyio/_core.py", "h3ref/writer.py"], "the writer"),
         (["packages/h11/_connection.py", "h3ref/adapters/h11_anyio/peer.py"], "the guard, and h11"),

@@ -28,7 +28,7 @@ LOOP: Final = "the event loop itself"
 
 PARTS: Final = {
     "the benchmark's own handler": ("lab/bench/servers/",),
-    "`SSEEvent`: its values checked, and encoded": ("sse.py",),
+    "`SSEEvent`: its values checked, and encoded": ("sse/event.py",),
     "the writer": ("writer.py", "blocking.py"),
     "the channel: its log, groups and subscriptions": ("channel.py", "log.py", "subscription.py", "group.py"),
     "framing, and the system call that sends": ("h11_anyio/stream.py", "h11_anyio/wire.py"),
