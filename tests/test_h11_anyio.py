@@ -624,6 +624,31 @@ async def test_a_half_closed_client_gets_the_answer_of_a_slow_handler() -> None:
         assert await peer.is_hung_up()
 
 
+@pytest.mark.parametrize("when", ["before the head", "while it streams"])
+async def test_the_stream_of_a_half_closed_client_ends(when: str) -> None:
+    app, started, told = H3App(), anyio.Event(), list[str | None]()
+
+    @app.get("/")
+    async def stream(event: H3Event) -> None:
+        event.start_sse()
+        if when == "while it streams":
+            await event.await_sse_writer()
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            told.append(event.reason)
+
+    async with running(app) as server, talk(server) as peer:
+        await peer.say(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await started.wait()
+        await peer.stream.send_eof()
+        with anyio.fail_after(5):
+            while server.open_connections:
+                await anyio.lowlevel.checkpoint()
+    assert told == ["client_gone"]
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("size", [10, 5_000_000])
 async def test_a_client_that_leaves_during_a_slow_handler_does_no_harm(

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import fields
 from typing import Any
 
 import anyio
@@ -721,6 +722,11 @@ async def test_past_the_buffers_of_all_who_has_taken_nothing_for_longest_is_cut(
 def test_a_limit_that_nothing_could_keep_is_refused(options: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         Limits(**options)
+
+
+def test_without_limits_of_ones_own_all_but_two_hold() -> None:
+    off = {field.name for field in fields(Limits) if getattr(Limits(), field.name) is None}
+    assert off == {"stream_age", "connections_per_address"}
 
 
 def test_each_limit_has_a_line_of_its_own_in_the_docstring() -> None:
