@@ -14,8 +14,10 @@ from h3ref.trace import Record
 from .marks import Marks, Rejection
 from .style import (
     CARD,
+    DASHES,
     FAINT,
     INK,
+    MARGIN,
     PATH,
     PATH_TINT,
     SMALL,
@@ -41,7 +43,6 @@ _WIDE, _HIGH, _APART, _LAST_APART = 114.0, 58.0, 104.0, 64.0
 _LEFT, _RIGHT = 84.0, 110.0
 _ROW = 16.0
 _EXIT, _LOOP = -34.0, 28.0  # where they leave the upper side of a box, from its middle
-_DASHES = (4.0, 2.5)
 
 Align = Literal["left", "center", "right"]
 
@@ -263,7 +264,7 @@ class _Drawing:
             [(x, self.top + _HIGH + 1 if state is not self.marks.current else y - 8), (x, y + 2)],
             colour=WRONG,
             thick=1.6,
-            dash=_DASHES,
+            dash=DASHES,
             order=1,
         )
         y += 14
@@ -278,7 +279,7 @@ class _Drawing:
             self.sheet.text(x, y, f"… and {len(found) - LIMIT} more", size=SMALL, colour=SOFT, align="center")
 
     def _legend(self, y: float) -> None:
-        x = 22.0
+        x = MARGIN
         if self.marks.steps:
             self.sheet.line([(x, y), (x + 26, y)], colour=PATH, thick=2.6)
             self.sheet.badge(x + 13, y, "1")

@@ -17,6 +17,7 @@ from .style import (
     EDGE,
     FAINT,
     INK,
+    MARGIN,
     SMALL,
     SOFT,
     STATE_COLOURS,
@@ -32,7 +33,7 @@ from .words import end_of, of_timeline
 LIMIT = 60
 """The most rows that are drawn; more streams are counted."""
 
-_MARGIN, _ROW, _BARS = 22.0, 22.0, 560.0
+_ROW, _BARS = 22.0, 560.0
 _MOST_NAME, _MOST_END = 230.0, 190.0
 _STROKE = 10.0
 _HEIGHTS = {State.REQUESTED: 3.0, State.SSE_STARTED: 6.0, State.HEADERS_SENT: 10.0, State.STREAMING: 15.0}
@@ -128,17 +129,17 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figu
     names = numbers + max([100.0, *(min(width_of(stream.request, SMALL), _MOST_NAME) for stream in streams)])
     ends = {id(stream.records): _end(stream.records) for stream in streams}
     ending = max([40.0, *(min(width_of(text, SMALL), _MOST_END) for text in ends.values())])
-    left = _MARGIN + names + 14
-    width = left + _BARS + 16 + ending + _MARGIN
-    top = _MARGIN + (30 if title else 0) + _LEGEND_HIGH + 14
+    left = MARGIN + names + 14
+    width = left + _BARS + 16 + ending + MARGIN
+    top = MARGIN + (30 if title else 0) + _LEGEND_HIGH + 14
     depth = max(1, len(streams) + (more > 0)) * _ROW
     sheet = Sheet(width, top + depth + 44, words)
     if title:
         sheet.text(
-            _MARGIN, _MARGIN + 8, cut(title, width - 2 * _MARGIN, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold"
+            MARGIN, MARGIN + 8, cut(title, width - 2 * MARGIN, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold"
         )
     span = max((time for stream in streams for time in stream.times), default=0.0)
-    _legend(sheet, _MARGIN + (30 if title else 0) + 6, streams, span)
+    _legend(sheet, MARGIN + (30 if title else 0) + 6, streams, span)
     scale = Scale(left, _BARS, span or 1.0)
     bottom = top + depth + 6
     for seconds, text in scale.ticks(apart=90):
@@ -149,8 +150,8 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figu
         sheet.text(left + _BARS / 2, top + _ROW / 2, "nothing was recorded", colour=SOFT, align="center", ground=CARD)
     for number, stream in enumerate(streams):
         y = top + (number + 0.5) * _ROW
-        sheet.text(_MARGIN + numbers - 8, y, stream.number, size=SMALL, colour=SOFT, align="right")
-        sheet.text(_MARGIN + numbers, y, cut(stream.request, _MOST_NAME, SMALL), size=SMALL)
+        sheet.text(MARGIN + numbers - 8, y, stream.number, size=SMALL, colour=SOFT, align="right")
+        sheet.text(MARGIN + numbers, y, cut(stream.request, _MOST_NAME, SMALL), size=SMALL)
         _row(sheet, stream, scale, y, span)
         text = cut(ends[id(stream.records)], _MOST_END, SMALL)
         sheet.text(left + _BARS + 16, y, text, size=SMALL, colour=SOFT)
@@ -203,7 +204,7 @@ _LEGEND_HIGH = 22.0
 
 def _legend(sheet: Sheet, y: float, streams: Sequence[_Stream], span: float) -> None:
     """What there is to be seen, and no more."""
-    x = _MARGIN
+    x = MARGIN
     lasted = {state for stream in streams for state, _, _ in stream.states(span)}
     records = [record for stream in streams for record in stream.records]
     for state in _HEIGHTS:

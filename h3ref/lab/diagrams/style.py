@@ -45,6 +45,12 @@ STATE_COLOURS = {
 SMALL, TEXT, HEAD, TITLE = 10.5, 12.0, 13.0, 15.0
 """Sizes of letters, in pixels."""
 
+MARGIN = 22.0
+"""Pixels that stay free around what is drawn."""
+
+DOTS, DASHES = (1.2, 2.6), (4.0, 2.5)
+"""Lengths of what is drawn and what is left out, in turn."""
+
 Weight = Literal["Sans", "Sans-Bold", "Sans-Oblique"]
 
 
