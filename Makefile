@@ -55,7 +55,7 @@ coverage: $(VENV)/.dev ## which lines and branches the tests run, ten minutes: a
 	$(PY) -m coverage report --fail-under=95
 
 soak: $(VENV)/.dev ## servers under every fault, for SECONDS=30 on each event loop: nothing lost, doubled, left open or grown
-	$(PY) -m h3ref.lab.soak --seconds $(or $(SECONDS),30) $(ARGS)
+	$(PY) -m tests.soak --seconds $(or $(SECONDS),30) $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## atheris on each harness in tests/fuzz, for SECONDS=60 each (ARGS=FILE with FUZZ=NAME to run a find again)
 	@for harness in $(FUZZ); do \
@@ -68,14 +68,14 @@ fmt: $(VENV)/.dev ## let ruff mend and format the code
 	$(PY) -m ruff format
 
 notebooks: $(VENV)/.dev ## run the notebooks anew and write their outputs, half a minute (ARGS=FILE for one)
-	$(PY) -m h3ref.lab.execute $(ARGS)
+	$(PY) -m docs.generate.execute $(ARGS)
 
 bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results, notebook 09, docs/performance.md
 	$(PY) -m h3ref bench --json notebooks/results/bench.json
 	$(PY) -m h3ref.lab.bench.profile notebooks/results/profile.json
 	$(PY) -m h3ref.lab.bench.history notebooks/results/history.json
-	$(PY) -m h3ref.lab.performance_tables
-	$(PY) -m h3ref.lab.execute notebooks/09-latency.ipynb
+	$(PY) -m docs.generate.performance_tables
+	$(PY) -m docs.generate.execute notebooks/09-latency.ipynb
 
 docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	$(PY) -m sphinx -c docs -b html -W --keep-going -n -q -d build/doctrees $(ARGS) . build/docs

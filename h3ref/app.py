@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from .callables import check_takes, is_generator, name_of
-from .generator import DEFAULT_COMMIT_AFTER, generator_handler
+from ._core.callables import check_takes, is_generator, name_of
+from ._core.generator import DEFAULT_COMMIT_AFTER, generator_handler
+from ._core.router import Handler, Match, Router
 from .headers import check_token
-from .router import Handler, Match, Router
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,8 +12,8 @@ import anyio
 import anyio.from_thread
 
 from . import trace
+from ._core.parking import ThreadParking, runs_loop
 from .lifecycle import Reason, State
-from .parking import ThreadParking, runs_loop
 from .sse import SSEEvent
 from .writer import SSEWriter, encode
 

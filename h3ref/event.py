@@ -12,9 +12,9 @@ import anyio
 from anyio.lowlevel import EventLoopToken
 
 from . import trace
-from .access import printable
+from ._core.callables import is_generator, name_of
+from ._core.logs import printable
 from .blocking import BlockingSSEWriter
-from .callables import is_generator, name_of
 from .connection import Request, Response
 from .errors import H3Error, RequestError
 from .headers import EVENT_STREAM, Headers, MultiMapping, check_header, check_media_type, is_hop_by_hop

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 
+from ._core.exchange import Exchange, Flow
 from .blocking import BlockingSSEWriter
 from .connection import StreamHead
-from .exchange import Exchange, Flow
 from .lifecycle import State
 from .writer import SSEWriter
 

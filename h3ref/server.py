@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from ._core.owned import Owned
+from ._core.parking import ThreadParking
+from ._core.service import Service
 from .adapters.h11_anyio import Server
 from .flows import check_flow
 from .limits import Limits
-from .owned import Owned
-from .parking import ThreadParking
-from .service import Service
 from .sse import SSEEvent
 
 if TYPE_CHECKING:
+    from ._core.exchange import Flow
     from .app import H3App
-    from .exchange import Flow
     from .trace import Listener
 
 log = logging.getLogger(__name__)

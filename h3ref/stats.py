@@ -1,8 +1,14 @@
-"""`Stats`: a server's figures."""
+"""What a server tells of itself: `Stats`, its figures; `Access`, a line of its access log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from ._core.logs import printable
+
+SHOWN: Final = 1024
+"""Characters of a path in a line of the access log; a longer one is cut there, and whole in the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +42,36 @@ class Stats:
     events: int
     bytes: int
     refused: dict[str, int]
+
+
+class Access(NamedTuple):
+    """What the access log says of one request; `str` makes the line. A log record has it as its attribute `access`.
+
+    Neither the query nor a header is in it: clients that can set no header send their tokens in the query.
+
+    Attributes:
+        client: the client's address, as far as the adapter knows it; behind a proxy the proxy's. "" if it does not.
+        method: the request's method; "" if it was refused before it could be read.
+        path: the target up to its query, percent-encoded as it came; "" likewise.
+        status: the answer's status; 0 if none was sent: the client had left, or a framework answered in our place.
+        reason: why it is over, as `Reason` has it; "refused" where the adapter refused it before any handler.
+        events: events of its stream.
+        size: bytes of the answer, as `Stats` counts them.
+        seconds: from the end of its head to the end of its answer.
+    """
+
+    client: str
+    method: str
+    path: str
+    status: int
+    reason: str
+    events: int
+    size: int
+    seconds: float
+
+    def __str__(self) -> str:
+        line = f"{printable(self.method)} {printable(self.path[:SHOWN])}" if self.method else "-"
+        return (
+            f'{printable(self.client) or "-"} "{line}" {self.status or "-"} {self.reason}, '
+            f"{self.events} events, {self.size} bytes, {self.seconds:.3f} s"
+        )

@@ -13,10 +13,10 @@ import anyio
 import anyio.lowlevel
 
 from . import trace
+from ._core.parking import current_task_id
 from .connection import HIGH_WATER, Connection
 from .errors import BackpressureDetected, WriterClosed
 from .lifecycle import Lifecycle, Reason, State
-from .parking import current_task_id
 from .sse import SSEEvent
 
 if TYPE_CHECKING:

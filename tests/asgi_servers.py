@@ -19,8 +19,7 @@ from granian.server.embed import Server as GranianServer
 
 from h3ref import H3App
 from h3ref.adapters.asgi import ASGIApp
-
-from .ports import free_port
+from tests.ports import free_port
 
 GRACE = 2
 

@@ -22,9 +22,8 @@ from h3ref import H3App, running
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
-
-from .asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
-from .notebook_adapter import notebooks_serving
+from tests.asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
+from tests.notebook_adapter import notebooks_serving
 
 
 class Adapter(NamedTuple):

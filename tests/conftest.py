@@ -12,14 +12,13 @@ from typing import Any, NoReturn
 import hypothesis as hypothesis  # it has to see who holds its plugins' things, before `gc.freeze` hides that
 import pytest
 
+from h3ref._core.service import Service
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder
-from h3ref.service import Service
 from h3ref.trace import Record
-
-from .clients import ADAPTERS
-from .logs import levels_of_logs
-from .processes import marked, still_running
+from tests.clients import ADAPTERS
+from tests.logs import levels_of_logs
+from tests.processes import marked, still_running
 
 LOOPS = ("asyncio", "trio")
 

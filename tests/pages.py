@@ -35,8 +35,8 @@ import anyio
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
-from .logs import levels_of_logs
-from .ports import free_port
+from tests.logs import levels_of_logs
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "spec" / "README.md"])

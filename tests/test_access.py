@@ -18,12 +18,12 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from h3ref import Channel, H3App, H3Event, Limits, SSEEvent, SSEWriter, running
-from h3ref.access import SHOWN, Access, printable
+from h3ref._core.logs import printable
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import open_memory
+from h3ref.stats import SHOWN, Access
 from h3ref.testing import virtual_backends
-
-from .clients import open_client, raw, server_of
+from tests.clients import open_client, raw, server_of
 
 pytestmark = pytest.mark.anyio
 
@@ -226,7 +226,7 @@ async def test_a_log_that_nobody_wants_is_not_built(
     def build(*args: object) -> None:
         raise AssertionError("nobody wants it")
 
-    monkeypatch.setattr("h3ref.exchange.Exchange.describe", build)
+    monkeypatch.setattr("h3ref._core.exchange.Exchange.describe", build)
     with caplog.at_level(logging.WARNING, "h3ref.access"):
         async with running(app_of()) as server:
             assert b" 400 " in await raw(server.port, b"nonsense\r\n\r\n")

@@ -11,8 +11,7 @@ import pytest
 
 from h3ref import H3App, H3Event, RequestError, ResponseAlreadySent, SSEWriter, flows
 from h3ref.connection import End
-
-from .clients import ClientLike, open_client
+from tests.clients import ClientLike, open_client
 
 pytestmark = pytest.mark.anyio
 

@@ -29,19 +29,18 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
+from h3ref._core.exchange import Exchange
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.transport import ASGIConnection, target_of
 from h3ref.connection import End
 from h3ref.errors import WriteError
-from h3ref.exchange import Exchange
 from h3ref.trace import Record
-
-from . import asgi_app, order_table
-from .asgi_servers import accepting, on_granian, on_hypercorn, on_uvicorn
-from .clients import open_client, raw, server_of
-from .ports import free_port
-from .processes import kill_group
-from .test_contract import ORDERS
+from tests import asgi_app, order_table
+from tests.asgi_servers import accepting, on_granian, on_hypercorn, on_uvicorn
+from tests.clients import open_client, raw, server_of
+from tests.ports import free_port
+from tests.processes import kill_group
+from tests.test_contract import ORDERS
 
 FLOWS = ("callback", "awaited", "blocking", "generated", "broken")
 

@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 
 import h3ref
-from h3ref import cli
-from h3ref.bench import EPILOG
+from h3ref.cli import main as cli
+from h3ref.cli.bench import EPILOG
 from h3ref.lab.bench import codec, command, lifecycle, machine, runner, systems
 from h3ref.lab.bench.results import Distribution, Failure, Measurement, Results, SectionNote
 from h3ref.lab.bench.sections import QUICK, server_sections
 from h3ref.lab.bench.table import WIDTH, changes, missing, table
 from h3ref.lab.bench.turns import Run, in_turns
-
-from .processes import IN_FOREGROUND
+from tests.processes import IN_FOREGROUND
 
 TINY = replace(QUICK, codec=3, triggers=3, rounds=2)
 

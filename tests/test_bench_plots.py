@@ -12,8 +12,7 @@ from matplotlib.text import Text
 from h3ref.lab.bench.plots import FLOWS, LOOKS, MAIN, PEERS, cdf, ratios, scaling
 from h3ref.lab.bench.results import Distribution, Measurement, Results, SectionNote
 from h3ref.lab.bench.systems import TITLES
-
-from .test_bench import results
+from tests.test_bench import results
 
 
 def measured() -> Results:

@@ -25,8 +25,8 @@ HOUSE = str(Path(h3ref.__file__).parent)
         (["python/asyncio/tasks.py", "packages/anyio/_core.py", "h3ref/writer.py"], "the writer"),
         (["packages/h11/_connection.py", "h3ref/adapters/h11_anyio/peer.py"], "the guard, and h11"),
         (["h3ref/adapters/h11_anyio/peer.py"], "accepting, reading and closing"),
-        (["h3ref/lab/bench/servers/ours.py", "h3ref/exchange.py"], "the benchmark's own handler"),
-        (["h3ref/exchange.py"], "the application, the exchange and its flow"),
+        (["h3ref/lab/bench/servers/ours.py", "h3ref/_core/exchange.py"], "the benchmark's own handler"),
+        (["h3ref/_core/exchange.py"], "the application, the exchange and its flow"),
         (["python/asyncio/events.py", "h3ref/lab/bench/servers/__main__.py"], profile.LOOP),
     ],
 )

@@ -17,17 +17,16 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from h3ref import BackpressureDetected, H3App, H3Event, Limits, SSEEvent, WriterClosed
+from h3ref._core.service import Service
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.blocking import BlockingSSEWriter
 from h3ref.connection import End
 from h3ref.flows import check_flow
 from h3ref.lifecycle import Reason
-from h3ref.service import Service
 from h3ref.testing import AsyncTestClient, TestClient
 from h3ref.trace import Record
-
-from .clients import open_client, server_of
+from tests.clients import open_client, server_of
 
 pytestmark = pytest.mark.anyio
 

@@ -17,9 +17,8 @@ import pytest
 from h3ref import H3App, H3Event, Limits, Reason, RequestError, SSEWriter, running
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
-
-from .clients import ADAPTERS
-from .waits import read_until
+from tests.clients import ADAPTERS
+from tests.waits import read_until
 
 ON_SOCKETS = [
     (name, loop)

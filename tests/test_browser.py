@@ -23,9 +23,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 import h3ref
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
 from h3ref.cors import cors
-
-from .conftest import require_module, require_program
-from .ports import free_port
+from tests.conftest import require_module, require_program
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from h3ref.callables import check_takes, is_async, is_async_generator, is_generator
+from h3ref._core.callables import check_takes, is_async, is_async_generator, is_generator
 
 
 def plain(one: Any) -> None: ...

@@ -42,9 +42,8 @@ from h3ref.connection import End
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
-
-from .clients import ReplyLike, open_client
-from .waits import until
+from tests.clients import ReplyLike, open_client
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 

@@ -15,14 +15,14 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from h3ref import Channel, H3App, H3Event, Limits, SSEWriter, WriterClosed, running, scopes
+from h3ref import Channel, H3App, H3Event, Limits, SSEWriter, WriterClosed, running
+from h3ref._core import scopes
+from h3ref._core.cleanup import Cleanup
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.memory import open_memory
-from h3ref.cleanup import Cleanup
 from h3ref.connection import End
 from h3ref.testing import settle, virtual_backends
-
-from .clients import ADAPTERS, ClientLike, ReplyLike, SocketClient, open_client, server_of
+from tests.clients import ADAPTERS, ClientLike, ReplyLike, SocketClient, open_client, server_of
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import h3ref
-from h3ref import cli
+from h3ref.cli import main as cli
 from h3ref.trace import Record
 
 APP = """

@@ -41,8 +41,7 @@ from h3ref import (
 from h3ref.client import EventSourceError, RefusedStatus, WrongContentType
 from h3ref.client.protocol import JITTER, LONGEST_RETRY_AFTER, LONGEST_WAIT, STEADY, Protocol
 from h3ref.testing import virtual_backends
-
-from .ports import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,8 @@ import pytest
 
 from h3ref import BlockingEventSource, Channel, EventSource, H3App, H3Event, Limits, MessageEvent, SSEEvent
 from h3ref.client import RefusedStatus
-
-from .asgi_servers import on_hypercorn
-from .waits import until
+from tests.asgi_servers import on_hypercorn
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 

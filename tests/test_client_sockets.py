@@ -21,9 +21,8 @@ import pytest
 
 from h3ref import BlockingEventSource, EventSource, MessageEvent, ReadyState
 from h3ref.client import sockets
-
-from .conftest import require_program
-from .test_client import (
+from tests.conftest import require_program
+from tests.test_client import (
     HEAD,
     PROPER_END,
     SOON,

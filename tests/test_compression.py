@@ -24,10 +24,9 @@ from starlette.routing import Route
 from h3ref import H3App, H3Event, SSEWriter, running
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.connection import End
-
-from .asgi_servers import on_uvicorn
-from .clients import SocketClient
-from .conftest import missing, require_program
+from tests.asgi_servers import on_uvicorn
+from tests.clients import SocketClient
+from tests.conftest import missing, require_program
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]  # npm may have to fetch what the proxy is made of
 

@@ -27,15 +27,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from h3ref import BlockingSSEWriter, Channel, H3App, H3Error, H3Event, Lifecycle, Limits, SSEWriter, running
+from h3ref._core.threads import ThreadPool, ThreadUse
 from h3ref.adapters.asgi import ASGIApp, EventSourceResponse
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.testing import AsyncTestClient, settle, virtual_backends
-from h3ref.threads import ThreadPool, ThreadUse
 from h3ref.trace import Record
-
-from .clients import ADAPTERS, open_client
-from .waits import read_until
+from tests.clients import ADAPTERS, open_client
+from tests.waits import read_until
 
 CANARY: ContextVar[str] = ContextVar("canary", default="")
 

@@ -35,13 +35,12 @@ from h3ref import (
     WriterClosed,
     flows,
 )
+from h3ref._core.exchange import Exchange
 from h3ref.connection import End, StreamHead
-from h3ref.exchange import Exchange
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
-
-from .clients import open_client, server_of
+from tests.clients import open_client, server_of
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,7 @@ import pytest
 
 from h3ref import H3App, H3Event
 from h3ref.cors import cors
-
-from .clients import ClientLike, ReplyLike, open_client
+from tests.clients import ClientLike, ReplyLike, open_client
 
 pytestmark = pytest.mark.anyio
 

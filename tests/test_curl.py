@@ -12,8 +12,7 @@ import anyio.to_thread
 import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, SSEEvent, SSEWriter, running
-
-from .conftest import require_program
+from tests.conftest import require_program
 
 pytestmark = pytest.mark.anyio
 

@@ -20,8 +20,7 @@ import pytest
 import h3ref
 from h3ref import flows
 from h3ref.examples.callback import EVENTS
-
-from .processes import IN_FOREGROUND
+from tests.processes import IN_FOREGROUND
 
 EVIDENCE = """\
             error: Failed to get SSE writer after 10 attempts

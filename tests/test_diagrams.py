@@ -25,10 +25,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from h3ref import cli, flows, trace
+from h3ref import flows, trace
+from h3ref._core.exchange import Flow
+from h3ref.cli import main as cli
 from h3ref.errors import LifecycleError
 from h3ref.examples import callback as example
-from h3ref.exchange import Flow
 from h3ref.lab import diagrams
 from h3ref.lab.diagrams import jupyter
 from h3ref.lab.diagrams.axis import round_step, times_of

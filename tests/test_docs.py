@@ -17,10 +17,9 @@ import pytest
 import uvicorn
 
 from h3ref import EventStreamParser, H3App, MessageEvent, running
-
-from . import test_nginx
-from .pages import PAGES as ALL_PAGES
-from .pages import ROOT, Block, blocks_of, commands_of, reading
+from tests import test_nginx
+from tests.pages import PAGES as ALL_PAGES
+from tests.pages import ROOT, Block, blocks_of, commands_of, reading
 
 ELSEWHERE = {("nginx", test_nginx.PAGE)}
 """Languages and pages whose blocks another module runs."""

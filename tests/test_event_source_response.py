@@ -33,12 +33,11 @@ from starlette.types import ASGIApp
 
 import h3ref.testing
 from h3ref import BlockingSSEWriter, Channel, Limits, SSEEvent, SSEWriter, flows
+from h3ref._core.service import Service
 from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.connection import End
 from h3ref.errors import WriteError
-from h3ref.service import Service
-
-from .clients import SocketClient, SocketReply
+from tests.clients import SocketClient, SocketReply
 
 CASES = {"starlette on uvicorn": "asyncio", "fastapi on uvicorn": "asyncio", "starlette on hypercorn, trio": "trio"}
 

@@ -26,8 +26,7 @@ from h3ref.sse import EventStreamParser, MessageEvent, SSEEvent
 from h3ref.testing import virtual_backends
 from h3ref.trace import Record
 from h3ref.writer import SSEWriter
-
-from .clients import ClientLike, ReplyLike, open_client, server_of
+from tests.clients import ClientLike, ReplyLike, open_client, server_of
 
 pytestmark = pytest.mark.anyio
 

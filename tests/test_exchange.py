@@ -26,8 +26,7 @@ from h3ref import (
 )
 from h3ref.adapters.memory import MemoryConnection, open_memory
 from h3ref.connection import End, StreamHead
-
-from .clients import open_client, raw, server_of
+from tests.clients import open_client, raw, server_of
 
 pytestmark = pytest.mark.anyio
 

@@ -24,16 +24,15 @@ import h11
 import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Error, H3Event, Lifecycle, Limits, SSEWriter, TooManyStreams
+from h3ref._core.exchange import Exchange
+from h3ref._core.service import Service
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.asgi.response import _service
 from h3ref.connection import End
 from h3ref.errors import RequestError, WriteError
-from h3ref.exchange import Exchange
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder, Recording
-from h3ref.service import Service
-
-from .clients import ClientLike, open_client, server_of
+from tests.clients import ClientLike, open_client, server_of
 
 pytestmark = pytest.mark.anyio
 

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from h3ref.lab.recorder import Recording
 from h3ref.trace import STEPS, Record
-
-from . import fuzz
-from .fuzz import __main__ as command
-from .fuzz import cut_of, record
+from tests import fuzz
+from tests.fuzz import __main__ as command
+from tests.fuzz import cut_of, record
 
 T = TypeVar("T")
 

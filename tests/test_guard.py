@@ -19,10 +19,9 @@ from h3ref import H3App, H3Event, Limits, running
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio import guard as guard_module
 from h3ref.adapters.h11_anyio.guard import Guard, Refused, RequestLine
-
-from .clients import raw
-from .test_h11_anyio import answers, says_close
-from .test_sse import CUTS, Case, Cut, by_one, cases, octets, vectors, whole
+from tests.clients import raw
+from tests.test_h11_anyio import answers, says_close
+from tests.test_sse import CUTS, Case, Cut, by_one, cases, octets, vectors, whole
 
 CASES = cases("request")
 REFUSED = [param for param in CASES if "status" in param.values[0]]

@@ -21,9 +21,8 @@ import pytest
 
 from h3ref import Channel, H3App, H3Event, Limits, RequestError, flows, running
 from h3ref.adapters.h11_anyio import Server
-
-from .clients import raw
-from .ports import free_port
+from tests.clients import raw
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

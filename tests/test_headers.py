@@ -10,8 +10,7 @@ import pytest
 from h3ref import BlockingSSEWriter, H3App, H3Event, SSEWriter
 from h3ref.connection import End
 from h3ref.cors import cors
-
-from .clients import open_client
+from tests.clients import open_client
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,8 @@ import pytest
 from h3ref import H3App, H3Event, Limits, SSEWriter, running
 from h3ref.adapters.h11_anyio import Server
 from h3ref.testing import settle
-
-from .test_limits import read_all, receive
-from .waits import until
+from tests.test_limits import read_all, receive
+from tests.waits import until
 
 SIZE = 2 * 1024 * 1024
 SLACK = SIZE // 2

@@ -13,8 +13,7 @@ import pytest
 
 from h3ref import H3App, H3Event, Limits, RequestError, ResponseAlreadySent, SSEAlreadyStarted, State, flows
 from h3ref.connection import End
-
-from .clients import ReplyLike, open_client
+from tests.clients import ReplyLike, open_client
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,7 @@ import anyio.to_thread
 import pytest
 
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
-
-from .conftest import require_module
+from tests.conftest import require_module
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from h3ref import BlockingEventSource, Channel, EventSource, EventStreamParser, H3App, H3Event, SSEEvent, running
 from h3ref.adapters.h11_anyio.guard import Guard
 from h3ref.sse import MAX_ID_SIZE, fault_of_id
-
-from .clients import open_client, raw
+from tests.clients import open_client, raw
 
 pytestmark = pytest.mark.anyio
 

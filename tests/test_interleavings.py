@@ -22,8 +22,7 @@ from h3ref.connection import End
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder
 from h3ref.testing import virtual_backends
-
-from .flow_runs import heads
+from tests.flow_runs import heads
 
 RULES = load_rules()
 

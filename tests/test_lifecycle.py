@@ -20,9 +20,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from docs.generate import spec_tables
 from h3ref import errors, lifecycle, trace
 from h3ref.errors import ConnectionNotReady, H3Error, LifecycleError, ResponseAlreadySent
-from h3ref.lab import spec_tables
 from h3ref.lifecycle import TABLE, TRIGGERS, Lifecycle, Reason, State
 from h3ref.trace import Record
 

@@ -34,9 +34,8 @@ from h3ref.adapters.h11_anyio.server import network_of
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.testing import virtual_backends
-
-from .clients import open_client, raw, server_of
-from .conftest import require_permission
+from tests.clients import open_client, raw, server_of
+from tests.conftest import require_permission
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
 STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"

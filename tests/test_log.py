@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from h3ref.log import Log
+from h3ref.channel.log import Log
 
 
 def test_readers_at_their_own_pace_get_every_event_once_and_in_order() -> None:

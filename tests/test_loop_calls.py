@@ -19,8 +19,7 @@ import pytest
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter
 from h3ref.connection import End
 from h3ref.lifecycle import Reason
-
-from .clients import open_client, server_of
+from tests.clients import open_client, server_of
 
 ADAPTERS = ("memory", "h11_anyio", "asgi-uvicorn", "asgi-hypercorn")
 SIZE = 60_000

@@ -14,10 +14,9 @@ import pytest
 
 from h3ref import H3App, H3Event, SSEWriter, running
 from h3ref.connection import End
-
-from .clients import SocketClient
-from .conftest import require_program
-from .ports import free_port
+from tests.clients import SocketClient
+from tests.conftest import require_program
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -22,9 +22,8 @@ from matplotlib.image import imread
 from nbclient import NotebookClient
 
 import h3ref
-from h3ref.lab.execute import METADATA, NOTEBOOKS, execute, plain
-
-from .flow_runs import mutants
+from docs.generate.execute import METADATA, NOTEBOOKS, execute, plain
+from tests.flow_runs import mutants
 
 ROOT = NOTEBOOKS.parent
 
@@ -195,7 +194,7 @@ def test_executing_writes_outputs_and_no_more(tmp_path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), bad)
     before = bad.read_text()
     done = subprocess.run(
-        [sys.executable, "-m", "h3ref.lab.execute", str(bad), str(good)], capture_output=True, text=True, timeout=50
+        [sys.executable, "-m", "docs.generate.execute", str(bad), str(good)], capture_output=True, text=True, timeout=50
     )
     assert (done.returncode, done.stdout) == (1, "bad.ipynb\ngood.ipynb\n")
     assert "ZeroDivisionError" in done.stderr

@@ -25,12 +25,11 @@ from h3ref import (
     SSEWriter,
     TooManyStreams,
 )
+from h3ref._core.exchange import Exchange
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
-from h3ref.exchange import Exchange
 from h3ref.flows import awaited
-
-from .flow_runs import heads
+from tests.flow_runs import heads
 
 pytestmark = pytest.mark.anyio
 

@@ -19,11 +19,10 @@ import anyio.lowlevel
 import pytest
 
 from h3ref import BlockingSSEWriter, EventSource, H3App, H3Event, SSEWriter, running
+from h3ref._core.owned import Owned
 from h3ref.adapters.memory import MemoryServer, open_memory
-from h3ref.owned import Owned
 from h3ref.testing import AsyncTestClient, virtual_backends
-
-from .conftest import require_module
+from tests.conftest import require_module
 
 pytestmark = pytest.mark.anyio
 

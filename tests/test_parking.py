@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from h3ref.parking import Parking, ThreadParking, current_task_id
+from h3ref._core.parking import Parking, ThreadParking, current_task_id
 
 pytestmark = pytest.mark.anyio
 

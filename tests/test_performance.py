@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from h3ref.lab import performance_tables
+from docs.generate import performance_tables
+from docs.generate.performance_tables import PAGE, PARTS_OF_PAGE, RESULTS
 from h3ref.lab.bench.systems import SYSTEMS
-from h3ref.lab.performance_tables import PAGE, PARTS_OF_PAGE, RESULTS
 
 
 def test_no_table_has_drifted_from_the_results(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from h3ref.lab import pictures
-from h3ref.lab.pictures import FOLDER, PICTURES
+from docs.generate import pictures
+from docs.generate.pictures import FOLDER, PICTURES
+from tests.pages import PAGES
 
-from .pages import PAGES
-
-AGAIN = "it has drifted: python -m h3ref.lab.pictures draws it again"
+AGAIN = "it has drifted: python -m docs.generate.pictures draws it again"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .processes import IN_FOREGROUND, kill_group, marked, still_running
+from tests.processes import IN_FOREGROUND, kill_group, marked, still_running
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of processes that are not ours")
 

@@ -9,14 +9,13 @@ from typing import get_args
 import pytest
 
 from h3ref import Limits, flows
+from h3ref._core.generator import DEFAULT_COMMIT_AFTER
 from h3ref.adapters.asgi.response import DEFAULT_PING
-from h3ref.channel import Policy
+from h3ref.channel.channel import Policy
 from h3ref.connection import Connection, Transport
-from h3ref.generator import DEFAULT_COMMIT_AFTER
 from h3ref.lab.demo.report import place
-
-from .clients import ADAPTERS
-from .pages import ROOT
+from tests.clients import ADAPTERS
+from tests.pages import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN = "\n".join(README.splitlines()[:40])

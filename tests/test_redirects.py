@@ -14,8 +14,7 @@ import pytest
 import h3ref
 from h3ref import BlockingEventSource, EventSource, H3Error, RedirectRefused, RefusedStatus
 from h3ref.client.redirects import SAFE_HEADERS
-
-from .test_client import EOF_HEAD, NO_CONTENT, TWINS, Scripted, scripted, streaming
+from tests.test_client import EOF_HEAD, NO_CONTENT, TWINS, Scripted, scripted, streaming
 
 pytestmark = pytest.mark.anyio
 

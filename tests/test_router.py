@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from h3ref.router import Match, Router
+from h3ref._core.router import Match, Router
 
 
 def routed(*patterns: str) -> Router:

@@ -19,13 +19,12 @@ import anyio
 import pytest
 
 from h3ref import H3App, H3Event, Limits, SSEWriter, running, serve
+from h3ref._core.exchange import Exchange
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio.stream import StreamConnection
 from h3ref.adapters.memory import open_memory
-from h3ref.exchange import Exchange
-
-from .clients import raw
+from tests.clients import raw
 
 GET = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
 

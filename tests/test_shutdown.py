@@ -24,8 +24,7 @@ from h3ref.connection import End
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.testing import virtual_backends
-
-from .clients import open_client, server_of
+from tests.clients import open_client, server_of
 
 STREAMS = 1000
 

@@ -19,10 +19,9 @@ import h3ref.adapters.asgi
 import h3ref.client
 import h3ref.testing
 from h3ref.lifecycle import TRIGGERS
-
-from .conftest import require_module, require_program
-from .pages import ROOT
-from .test_browser import OPTIONS
+from tests.conftest import require_module, require_program
+from tests.pages import ROOT
+from tests.test_browser import OPTIONS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -11,11 +11,11 @@ import anyio
 import pytest
 
 from h3ref import MessageEvent
-from h3ref.lab.soak import server as soak_server
-from h3ref.lab.soak.faults import FAULTS, Client
-from h3ref.lab.soak.readers import Reader, Tally
-from h3ref.lab.soak.run import GROWTH, Figures
-from h3ref.lab.soak.server import SoakFailure, server_process
+from tests.soak import server as soak_server
+from tests.soak.faults import FAULTS, Client
+from tests.soak.readers import Reader, Tally
+from tests.soak.run import GROWTH, Figures
+from tests.soak.server import SoakFailure, server_process
 
 SECONDS = "15" if os.environ.get("H3REF_CI") else "1"
 """For each event loop; every fault is made at least once, however short."""
@@ -101,7 +101,7 @@ async def test_a_server_that_ends_badly_is_found(anyio_backend: str) -> None:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_servers_stand_it(backend: str) -> None:
-    command = [sys.executable, "-m", "h3ref.lab.soak", "--seconds", SECONDS, "--backend", backend]
+    command = [sys.executable, "-m", "tests.soak", "--seconds", SECONDS, "--backend", backend]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "lost, doubled    0, 0" in ended.stdout

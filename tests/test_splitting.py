@@ -14,8 +14,7 @@ from starlette.routing import Route
 from h3ref import H3App, H3Event, running
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.testing import TestClient
-
-from .clients import open_client, raw
+from tests.clients import open_client, raw
 
 BAD = ("\r\nX-Evil: 1", "\r\n\r\nHTTP/1.1 200 OK", "\r", "\n", "\0")
 GET = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

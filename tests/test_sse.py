@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 import h3ref
 from h3ref import BlockingSSEWriter, EventStreamParser, EventTooLarge, H3App, H3Event, MessageEvent, SSEEvent, SSEWriter
 from h3ref.sse import DEFAULT_MAX_EVENT_SIZE, MAX_RETRY, fault_of_id
-
-from .clients import open_client
-from .flow_runs import Over
+from tests.clients import open_client
+from tests.flow_runs import Over
 
 VECTORS_DIR = Path(__file__).resolve().parents[1] / "spec" / "vectors"
 

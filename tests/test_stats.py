@@ -20,9 +20,8 @@ from h3ref import BlockingSSEWriter, Channel, H3App, H3Event, Limits, Reason, SS
 from h3ref.adapters.memory import open_memory
 from h3ref.sse import EventStreamParser
 from h3ref.testing import virtual_backends
-
-from .clients import open_client, raw, server_of
-from .waits import until
+from tests.clients import open_client, raw, server_of
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from h3ref import MessageEvent
-from h3ref.tail import line, ndjson
-
-from .processes import IN_FOREGROUND
+from h3ref.cli.tail import line, ndjson
+from tests.processes import IN_FOREGROUND
 
 EVENTS = b'retry: 20\nid: 1\ndata: one\n\nevent: note\ndata: {"a":\ndata: 1}\n\n'
 TAIL = [sys.executable, "-m", "h3ref", "tail"]

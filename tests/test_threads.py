@@ -13,14 +13,13 @@ import anyio.from_thread
 import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, State, running
+from h3ref._core.service import Service
+from h3ref._core.threads import Places
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.lifecycle import Reason
-from h3ref.service import Service
-from h3ref.threads import Places
-
-from .clients import ReplyLike, SocketClient, open_client, server_of
-from .waits import until
+from tests.clients import ReplyLike, SocketClient, open_client, server_of
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 

@@ -17,9 +17,8 @@ from h3ref.lab import check as checking
 from h3ref.lab.check import Rules, Violation, check, load_rules, summary
 from h3ref.lab.recorder import Recording
 from h3ref.trace import STEPS, Record
-
-from .flow_runs import FLOWS, SCENARIOS, SOURCE, Mutant, Outcome, flows_from, in_words, mutants, run
-from .trace_vectors import LEGAL
+from tests.flow_runs import FLOWS, SCENARIOS, SOURCE, Mutant, Outcome, flows_from, in_words, mutants, run
+from tests.trace_vectors import LEGAL
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC: dict[str, Any] = json.loads((ROOT / "spec" / "lifecycle.json").read_text(encoding="utf-8"))

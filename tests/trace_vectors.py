@@ -16,8 +16,7 @@ from typing import Any
 from h3ref.errors import LifecycleError
 from h3ref.lifecycle import Lifecycle, Reason
 from h3ref.trace import STEPS, Record
-
-from .flow_runs import SCENARIOS, run
+from tests.flow_runs import SCENARIOS, run
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "spec" / "vectors" / "trace"
 

@@ -10,9 +10,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from docs.extensions.commands import table
 from h3ref import Limits
-
-from .commands import table
 
 
 class LimitsTable(SphinxDirective):

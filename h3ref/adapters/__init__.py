@@ -1,1 +1,33 @@
-"""Adapters carry bytes for a flow. None of them decides an order."""
+"""Adapters carry bytes for a flow. None of them decides an order.
+
+Here is what the author of one needs: the port that it implements, and the service that it hands each request.
+"""
+
+from .._core.service import Service
+from ..connection import (
+    Connection,
+    End,
+    Group,
+    RawHeaders,
+    Request,
+    Response,
+    Sharing,
+    StreamHead,
+    Transport,
+)
+from ..flows import Flow, check_flow
+
+__all__ = [
+    "Connection",
+    "End",
+    "Flow",
+    "Group",
+    "RawHeaders",
+    "Request",
+    "Response",
+    "Service",
+    "Sharing",
+    "StreamHead",
+    "Transport",
+    "check_flow",
+]

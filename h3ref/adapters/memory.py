@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from .._core.owned import Owned
+from .._core.parking import now
+from .._core.service import Service
 from ..connection import End, Request, Response, StreamHead
 from ..errors import BodyTooLarge
 from ..flows import check_flow
 from ..limits import Limits
-from ..owned import Owned
-from ..parking import now
-from ..service import Service
 from ..sse import SSEEvent
 from ..stats import Stats
 
 if TYPE_CHECKING:
+    from .._core.exchange import Flow
     from ..app import H3App
-    from ..exchange import Flow
     from ..trace import Listener
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from ..parking import start_task
+from .._core.parking import start_task
 
 Step = Callable[[], Coroutine[Any, Any, None]]
 

@@ -24,10 +24,10 @@ import h11
 from IPython.core.getipython import get_ipython
 
 from h3ref import EventStreamParser, H3App, Limits, MessageEvent, running
+from h3ref._core.exchange import Flow
 from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.connection import End
-from h3ref.exchange import Flow
 from h3ref.headers import Headers
 from h3ref.lifecycle import State
 from h3ref.testing import VirtualLoop

@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlencode
 import anyio
 from anyio.abc import TaskGroup
 
+from .._core.exchange import Flow
+from .._core.owned import Owned
 from ..adapters.asgi import ASGIApp
 from ..app import H3App
-from ..exchange import Flow
 from ..limits import Limits
-from ..owned import Owned
 from .clock import settle
 from .lifespan import Lifespan
 from .results import Response

@@ -18,9 +18,9 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import anyio
 import anyio.abc
 
+from .._core.exchange import Flow
 from ..app import H3App
 from ..connection import End
-from ..exchange import Flow
 from ..headers import Headers
 from ..lifecycle import State
 from ..limits import Limits

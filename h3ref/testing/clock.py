@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
-from ..cleanup import Cleanup
+from .._core.cleanup import Cleanup
 from .outside import PAUSE, Outside
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from contextlib import suppress
 
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recording
-
-from ..test_sse import VECTORS_DIR
-from . import CUTS, cut_of
+from tests.fuzz import CUTS, cut_of
+from tests.test_sse import VECTORS_DIR
 
 RULES = load_rules()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..test_guard import CASES, STATUSES, read_strictly, what_passes_is_plain
-from ..test_sse import octets
-from . import cut_of
+from tests.fuzz import cut_of
+from tests.test_guard import CASES, STATUSES, read_strictly, what_passes_is_plain
+from tests.test_sse import octets
 
 OF_A_TRAILER = 501
 """What h11 says of a trailer that is called Transfer-Encoding; the server makes a 400 of it, as of any broken body."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..test_sse import by_the_standard, cases, largest_size, octets, outcome, whole
-from . import CUTS, cut_of
+from tests.fuzz import CUTS, cut_of
+from tests.test_sse import by_the_standard, cases, largest_size, octets, outcome, whole
 
 
 def take(data: bytes) -> None:

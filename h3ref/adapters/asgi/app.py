@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.lowlevel import RunVar
 
+from ..._core.service import Service
 from ...flows import check_flow
 from ...limits import Limits, check_limits
-from ...service import Service
 from ...stats import Stats
 from .keeper import Keeper
 from .transport import ASGITransport, Message, Receive, Send
 
 if TYPE_CHECKING:
+    from ..._core.exchange import Flow
     from ...app import H3App
-    from ...exchange import Flow
     from ...trace import Listener
 
 

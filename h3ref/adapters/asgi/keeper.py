@@ -6,7 +6,7 @@ from contextvars import Context
 
 from anyio.abc import TaskGroup
 
-from ...streams import Streams
+from ..._core.upkeep import Streams
 
 
 class Keeper:

@@ -17,18 +17,18 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
+from ..._core.callables import check_takes, is_async, is_generator, name_of
+from ..._core.generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
+from ..._core.router import Match
+from ..._core.service import Service
 from ...app import H3App
 from ...blocking import BlockingSSEWriter
-from ...callables import check_takes, is_async, is_generator, name_of
 from ...errors import H3Error, TooManyStreams
 from ...event import STREAM_HEADERS, H3Event
 from ...flows import check_flow
-from ...generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
 from ...headers import EVENT_STREAM, check_header, check_media_type
 from ...lifecycle import Reason, State
 from ...limits import Limits
-from ...router import Match
-from ...service import Service
 from ...sse import SSEEvent
 from ...writer import SSEWriter, encode
 from .app import answer

@@ -13,11 +13,11 @@ import anyio.from_thread
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from ..._core.parking import Parking, loop_context
+from ..._core.service import Service
 from ...connection import Request, Response, StreamHead
 from ...errors import BodyTimeout, BodyTooLarge, RequestError, WriteError
 from ...limits import Limits
-from ...parking import Parking, loop_context
-from ...service import Service
 from .keeper import Keeper
 
 Message = MutableMapping[str, Any]

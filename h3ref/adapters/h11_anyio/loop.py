@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import anyio
 import anyio.lowlevel
 
+from ..._core.parking import Parking, asyncio_loop, loop_context
 from ...connection import Group
 from ...limits import Limits
-from ...parking import Parking, asyncio_loop, loop_context
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import anyio
 import anyio.lowlevel
 import h11
 
+from ..._core.parking import Parking
+from ..._core.service import Service
 from ...connection import Response
 from ...event import phrase
-from ...parking import Parking
-from ...service import Service
 from .guard import Guard, Refused
 from .loop import Loop, bound_silence
 from .stream import NO_LINGER, StreamConnection, in_flight

@@ -15,8 +15,8 @@ from typing import Any
 import anyio
 import h11
 
-from ...parking import Parking
-from ...service import Service
+from ..._core.parking import Parking
+from ..._core.service import Service
 from ...stats import Stats
 from .loop import Loop, bound_silence
 from .peer import READ_SIZE, ClientConnection

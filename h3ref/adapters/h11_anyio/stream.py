@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from ..._core.parking import now
 from ...connection import HIGH_WATER, StreamHead
-from ...parking import now
 from .loop import Loop
 from .wire import LAST_CHUNK, chunk, stream_head
 

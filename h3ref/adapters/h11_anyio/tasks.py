@@ -9,7 +9,7 @@ from typing import Any
 
 from anyio.abc import TaskGroup
 
-from ...parking import Parking, asyncio_loop
+from ..._core.parking import Parking, asyncio_loop
 
 
 class Tasks:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import anyio
 import h11
 
+from ..._core.parking import Parking
 from ...connection import RawHeaders, Request, Response
 from ...errors import BodyTimeout, BodyTooLarge, RequestError
-from ...parking import Parking
 from .guard import Refused
 from .stream import StreamConnection
 from .wire import HeaderLines, origin_form, respond, with_host

@@ -13,7 +13,7 @@ import anyio
 
 from .parking import asyncio_loop, start_task
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("h3ref.owned")
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from h3ref import BlockingSSEWriter, Channel, H3App, H3Error, H3Event, SSEEvent, SSEWriter
-from h3ref.exchange import Exchange
+from h3ref._core.exchange import Exchange
 
 TICK = 0.02
 """Seconds between two events of a paced stream."""

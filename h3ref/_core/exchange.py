@@ -13,13 +13,10 @@ import anyio
 import anyio.from_thread
 from anyio.lowlevel import EventLoopToken
 
-from . import trace
-from .access import Access
-from .blocking import BlockingSSEWriter
-from .callables import is_async, is_over, name_of
-from .cleanup import Cleanup
-from .connection import Connection, StreamHead, Transport
-from .errors import (
+from .. import trace
+from ..blocking import BlockingSSEWriter
+from ..connection import Connection, StreamHead, Transport
+from ..errors import (
     BodyTimeout,
     BodyTooLarge,
     ChannelClosed,
@@ -30,18 +27,20 @@ from .errors import (
     TooManyStreams,
     Unanswered,
 )
-from .event import H3Event, StreamCallback
-from .lifecycle import Lifecycle, Reason, State
+from ..event import H3Event, StreamCallback
+from ..lifecycle import Lifecycle, Reason, State
+from ..stats import Access, Stats
+from ..writer import SSEWriter
+from .callables import is_async, is_over, name_of
+from .cleanup import Cleanup
 from .parking import current_task_id, loop_context
 from .router import Handler
-from .stats import Stats
 from .threads import ThreadUse
-from .writer import SSEWriter
 
 if TYPE_CHECKING:
     from .service import Service
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("h3ref.exchange")
 
 NOBODY_WRITES = (
     "start_sse() was called, but nobody will write: set a stream callback with event.set_stream_callback(callback) "

@@ -1,6 +1,6 @@
 """The pictures of the README and the docs, drawn from recordings of the examples.
 
-`python -m h3ref.lab.pictures` draws them again into `docs/pictures/`; a test fails when one of them is not what is
+`python -m docs.generate.pictures` draws them again into `docs/pictures/`; a test fails when one of them is not what is
 drawn now. The examples run in memory on the virtual clock, so that each run records the same.
 """
 
@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from h3ref import H3App, H3Event, SSEWriter, flows
+from h3ref._core.exchange import Flow
+from h3ref._core.router import Handler
 from h3ref.examples import callback
-from h3ref.exchange import Flow
-from h3ref.router import Handler
-
-from . import diagrams
-from .notebook import in_memory
-from .recorder import Recording
+from h3ref.lab import diagrams
+from h3ref.lab.notebook import in_memory
+from h3ref.lab.recorder import Recording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

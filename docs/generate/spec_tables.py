@@ -1,6 +1,6 @@
 """The generated parts of `spec/README.md`, written from `spec/lifecycle.json` and `h3ref/trace.py`.
 
-`python -m h3ref.lab.spec_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
+`python -m docs.generate.spec_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
 them has drifted. How a part is marked stands in `generated`.
 """
 
@@ -142,7 +142,9 @@ def _closing_words(trigger: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite or check the README, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m h3ref.lab.spec_tables", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.generate.spec_tables", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
     parser.add_argument("--spec", type=Path, default=SPEC, help="the directory with lifecycle.json and README.md")
     options = parser.parse_args(arguments)
@@ -150,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def parts() -> dict[str, list[str]]:
         return parts_of(json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8")))
 
-    return update(options.spec / "README.md", parts, check=options.check, command="python -m h3ref.lab.spec_tables")
+    return update(options.spec / "README.md", parts, check=options.check, command="python -m docs.generate.spec_tables")
 
 
 if __name__ == "__main__":

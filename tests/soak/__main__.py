@@ -1,4 +1,4 @@
-"""`python -m h3ref.lab.soak`."""
+"""`python -m tests.soak`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from importlib.metadata import version
 import anyio
 
 import h3ref
+from h3ref.lab.bench.machine import machine
 
-from ..bench.machine import machine
 from .run import Figures, soak
 from .server import SoakFailure
 from .trials import TRIALS
@@ -21,7 +21,7 @@ LOOPS = ("asyncio", "trio")
 
 def main() -> int:
     """Run the soak; exit status 0 when everything held, 1 when something did not, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m h3ref.lab.soak", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long, for each event loop (%(default)g)")
     parser.add_argument(
         "--backend", choices=("asyncio", "trio"), action="append", help="the servers' event loop (both)"

@@ -111,7 +111,7 @@ class ServerProcess:
 @asynccontextmanager
 async def server_process(backend: str, port: int = 0) -> AsyncIterator[ServerProcess]:
     """Run a server process while the body runs; whatever happens, it is gone afterwards."""
-    command = [sys.executable, "-m", "h3ref.lab.soak.server", backend, str(port)]
+    command = [sys.executable, "-m", "tests.soak.server", backend, str(port)]
     async with await anyio.open_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None

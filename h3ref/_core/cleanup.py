@@ -19,7 +19,7 @@ import anyio
 
 from . import scopes
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("h3ref.cleanup")
 
 
 class Cleanup:

@@ -1,6 +1,6 @@
 """`h3ref bench`: h3ref beside its peers, as figures and as multiples of a bare asyncio Protocol.
 
-from h3ref.bench import add_bench
+from h3ref.cli.bench import add_bench
 add_bench(parser.add_subparsers())     # the command's function is then `options.run`
 """
 
@@ -57,8 +57,8 @@ def run_bench(options: argparse.Namespace) -> None:
     Raises:
         CommandError: it can't be run, or a server failed; the status is as `--help` says.
     """
-    from .cli import FAILED, USAGE, CommandError
-    from .lab.bench.command import bench
+    from ..lab.bench.command import bench
+    from .main import FAILED, USAGE, CommandError
 
     try:
         results = bench(

@@ -12,13 +12,13 @@ from typing import Any, Final, Literal
 import anyio
 import anyio.lowlevel
 
-from .connection import HIGH_WATER, Group
-from .errors import ChannelClosed
-from .lifecycle import Reason
+from ..connection import HIGH_WATER, Group
+from ..errors import ChannelClosed
+from ..lifecycle import Reason
+from ..sse import SSEEvent
+from ..writer import SSEWriter
 from .log import Log
-from .sse import SSEEvent
 from .subscription import Each, Subscription
-from .writer import SSEWriter
 
 Newcomers = Literal["live", "history"]
 Policy = Literal["disconnect", "drop", "wait"]

@@ -18,13 +18,13 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from ..errors import LifecycleError, TooManyStreams
+from ..lifecycle import Lifecycle, State
+from ..limits import Limits
 from .callables import name_of
-from .errors import LifecycleError, TooManyStreams
-from .lifecycle import Lifecycle, State
-from .limits import Limits
 from .parking import caller_from_threads
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("h3ref.threads")
 
 
 class Places:

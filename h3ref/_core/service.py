@@ -14,19 +14,18 @@ from typing import Final
 import anyio
 from anyio.lowlevel import current_token
 
-from . import access
-from .access import Access
-from .app import H3App
-from .connection import Transport
+from ..app import H3App
+from ..connection import Transport
+from ..lifecycle import Reason, State
+from ..limits import Limits, check_limits
+from ..stats import Access, Stats
+from ..trace import Listener
 from .exchange import Exchange, Flow
-from .lifecycle import Reason, State
-from .limits import Limits, check_limits
-from .stats import Stats
-from .streams import Streams
+from .logs import access_log, write_access
 from .threads import ThreadPool
-from .trace import Listener
+from .upkeep import Streams
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("h3ref.service")
 
 ENDS_A_SECOND: Final = 2000
 """Streams that a server which shuts down ends in a second, unless there are too many for its grace."""
@@ -86,7 +85,7 @@ class Service:
 
     async def answer(self, transport: Transport) -> None:
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
-        logged = access.log.isEnabledFor(logging.INFO)
+        logged = access_log.isEnabledFor(logging.INFO)
         client = getattr(transport, "client", "") if logged else ""  # now: one who has left has no address
         began = self.clock()
         self._count += 1
@@ -98,7 +97,7 @@ class Service:
             self.live.discard(exchange)
             self._count_closed(exchange)
             if logged:
-                access.write(exchange.describe(client, self.clock() - began))
+                write_access(exchange.describe(client, self.clock() - began))
 
     def _count_closed(self, exchange: Exchange) -> None:
         assert exchange.lifecycle.reason is not None, "an exchange that is over is closed"
@@ -122,8 +121,8 @@ class Service:
             status: what it is told; 0 for nothing.
             size: bytes of the answer.
         """
-        if access.log.isEnabledFor(logging.INFO):
-            access.write(Access(client, "", "", status, "refused", 0, size, 0.0))
+        if access_log.isEnabledFor(logging.INFO):
+            write_access(Access(client, "", "", status, "refused", 0, size, 0.0))
 
     def stats(self) -> Stats:
         """Return the figures as they are now, on any thread; every open stream is asked for its own."""

@@ -20,15 +20,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__
+from .. import __version__
+from ..server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT
 from .bench import add_bench
 from .diagram import add_diagram
-from .server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT
 from .tail import add_tail
 
 if TYPE_CHECKING:
-    from .app import H3App
-    from .trace import Listener, Record
+    from ..app import H3App
+    from ..trace import Listener, Record
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -153,8 +153,8 @@ def add_serve(commands: Any) -> None:
 
 def run_serve(options: argparse.Namespace) -> None:
     """Serve an app until a signal comes."""
-    from . import flows
-    from .server import serve
+    from .. import flows
+    from ..server import serve
 
     if options.backend == "trio" and importlib.util.find_spec("trio") is None:
         raise CommandError("the backend trio is not installed: pip install trio", USAGE)
@@ -184,7 +184,7 @@ def load_app(name: str) -> H3App:
     Raises:
         CommandError: it is not there, can't be imported, or is no app; the text says which.
     """
-    from .app import H3App
+    from ..app import H3App
 
     module_name, colon, app_name = name.partition(":")
     if not colon or not module_name or not app_name:
@@ -241,7 +241,7 @@ def _place(error: BaseException) -> str:
 
 def log_to_stderr(level: str) -> None:
     """Log to stderr, a line "level: message" each."""
-    from .lab.log_lines import LogLines
+    from ..lab.log_lines import LogLines
 
     handler = logging.StreamHandler()
     handler.setFormatter(LogLines())
@@ -258,7 +258,7 @@ def _trace_into(name: str, files: ExitStack) -> Listener:
         except OSError as error:
             raise CommandError(f"can't write the trace to {name}: {error.strerror}", FAILED) from error
     lock = threading.Lock()  # records come from the event loop and from worker threads
-    log = logging.getLogger(__name__)
+    log = logging.getLogger("h3ref.cli")
     failed = False
 
     def write(record: Record) -> None:
@@ -297,7 +297,7 @@ def add_demo(commands: Any) -> None:
 
 def run_demo(options: argparse.Namespace) -> None:
     """Run the demo."""
-    from .lab.demo import demo
+    from ..lab.demo import demo
 
     try:
         demo(port=options.port, once=options.once, everything=options.all)
@@ -328,8 +328,8 @@ def add_trace(commands: Any) -> None:
 
 def run_trace(options: argparse.Namespace) -> None:
     """Check a recording."""
-    from .lab.check import check, load_rules, summary
-    from .lab.recorder import Recording
+    from ..lab.check import check, load_rules, summary
+    from ..lab.recorder import Recording
 
     named = "stdin" if options.file == "-" else options.file
     try:

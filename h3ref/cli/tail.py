@@ -1,6 +1,6 @@
 """`h3ref tail URL`: the events of a stream, one a line, for as long as it lasts.
 
-from h3ref.tail import add_tail
+from h3ref.cli.tail import add_tail
 add_tail(parser.add_subparsers())     # the command's function is then `options.run`
 """
 
@@ -13,8 +13,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import H3Error
-from .sse import MessageEvent
+from ..errors import H3Error
+from ..sse import MessageEvent
 
 if TYPE_CHECKING:
     import httpx2
@@ -101,8 +101,8 @@ def run_tail(options: argparse.Namespace) -> None:
 
 def _tail(options: argparse.Namespace) -> int:
     try:
-        from .client import BlockingEventSource, httpx2
-        from .client.urls import shown
+        from ..client import BlockingEventSource, httpx2
+        from ..client.urls import shown
     except ImportError as error:
         return _fail(str(error), FAILED)
 

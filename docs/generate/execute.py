@@ -1,6 +1,6 @@
 """Run notebooks anew, each on a kernel of its own, and write what they put out into them.
 
-`python -m h3ref.lab.execute [FILE ...]` does it for the files named, or for all of `notebooks/`. A file keeps no
+`python -m docs.generate.execute [FILE ...]` does it for the files named, or for all of `notebooks/`. A file keeps no
 metadata but what a reader's program needs, so that it changes only where its outputs do.
 """
 
@@ -79,7 +79,7 @@ def plain(notebook: NotebookNode) -> NotebookNode:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the notebooks named, or all, and return the exit status: 1 if a cell raised."""
-    parser = argparse.ArgumentParser(prog="python -m h3ref.lab.execute", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.execute", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="notebooks; all of notebooks/ by default")
     failed = 0
     for path in parser.parse_args(arguments).files or sorted(NOTEBOOKS.glob("*.ipynb")):

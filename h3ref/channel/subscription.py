@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from .connection import Connection
+from .._core.parking import Parking
+from ..connection import Connection
+from ..writer import SSEWriter
 from .log import Log
-from .parking import Parking
-from .writer import SSEWriter
 
 
 class Subscription:

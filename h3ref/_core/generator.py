@@ -13,13 +13,13 @@ from typing import Any, Final
 import anyio
 import anyio.from_thread
 
-from .blocking import BlockingSSEWriter
+from ..blocking import BlockingSSEWriter
+from ..errors import H3Error
+from ..event import H3Event
+from ..lifecycle import State
+from ..sse import SSEEvent
+from ..writer import SSEWriter, encode
 from .callables import is_async_generator, is_generator, name_of
-from .errors import H3Error
-from .event import H3Event
-from .lifecycle import State
-from .sse import SSEEvent
-from .writer import SSEWriter, encode
 
 DEFAULT_COMMIT_AFTER: Final = 1.0
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio.abc import TaskGroup
 
-from .errors import TooManyStreams
-from .lifecycle import Reason
-from .limits import Limits
+from ..errors import TooManyStreams
+from ..lifecycle import Reason
+from ..limits import Limits
 from .parking import Parking
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from ..connection import Connection
+    from ..writer import SSEWriter
     from .exchange import Exchange
-    from .writer import SSEWriter
 
 LOOKS: Final = 4
 """So often a stream is looked at within the shortest of its times. To look costs no more than to count what was sent,

@@ -1,6 +1,6 @@
 """The generated parts of `docs/performance.md`, written from the results in `notebooks/results`.
 
-`python -m h3ref.lab.performance_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
+`python -m docs.generate.performance_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
 them has drifted. How a part is marked stands in `generated`.
 """
 
@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .bench.plots import MAIN
-from .bench.profile import LOOP, PARTS, Profile, a_unit
-from .bench.profile import load as load_profiles
-from .bench.results import Measurement, Results
-from .charts import time_text
+from h3ref.lab.bench.plots import MAIN
+from h3ref.lab.bench.profile import LOOP, PARTS, Profile, a_unit
+from h3ref.lab.bench.profile import load as load_profiles
+from h3ref.lab.bench.results import Measurement, Results
+from h3ref.lab.charts import time_text
+
 from .generated import table, update
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -194,7 +195,7 @@ PARTS_OF_PAGE = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite or check the page, and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m h3ref.lab.performance_tables", description=(__doc__ or "").split("\n")[0]
+        prog="python -m docs.generate.performance_tables", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with bench.json and the others")
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = found_in(options.results)
         return {name: part(found) for name, part in PARTS_OF_PAGE.items()}
 
-    return update(options.page, parts, check=options.check, command="python -m h3ref.lab.performance_tables")
+    return update(options.page, parts, check=options.check, command="python -m docs.generate.performance_tables")
 
 
 if __name__ == "__main__":

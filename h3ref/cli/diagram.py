@@ -1,6 +1,6 @@
 """`h3ref diagram`: the state machine and recordings as pictures, or as Mermaid text.
 
-from h3ref.diagram import add_diagram
+from h3ref.cli.diagram import add_diagram
 add_diagram(parser.add_subparsers())     # the command's function is then `options.run`
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .lab.recorder import Recording
+    from ..lab.recorder import Recording
 
 MACHINE, SEQUENCE, SIDE_BY_SIDE, TIMELINE = KINDS = ("machine", "sequence", "side-by-side", "timeline")
 DRAWN, WRITTEN = (".svg", ".png"), ".mmd"
@@ -91,7 +91,7 @@ def run_diagram(options: argparse.Namespace) -> None:
     Raises:
         CommandError: it can't be drawn or written; the text says why, and the status is as `--help` says.
     """
-    from .cli import FAILED, USAGE, CommandError, write_out
+    from .main import FAILED, USAGE, CommandError, write_out
 
     output: Path | None = options.output
     drawn = output is not None and output.suffix.lower() in DRAWN
@@ -149,7 +149,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _load(name: str) -> Recording:
-    from .lab.recorder import Recording
+    from ..lab.recorder import Recording
 
     if name != "-":
         recording = Recording.load(name)
@@ -205,7 +205,7 @@ def _listed(recording: Recording) -> str:
 
 
 def _text(options: argparse.Namespace, recordings: Sequence[Recording]) -> str:
-    from .lab import diagrams
+    from ..lab import diagrams
 
     title = next(iter(options.titles), "")
     if options.kind == MACHINE:
@@ -214,7 +214,7 @@ def _text(options: argparse.Namespace, recordings: Sequence[Recording]) -> str:
 
 
 def _draw(options: argparse.Namespace, recordings: Sequence[Recording]) -> None:
-    from .lab import diagrams
+    from ..lab import diagrams
 
     title = next(iter(options.titles), "")
     if options.kind == MACHINE:

@@ -1,0 +1,28 @@
+"""The access log, and what makes text fit for a line of a log.
+
+It has one line a request, when it is over, on the logger `h3ref.access` at level INFO.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+access_log = logging.getLogger("h3ref.access")
+
+_UNSAFE = re.compile(r"[^!#-\[\]-~]")
+
+
+def write_access(access: object) -> None:
+    """Log a request that is over, as a `stats.Access`; look at `access_log.isEnabledFor` before one is built."""
+    access_log.info("%s", access, extra={"access": access})
+
+
+def printable(text: str) -> str:
+    r"""Return text in which whatever could forge a line or a field of a log is escaped, as \x0a."""
+    return _UNSAFE.sub(_escaped, text) if _UNSAFE.search(text) else text
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"

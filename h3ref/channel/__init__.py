@@ -1,0 +1,5 @@
+"""Channels: one event, encoded once, to many streams."""
+
+from .channel import Channel, ChannelStats
+
+__all__ = ["Channel", "ChannelStats"]

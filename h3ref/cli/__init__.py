@@ -1,0 +1,5 @@
+"""The command line: `python -m h3ref`, also installed as `h3ref`."""
+
+from .main import main
+
+__all__ = ["main"]
