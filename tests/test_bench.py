@@ -284,7 +284,7 @@ def test_a_failure_is_status_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_however_it_ends_it_leaves_no_server_behind(number: signal.Signals) -> None:
     here = os.pathsep.join(filter(None, [str(Path(h3ref.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     program = "from h3ref.lab.bench.process import ServerProcess as P\n"
-    program += "import h3ref.lab.bench.sections as sections, h3ref.cli as cli, sys\n"
+    program += "import h3ref.lab.bench.sections as sections, h3ref.cli.main as cli, sys\n"
     program += (
         "def measure(server, case, silent):\n    print(server.pid, flush=True)\n    import time; time.sleep(60)\n"
     )

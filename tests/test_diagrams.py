@@ -748,7 +748,7 @@ def test_mermaid_needs_no_extra_and_drawing_says_which(tmp_path: Path) -> None:
         "find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'matplotlib' else find(name, *rest)\n"
         "sys.meta_path.insert(0, No())\n"
-        "from h3ref import cli\n"
+        "from h3ref.cli import main as cli\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
 

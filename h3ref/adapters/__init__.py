@@ -3,6 +3,7 @@
 Here is what the author of one needs: the port that it implements, and the service that it hands each request.
 """
 
+from .._core.exchange import Flow
 from .._core.service import Service
 from ..connection import (
     Connection,
@@ -15,7 +16,7 @@ from ..connection import (
     StreamHead,
     Transport,
 )
-from ..flows import Flow, check_flow
+from ..flows import check_flow
 
 __all__ = [
     "Connection",

@@ -1,5 +1,1 @@
 """The command line: `python -m h3ref`, also installed as `h3ref`."""
-
-from .main import main
-
-__all__ = ["main"]
