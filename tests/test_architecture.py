@@ -15,7 +15,8 @@ HOUSE = Path(h3ref.__file__).parent
 
 FLOORS: list[set[str]] = [
     {"errors", "trace", "headers", "limits", "stats"}
-    | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes", "_core.cleanup", "_core.owned"},
+    | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
+    | {"_core.failure", "_core.cleanup", "_core.owned"},
     {"sse", "lifecycle", "connection"},
     {"writer", "blocking", "_core.router", "_core.threads", "_core.upkeep"},
     {"event", "channel"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -33,6 +32,7 @@ from ..stats import Access, Stats
 from ..writer import SSEWriter
 from .callables import is_async, is_over, name_of
 from .cleanup import Cleanup
+from .failure import failure_of, is_rejection, parts_of
 from .parking import current_task_id, loop_context
 from .router import Handler
 from .threads import ThreadUse
@@ -218,7 +218,7 @@ class Exchange:
         try:
             return await self._send_headers(connection, head)
         except BaseException as error:
-            failure = _failure_of(error)
+            failure = failure_of(error)
             self._keep_failure(failure)
             if failure is error:
                 raise
@@ -520,7 +520,7 @@ class Exchange:
         try:
             await self._cleanup.run(self.service.flow(self))
         except BaseException as error:
-            failure = _failure_of(error)
+            failure = failure_of(error)
             if not isinstance(failure, Exception):
                 raise
             await self._fail(failure)
@@ -535,7 +535,7 @@ class Exchange:
                     self.service.streams.discard(self._connection)
 
     async def _fail(self, error: Exception) -> None:
-        if self.state is State.CLOSED and _is_rejection(error) and self._ended_by_others:
+        if self.state is State.CLOSED and is_rejection(error) and self._ended_by_others:
             log.debug("%r: %s", self.event, error)  # it was told that the stream is over, and has left
             return
         kept, self._failure = self._failure, None
@@ -565,7 +565,7 @@ class Exchange:
 
     def _log_consequence(self, error: Exception, first: Exception) -> None:
         """Log what came out of the handler after a failure of its stream's opening, unless it says nothing new."""
-        if _is_rejection(error) or first in _parts_of(error):
+        if is_rejection(error) or first in parts_of(error):
             log.debug("%r: %s", self.event, error)
         else:
             log.error("%r then raised %s", self.event, type(error).__name__, exc_info=error)
@@ -633,7 +633,7 @@ class Exchange:
                 else:  # not shielded: who bounds the time leaves its thread to itself
                     await self._threads.run_hook(hook, *args)
             except BaseException as error:
-                if not isinstance(_failure_of(error), Exception):
+                if not isinstance(failure_of(error), Exception):
                     raise
                 log.exception("%r: hook %s raised", self.event, name_of(hook))
 
@@ -641,46 +641,3 @@ class Exchange:
         """A close by the task that streams is its own; by any other task it comes from outside."""
         if current_task_id() != self._task:
             self._cleanup.cancel()
-
-
-def _failure_of(error: BaseException) -> BaseException:
-    """The error; or what is told in its place, if it is no Exception and still ends nothing but this exchange."""
-    if isinstance(error, Exception | GeneratorExit) or any(_ends_more(part) for part in _parts_of(error)):
-        return error
-    if isinstance(error, anyio.get_cancelled_exc_class()):
-        failure = RuntimeError("it awaited something that somebody else had cancelled")
-    else:
-        failure = RuntimeError(f"it raised what is no Exception: {error!r}")
-    failure.__cause__ = error
-    return failure
-
-
-def _ends_more(error: BaseException) -> bool:
-    """Whether the process ends by it, or this task, which is not said by a cancellation of what it awaited."""
-    if isinstance(error, anyio.get_cancelled_exc_class()):
-        return _is_cancelled()
-    return isinstance(error, KeyboardInterrupt | SystemExit)
-
-
-def _is_cancelled() -> bool:
-    """Whether this task is cancelled, and did not merely await something that was.
-
-    On trio the one can't be without the other; asyncio raises the same exception for both.
-    """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return True
-    return task is None or task.cancelling() > 0
-
-
-def _is_rejection(error: BaseException) -> bool:
-    """Whether it is nothing but the machine's rejections, such as a task group's full of WriterClosed."""
-    return all(isinstance(part, LifecycleError) for part in _parts_of(error))
-
-
-def _parts_of(error: BaseException) -> list[BaseException]:
-    """The exception, or all that a task group's is made of."""
-    if isinstance(error, BaseExceptionGroup):
-        return [part for inner in error.exceptions for part in _parts_of(inner)]
-    return [error]

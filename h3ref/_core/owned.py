@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from .failure import parts_of
 from .parking import asyncio_loop, start_task
 
 log = logging.getLogger("h3ref.owned")
@@ -58,7 +59,8 @@ class Owned(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._body = None
-        if error is not None and _is_cancelled(error):
+        cancelled = anyio.get_cancelled_exc_class()
+        if error is not None and any(isinstance(part, cancelled) for part in parts_of(error)):
             self._scope.cancel()
         self._left.set()
         try:
@@ -103,10 +105,3 @@ class Owned(Generic[T]):
                 self._cancelled = self._body
         elif asyncio_loop() is None and not isinstance(failure, Exception):
             signal.raise_signal(signal.SIGINT)  # Ctrl-C came here: trio passes it on to the main task
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Whether an exception is a cancellation, or has one in it."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(_is_cancelled, error.exceptions))
-    return isinstance(error, anyio.get_cancelled_exc_class())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.lowlevel
 
+from .._core.failure import parts_of
 from ..connection import End
 from ..errors import H3Error
 from ..event import H3Event
@@ -288,7 +289,7 @@ class AsyncStream:
                 if not self.status and not self._is_gone and self._failure is None:
                     self._failure = RuntimeError("the app returned without an answer")
         except Exception as error:
-            if not _is_leaving(error):
+            if not all(isinstance(part, _Left) for part in parts_of(error)):
                 self._failure = error
         finally:
             if not self.status and self._failure is not None:
@@ -351,12 +352,6 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)")
 
 def _text(comment: bytes) -> str:
     return comment[1:].decode("utf-8", "replace").removeprefix(" ").rstrip("\r\n")
-
-
-def _is_leaving(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_leaving, error.exceptions))
-    return isinstance(error, _Left)
 
 
 def _count(number: int, what: str) -> str:

@@ -1,0 +1,52 @@
+"""What an exception means that came out of user code, which may be a task group's, made of several."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+
+from ..errors import LifecycleError
+
+
+def parts_of(error: BaseException) -> list[BaseException]:
+    """The exception, or all that a task group's is made of."""
+    if isinstance(error, BaseExceptionGroup):
+        return [part for inner in error.exceptions for part in parts_of(inner)]
+    return [error]
+
+
+def failure_of(error: BaseException) -> BaseException:
+    """The error; or what is told in its place, if it is no Exception and still ends nothing but this exchange."""
+    if isinstance(error, Exception | GeneratorExit) or any(_ends_more(part) for part in parts_of(error)):
+        return error
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        failure = RuntimeError("it awaited something that somebody else had cancelled")
+    else:
+        failure = RuntimeError(f"it raised what is no Exception: {error!r}")
+    failure.__cause__ = error
+    return failure
+
+
+def _ends_more(error: BaseException) -> bool:
+    """Whether the process ends by it, or this task, which is not said by a cancellation of what it awaited."""
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return _is_cancelled()
+    return isinstance(error, KeyboardInterrupt | SystemExit)
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is cancelled, and did not merely await something that was.
+
+    On trio the one can't be without the other; asyncio raises the same exception for both.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return True
+    return task is None or task.cancelling() > 0
+
+
+def is_rejection(error: BaseException) -> bool:
+    """Whether it is nothing but the machine's rejections, such as a task group's full of WriterClosed."""
+    return all(isinstance(part, LifecycleError) for part in parts_of(error))
