@@ -5,7 +5,7 @@ A block is one of these, and any other is an error:
 - `python`, whose first line is a comment with a file's name: that file, as the reader saves it.
 - `python`: run; its functions named `test_...` are run after it.
 - `text`: a part of what the Python block above it printed as a script, where `...` stands for anything.
-- `diff`: applied.
+- `diff`: applied. Its `@@` bear no numbers: what stays and what goes says where it is, so it has to stand there once.
 - `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but failures.
   It succeeds; one that ends in `|| true` fails. A server of ours is kept until the next one or to the page's end, and
   port 3000 is one that is free. What would change the machine is not run but checked: that make has the target, that
@@ -109,9 +109,8 @@ class Reader:
         elif block.language == "text":
             assert _contains(self.output, block.text), f"{block.place}: not printed, but:\n{self.output}"
         elif block.language == "diff":
-            done = self._run("git apply --verbose --unidiff-zero -", block.text)
-            assert done.returncode == 0, f"{block.place}: {done.stdout}"
-            assert "(offset" not in done.stdout, f"{block.place}: these lines stand elsewhere: {done.stdout}"
+            for name, before, after in changes_of(block):
+                self._change(block, name, before, after)
         elif block.language == "console":
             for command, output in commands_of(block):
                 self._take_command(block, command, output)
@@ -131,6 +130,14 @@ class Reader:
                 if name.startswith("test_"):
                     _run_test(value)
         self.output = written.getvalue()
+
+    def _change(self, block: Block, name: str, before: str, after: str) -> None:
+        path = self.folder / name
+        assert path.is_file(), f"{block.place}: there is no {name}"
+        parts = re.split(f"^{re.escape(before)}", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        count = len(parts) - 1
+        assert count == 1, f"{block.place}: in {name} these lines stand {count} times, not once:\n{before}"
+        path.write_text(after.join(parts), encoding="utf-8")
 
     def _take_command(self, block: Block, command: str, output: str) -> None:
         program, *arguments = shlex.split(command)
@@ -244,6 +251,22 @@ def reading(folder: Path) -> Iterator[Reader]:
     """A reader whose servers are ended on leaving."""
     with ExitStack() as cleanup:
         yield Reader(folder, cleanup)
+
+
+def changes_of(block: Block) -> Iterator[tuple[str, str, str]]:
+    """Yield each change of a diff: the file's name, the lines that are there, and those that take their place."""
+    start, *files = re.split(r"^--- a/", block.text, flags=re.MULTILINE)
+    assert (start, bool(files)) == ("", True), f"{block.place}: a diff begins with the file's name"
+    for file in files:
+        name, _, rest = file.partition("\n")
+        head, *changes = rest.split("@@\n")
+        assert (head, bool(changes)) == (f"+++ b/{name}\n", True), f"{block.place}: a change begins with @@ alone"
+        for change in changes:
+            lines = [(line[0], line[1:] or line) for line in change.splitlines(keepends=True)]  # an empty one stays
+            before, after = ("".join(text for sign, text in lines if sign != other) for other in "+-")
+            assert before.strip(), f"{block.place}: it does not say where:\n{change}"
+            assert before != after, f"{block.place}: it does not say what:\n{change}"
+            yield name, before, after
 
 
 def commands_of(block: Block) -> Iterator[tuple[str, str]]:

@@ -112,7 +112,13 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
         ("python", "def test_it():\n    raise LookupError", LookupError),
         ("python", "async def test_it():\n    raise LookupError", LookupError),
         ("text", "never printed", AssertionError),
-        ("diff", "--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n", AssertionError),
+        ("diff", "--- a/none\n+++ b/none\n@@\n-a\n+b\n", AssertionError),
+        ("diff", "--- a/made.py\n+++ b/made.py\n@@ -1 +1 @@\n-a\n+b\n", AssertionError),
+        ("diff", "--- a/made.py\n+++ b/made.py\n@@\n-twice\n+b\n", AssertionError),
+        ("diff", "--- a/made.py\n+++ b/made.py\n@@\n-no\n+b\n", AssertionError),
+        ("diff", "--- a/made.py\n+++ b/made.py\n@@\n-ne\n+b\n", AssertionError),
+        ("diff", "--- a/made.py\n+++ b/made.py\n@@\n+b\n", AssertionError),
+        ("diff", "-once\n+b\n", AssertionError),
         ("console", "$ false && echo yes\nyes\n", AssertionError),
         ("console", "$ echo yes\nno\n", AssertionError),
         ("console", "$ echo one; echo two\n...\nthree\n", AssertionError),
@@ -130,8 +136,17 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_page_that_is_wrong_is_told(language: str, text: str, error: type[Exception], tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text("once\ntwice\ntwice\n")
     with reading(tmp_path) as reader, pytest.raises(error):
         reader.take(Block(ROOT / "docs" / "none.md", 1, language, text))
+
+
+def test_a_diff_says_where_by_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text("first\n\nonce\n    inside\nlast\n")
+    diff = "--- a/made.py\n+++ b/made.py\n@@\n-first\n+begin\n\n@@\n once\n-    inside\n+    more\n+    of it\n"
+    with reading(tmp_path) as reader:
+        reader.take(Block(ROOT / "docs" / "none.md", 1, "diff", diff))
+    assert (tmp_path / "made.py").read_text() == "begin\n\nonce\n    more\n    of it\nlast\n"
 
 
 def test_commands_and_their_output_are_told_apart() -> None:
