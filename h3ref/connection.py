@@ -12,11 +12,10 @@ cut, so that the adapter may release what it holds. To end in order, call `shut_
 wait until they are answered. Then add a line to `ADAPTERS` in `tests/clients.py`: the contract test tells what is
 missing.
 
-Two abilities are up to an adapter, each an attribute of its connections: `sharing`, see `Sharing`; and `stalled_since`,
-the event loop's time since when a reader has taken nothing of what waits for it, or None: with that,
-`Limits.send_timeout` cuts a reader that does not read. A transport may have an attribute `client`, the client's address
-as a str, for the access log. An adapter that refuses a request before it becomes an exchange tells that by
-`service.log_refusal`; one whose connections are its own sets `service.count_connections`.
+Every member is there in every adapter; what one can't do, it says so: `sharing` and `stalled_since` of a connection may
+be None, a transport's `client` may be "", and its `release` may do nothing. An adapter that refuses a request before it
+becomes an exchange tells that by `service.log_refusal`; one whose connections are its own sets
+`service.count_connections`, which is None else.
 """
 
 from __future__ import annotations
@@ -81,6 +80,17 @@ class Connection(Protocol):
     def buffered(self) -> int:
         """How many bytes were taken by `write_chunk` and have not left yet."""
 
+    @property
+    def stalled_since(self) -> float | None:
+        """The event loop's time since when the reader has taken nothing of what waits for it; None while nothing waits.
+
+        With it, `Limits.send_timeout` cuts a reader that does not read. It is always None where an adapter can't tell.
+        """
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """What it has in common with others that can be in one group; None if a channel is to write to it by itself."""
+
     async def send_headers(self, head: StreamHead) -> int:
         """Send the head with status 200 and return its size in bytes. Called once, before all else.
 
@@ -119,8 +129,7 @@ class Connection(Protocol):
 class Group(Protocol):
     """Connections that get the same bytes, so that an adapter can frame and keep them once for all.
 
-    An ability that an adapter may have: a channel uses it where a connection has an attribute `sharing`, and else
-    writes to each connection by itself.
+    A channel makes one for connections with the same `sharing`; where that is None, it writes to each by itself.
     """
 
     def add(self, connection: Any) -> bool:
@@ -137,7 +146,7 @@ class Group(Protocol):
 
 
 class Sharing(Protocol):
-    """What connections have in common that can be in one group: the value of their attribute `sharing`."""
+    """What connections have in common that can be in one group: the `Connection.sharing` of each."""
 
     def create_group(self, mark: int, slow: Callable[[Any], None]) -> Group:
         """Create a group without members.
@@ -150,15 +159,15 @@ class Sharing(Protocol):
 
 
 class Transport(Protocol):
-    """One request, and the way back to its client.
-
-    An ability that an adapter may have: `release()`, called when the stream's connection has ended while a thread still
-    runs, which may never learn of it. What the adapter holds for the client, such as its socket, can go.
-    """
+    """One request, and the way back to its client."""
 
     @property
     def request(self) -> Request:
         """The request's line and headers."""
+
+    @property
+    def client(self) -> str:
+        """The client's address, for the access log; "" if it is not known. Asked for before anything else."""
 
     async def read_body(self) -> bytes:
         """Return the request's whole body. Never called by two tasks at once, nor begun after the head of a stream.
@@ -185,3 +194,9 @@ class Transport(Protocol):
 
     def create_connection(self) -> Connection:
         """Create the connection that carries this request's stream; nothing is sent yet."""
+
+    def release(self) -> None:
+        """Give back what is held for the client, such as its socket; where nothing is held, there is nothing to do.
+
+        Called when the stream's connection has ended while a thread still runs, which may never learn of it.
+        """

@@ -562,6 +562,7 @@ class _Ended:
 
     adapter_type = "ended"
     buffered = 0
+    stalled_since = sharing = None
 
     async def send_headers(self, head: object) -> int:
         return 0  # pragma: no cover  # the port wants the method; a stream that ends has had its head
@@ -591,6 +592,7 @@ class _BehindHead:
     __slots__ = ("_chunks", "_over", "arrivals", "buffered", "connection", "is_waiting")
 
     adapter_type = "behind its head"
+    stalled_since = sharing = None
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

@@ -359,8 +359,7 @@ class Exchange:
         """The stream has come to its end, while its thread may never do so: nothing of the client's waits for that."""
         if self._connection is not None:
             self.service.streams.discard(self._connection)
-        if (release := getattr(self.transport, "release", None)) is not None:
-            release()
+        self.transport.release()
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""

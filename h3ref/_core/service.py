@@ -52,6 +52,8 @@ class Service:
         live: the exchanges that are not over.
         streams: the open streams; an adapter runs `streams.run()` beside, for keep-alives and all else that takes time.
         refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
+        count_connections: returns how many connections there are; None, unless an adapter whose connections are its own
+            sets it.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Service:
         self.loop_thread = threading.get_ident()
         self.token = current_token()
         self.stopping = False  # whether a stream that starts now is shut down at once
-        self.count_connections: Callable[[], int] | None = None  # set by an adapter whose connections are its own
+        self.count_connections: Callable[[], int] | None = None
         self._count = 0
         self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
         self._closed = Counter({reason: 0 for reason in Reason})
@@ -86,7 +88,7 @@ class Service:
     async def answer(self, transport: Transport) -> None:
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
         logged = access_log.isEnabledFor(logging.INFO)
-        client = getattr(transport, "client", "") if logged else ""  # now: one who has left has no address
+        client = transport.client if logged else ""  # now: one who has left has no address
         began = self.clock()
         self._count += 1
         exchange = Exchange(self, transport, self._count)

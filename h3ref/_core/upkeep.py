@@ -148,7 +148,7 @@ class Streams:
         if stream.ends_at is not None and now >= stream.ends_at:
             self._end(stream, Reason.TIMEOUT)
             return
-        stalled_since = getattr(connection, "stalled_since", None)
+        stalled_since = connection.stalled_since
         if stalled_since is not None:
             if self._send_timeout is not None and now - stalled_since >= self._send_timeout:
                 self._refused["send_timeout"] += 1

@@ -117,6 +117,7 @@ class MemoryConnection:
     """Carries a stream to a `Reply`. What the client has not received counts as buffered."""
 
     adapter_type = "memory"
+    sharing = None
 
     def __init__(self, reply: Reply, limits: Limits) -> None:
         self._reply = reply
@@ -157,6 +158,8 @@ class MemoryConnection:
 class MemoryTransport:
     """One request, and the `Reply` that its client reads."""
 
+    client = ""  # it has no address
+
     def __init__(self, request: Request, body: bytes, reply: Reply, limits: Limits) -> None:
         self.request = request
         self._body = body
@@ -185,6 +188,9 @@ class MemoryTransport:
 
     def create_connection(self) -> MemoryConnection:
         return MemoryConnection(self._reply, self._limits)
+
+    def release(self) -> None:
+        """Nothing is held for the client but its `Reply`, which is its own."""
 
 
 class MemoryServer:

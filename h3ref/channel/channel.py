@@ -324,7 +324,7 @@ class Channel:
         self._behind.pop(subscription, None)
         subscription.go_live()
         # A traced stream is written to by itself, so that each event is recorded.
-        sharing: Any = None if subscription.writer.is_traced else getattr(subscription.connection, "sharing", None)
+        sharing = None if subscription.writer.is_traced else subscription.connection.sharing
         if sharing is not None:
             if sharing not in self._groups:
                 self._groups[sharing] = sharing.create_group(self._mark, self._slow)
@@ -373,7 +373,7 @@ class Channel:
             self._moved = None
 
     def _leave_group(self, subscription: Subscription) -> None:
-        connection: Any = subscription.connection
+        connection = subscription.connection
         if self._shared.get(connection) is subscription:
             del self._shared[connection]
             self._groups[connection.sharing].discard(connection)

@@ -165,6 +165,9 @@ class ASGITransport:
         self._connection = ASGIConnection(self._send, self._tasks, limits, self._lost, can_cut=self._can_cut)
         return self._connection
 
+    def release(self) -> None:
+        """The client's connection is the server's, and goes when the application returns."""
+
     def _lost(self) -> None:
         if self._connection is not None:
             self._connection.abort()
@@ -181,6 +184,7 @@ class ASGIConnection:
     """
 
     adapter_type = "asgi"
+    sharing = None
 
     __slots__ = (
         "_can_cut",
