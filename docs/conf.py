@@ -36,7 +36,7 @@ extensions = [
 # -- what is read
 
 root_doc = "docs/index"
-include_patterns = ["docs/**", "spec/README.md", "notebooks/*.ipynb", "CHANGELOG.md", "SECURITY.md"]
+include_patterns = ["docs/**", "spec/README.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 exclude_patterns = [".*", "**/.*", "**/__pycache__", "build", "dist", "htmlcov", "h3ref", "tests"]
 nitpicky = True
 

@@ -15,6 +15,7 @@ A block is one of these, and any other is an error:
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import doctest
@@ -28,6 +29,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +41,12 @@ from tests.logs import levels_of_logs
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "spec" / "README.md"])
+PAGES = sorted(
+    [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "spec/README.md")),
+    ]
+)
 
 SECONDS = 60
 """How long a command of a page may take."""
@@ -267,6 +274,13 @@ def changes_of(block: Block) -> Iterator[tuple[str, str, str]]:
             assert before.strip(), f"{block.place}: it does not say where:\n{change}"
             assert before != after, f"{block.place}: it does not say what:\n{change}"
             yield name, before, after
+
+
+@cache
+def functions_in(path: Path) -> set[str]:
+    """The names of a module's functions, for a page that names some."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def commands_of(block: Block) -> Iterator[tuple[str, str]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-from .pages import ROOT
+from tests.pages import ROOT, functions_in
 
 PAGE = ROOT / "docs" / "decisions.md"
 PARTS = ["Decided", "Because", "Rejected", "Held by"]
@@ -23,24 +20,18 @@ def parts_of(decision: str) -> dict[str, str]:
     return dict(re.findall(r"^- \*\*(.+?):\*\* (.+?)(?=\n- |\Z)", decision, re.MULTILINE | re.DOTALL))
 
 
-@cache
-def functions_in(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-
-
 @pytest.mark.parametrize(("question", "decision"), DECISIONS, ids=[question[:50] for question, _ in DECISIONS])
 def test_a_decision_has_its_reason_and_names_tests_that_exist(question: str, decision: str) -> None:
     assert question.endswith("?")
     parts = parts_of(decision)
     assert list(parts) == PARTS
-    named = re.findall(r"\[`(\w+\.py)::(\w+)`\]\((\S+)\)", parts["Held by"])
+    named = re.findall(r"\[`([\w/]+\.py)::(\w+)`\]\((\S+)\)", parts["Held by"])
     assert named
     assert parts["Held by"].split() == [f"[`{file}::{test}`]({link})" for file, test, link in named], "nothing else"
     for file, test, link in named:
         assert link == f"../tests/{file}"
         assert test.startswith("test_")
-        assert test in functions_in((PAGE.parent / link).resolve()), f"{file} has no {test}"
+        assert test in functions_in(ROOT / "tests" / file), f"{file} has no {test}"
 
 
 def test_each_decision_is_read_and_stands_once() -> None:

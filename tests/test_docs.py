@@ -19,12 +19,12 @@ import uvicorn
 from h3ref import EventStreamParser, H3App, MessageEvent, running
 from tests import test_nginx
 from tests.pages import PAGES as ALL_PAGES
-from tests.pages import ROOT, Block, blocks_of, commands_of, reading
+from tests.pages import ROOT, Block, blocks_of, commands_of, functions_in, reading
 
 ELSEWHERE = {("nginx", test_nginx.PAGE)}
 """Languages and pages whose blocks another module runs."""
 
-IN_A_CLONE = {"add-an-adapter"}
+IN_A_CLONE = {"add-an-adapter", "CONTRIBUTING"}
 """Pages whose reader works in a clone of the repository."""
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
@@ -147,6 +147,12 @@ def test_a_diff_says_where_by_its_lines(tmp_path: Path) -> None:
     with reading(tmp_path) as reader:
         reader.take(Block(ROOT / "docs" / "none.md", 1, "diff", diff))
     assert (tmp_path / "made.py").read_text() == "begin\n\nonce\n    more\n    of it\nlast\n"
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_test_that_a_page_names_is_there(page: Path) -> None:
+    for file, name in re.findall(r"([\w/]+\.py)::(\w+)", page.read_text(encoding="utf-8")):
+        assert name in functions_in(ROOT / "tests" / file.removeprefix("tests/")), f"{file} has no {name}"
 
 
 def test_commands_and_their_output_are_told_apart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
 from typing import get_args
 
@@ -32,6 +33,13 @@ def test_a_link_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists(), link
 
 
+def test_what_it_links_to_is_in_the_sdist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = set(project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    linked = {link.partition("/")[0] for link in re.findall(r"\]\(([^):#]+)[^)]*\)", README)}
+    assert {f"/{name}" for name in linked} <= included
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -47,6 +55,7 @@ def test_a_link_leads_somewhere(link: str) -> None:
         "[`adapters/memory.py`](h3ref/adapters/memory.py)",
         "(tests/clients.py)",
         "docs/pictures/",
+        "(CONTRIBUTING.md)",
     ],
 )
 def test_the_first_screen_has(words: str) -> None:
