@@ -17,13 +17,13 @@ import anyio
 from ._core.owned import Owned
 from ._core.parking import ThreadParking
 from ._core.service import Service
-from .adapters.h11_anyio import Server
 from .flows import check_flow
 from .limits import Limits
 from .sse import SSEEvent
 
 if TYPE_CHECKING:
     from ._core.exchange import Flow
+    from .adapters.h11_anyio import Server
     from .app import H3App
     from .trace import Listener
 
@@ -87,6 +87,8 @@ def _server(
     farewell: SSEEvent | None,
     trace: Listener | None,
 ) -> Server:
+    from .adapters.h11_anyio import Server  # here, with h11 and all: under an ASGI server nobody needs it
+
     _check_app(app)
     _check_seconds("flush_gap", flush_gap)
     _check_seconds("grace", grace)

@@ -8,7 +8,6 @@ run would never hear of its cancellation.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Generator
@@ -137,7 +136,9 @@ class Cleanup:
 
     def _is_the_codes_own(self, error: BaseException | None) -> bool:
         """Whether it is the cancellation of a scope of the code's own, on asyncio, which takes it unless ours comes."""
-        if self._status is not None or not isinstance(error, asyncio.CancelledError) or not scopes.is_a_scopes(error):
+        if error is None or self._status is not None or not isinstance(error, anyio.get_cancelled_exc_class()):
+            return False
+        if not scopes.is_a_scopes(error):
             return False
         return not any(scope.shield for scope in scopes.of_asyncio_task(self._inner))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import anyio
 
 from ..errors import LifecycleError
+from .parking import asyncio_task
 
 
 def parts_of(error: BaseException) -> list[BaseException]:
@@ -40,10 +39,7 @@ def _is_cancelled() -> bool:
 
     On trio the one can't be without the other; asyncio raises the same exception for both.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return True
+    task = asyncio_task()
     return task is None or task.cancelling() > 0
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
 from .failure import parts_of
-from .parking import asyncio_loop, start_task
+from .parking import asyncio_loop, asyncio_task, start_task
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger("h3ref.owned")
 
@@ -52,7 +54,7 @@ class Owned(Generic[T]):
         await self._passing_on(self._begun)
         if self._failure is not None:
             raise self._failure
-        self._body = asyncio.current_task() if asyncio_loop() is not None else None
+        self._body = asyncio_task()
         return self._value
 
     async def __aexit__(

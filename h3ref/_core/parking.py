@@ -1,12 +1,18 @@
-"""`Parking`: where one task waits until it is woken. An `anyio.Event` would do, at four times the memory."""
+"""`Parking`: where one task waits until it is woken. An `anyio.Event` would do, at four times the memory.
+
+Neither loop is imported here: who runs one has imported it, and who runs none needs not wait for asyncio's import,
+which takes as long as that of all the rest.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Parking:
@@ -94,13 +100,29 @@ def caller_from_threads() -> Callable[[Callable[[], object]], bool]:
     return call_soon
 
 
+_NO_ASYNCIO: Final = (RuntimeError, KeyError, AttributeError)
+"""No loop of asyncio's runs here; nobody has imported it; or another thread is just importing it."""
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return sys.modules["asyncio"].get_running_loop()  # type: ignore[no-any-return]
+    except _NO_ASYNCIO:
+        return None
+
+
+def asyncio_task() -> asyncio.Task[object] | None:
+    """Asyncio's task that runs here; None on trio, and in a call of the loop's own."""
+    try:
+        return sys.modules["asyncio"].current_task()  # type: ignore[no-any-return]
+    except _NO_ASYNCIO:
+        return None
+
+
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here; None on trio, also where trio is a guest of asyncio."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    return None if asyncio.current_task() is None and _runs_trio() else loop
+    loop = _running_loop()
+    return None if loop is None or (asyncio_task() is None and _runs_trio()) else loop
 
 
 def _runs_trio() -> bool:
@@ -149,11 +171,7 @@ def start_task(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -
 
 def runs_loop() -> bool:
     """Whether an event loop runs on this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _runs_trio()
-    return True
+    return _running_loop() is not None or _runs_trio()
 
 
 def current_task_id() -> int:
@@ -161,10 +179,7 @@ def current_task_id() -> int:
 
     An `anyio.TaskInfo` says the same at twenty times the cost.
     """
-    try:
-        task: object = asyncio.current_task()
-    except RuntimeError:
-        task = None
+    task: object = asyncio_task()
     if task is None:
         task = trio_task()
     return 0 if task is None else id(task)

@@ -7,12 +7,11 @@ they are.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from .parking import trio_task
+from .parking import asyncio_task, trio_task
 
 
 @cache
@@ -28,7 +27,7 @@ def _of_anyio() -> Any:
 def of_asyncio_task(inner: Any) -> Iterator[Any]:
     """The scopes that the running task of asyncio is in, innermost first, up to `inner`, which is not one of them."""
     anyio = _of_anyio()
-    task = None if anyio is None else asyncio.current_task()
+    task = None if anyio is None else asyncio_task()
     state = None if task is None else anyio._task_states.get(task)
     scope = getattr(state, "cancel_scope", None)
     while scope is not None and scope is not inner:
@@ -36,7 +35,7 @@ def of_asyncio_task(inner: Any) -> Iterator[Any]:
         scope = getattr(scope, "_parent_scope", None)
 
 
-def is_a_scopes(error: asyncio.CancelledError) -> bool:
+def is_a_scopes(error: BaseException) -> bool:
     """Whether a cancellation on asyncio comes from a scope, and not from `Task.cancel`."""
     anyio = _of_anyio()
     return anyio is not None and bool(anyio.is_anyio_cancellation(error))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
 
 from ..._core.parking import Parking, asyncio_loop
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Tasks:
