@@ -24,10 +24,13 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple, Protocol
 
+__all__ = ["Connection", "End", "Group", "RawHeaders", "Request", "Response", "Sharing", "StreamHead", "Transport"]
+
 HIGH_WATER: Final = 64 * 1024
 """Bytes that are sent at once, without waiting for more; also the default of `Limits.stream_buffer`."""
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+"""The headers of a request, in the order they came: names in lower case, values as they came."""
 
 
 class Request(NamedTuple):

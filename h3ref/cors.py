@@ -9,6 +9,8 @@ from .app import H3App
 from .event import H3Event
 from .headers import check_token
 
+__all__ = ["cors"]
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 

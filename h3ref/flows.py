@@ -102,3 +102,6 @@ def check_flow(flow: Flow | None) -> Flow:
     if not callable(flow):
         raise TypeError(f"flow is None or a flow such as flows.broken, not {flow!r}")
     return flow
+
+
+__all__ = ["H3Z_HEAD", "Flow", "awaited", "blocking", "broken", "by_handler", "callback", "check_flow"]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+__all__ = ["Headers", "MultiMapping"]
+
 EVENT_STREAM: Final = "text/event-stream"
 """A stream's media type."""
 

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 from ._core.logs import printable
 
+__all__ = ["Access", "Stats"]
+
 SHOWN: Final = 1024
 """Characters of a path in a line of the access log; a longer one is cut there, and whole in the record."""
 

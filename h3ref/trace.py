@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
+__all__ = ["Listener", "Record", "Step"]
+
 LANES = ("client", "handler", "adapter", "connection")
 
 

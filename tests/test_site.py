@@ -14,14 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-import h3ref
-import h3ref.adapters.asgi
-import h3ref.client
-import h3ref.testing
 from h3ref.lifecycle import TRIGGERS
 from tests.conftest import require_module, require_program
 from tests.pages import PAGES, ROOT
 from tests.test_browser import OPTIONS
+from tests.test_versioning import DOCUMENTED
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -112,13 +109,7 @@ def test_every_page_is_in_it(site: Path) -> None:
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     places = {place for path in (site / "docs" / "reference").glob("*.html") for place in page(path).places}
-    client = {"EventSource", "BlockingEventSource", "ReadyState"}
-    names = {f"h3ref.{name}" for name in {*h3ref.__all__, *client}}
-    names |= {f"h3ref.testing.{name}" for name in h3ref.testing.__all__}
-    names |= {f"h3ref.adapters.asgi.{name}" for name in h3ref.adapters.asgi.__all__}
-    names |= {f"h3ref.client.{name}" for name in h3ref.client.__all__ if name not in client}
-    assert names - places - {"h3ref.flows"} == set()
-    assert "module-h3ref.flows" in places
+    assert {*DOCUMENTED, "module-h3ref.flows"} - places == set()
 
 
 def test_a_table_that_a_cell_puts_out_is_a_table(site: Path) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ..app import H3App
     from ..trace import Listener
 
+__all__ = ["MemoryServer", "Reply", "open_memory"]
+
 
 class Reply:
     """What the client sees of one exchange. Read it with `receive`, or leave with `disconnect`."""

@@ -12,6 +12,8 @@ import httpx2
 
 from . import urls
 
+__all__ = ["SAFE_HEADERS"]
+
 FollowRedirects = bool | Literal["same-origin"]
 
 SAFE_HEADERS: Final = (

@@ -5,13 +5,13 @@ The standard is WHATWG HTML, section 9.2 "Server-sent events". No I/O here: valu
 
 from __future__ import annotations
 
-from .event import MAX_ID_SIZE, MAX_RETRY, SSEEvent, fault_of_id
-from .parser import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge, MessageEvent
+from .event import MAX_ID_SIZE as MAX_ID_SIZE
+from .event import MAX_RETRY as MAX_RETRY
+from .event import SSEEvent, fault_of_id
+from .parser import DEFAULT_MAX_EVENT_SIZE as DEFAULT_MAX_EVENT_SIZE
+from .parser import EventStreamParser, EventTooLarge, MessageEvent
 
 __all__ = [
-    "DEFAULT_MAX_EVENT_SIZE",
-    "MAX_ID_SIZE",
-    "MAX_RETRY",
     "EventStreamParser",
     "EventTooLarge",
     "MessageEvent",
