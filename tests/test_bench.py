@@ -15,7 +15,7 @@ import pytest
 
 import h3ref
 from h3ref.cli import main as cli
-from h3ref.cli.bench import EPILOG
+from h3ref.cli.bench import MORE
 from h3ref.lab.bench import codec, command, lifecycle, machine, runner, systems
 from h3ref.lab.bench.results import Distribution, Failure, Measurement, Results, SectionNote
 from h3ref.lab.bench.sections import QUICK, server_sections
@@ -217,7 +217,7 @@ def test_the_machine_is_described() -> None:
 
 
 def test_help_names_every_section_and_system() -> None:
-    words = EPILOG.replace(".", " ").replace(";", " ").replace(":", " ").split()
+    words = MORE.replace(".", " ").replace(";", " ").replace(":", " ").split()
     assert set(runner.SECTIONS) <= set(words)
     assert set(systems.TITLES) <= set(words)
 

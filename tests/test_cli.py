@@ -17,6 +17,8 @@ import pytest
 
 import h3ref
 from h3ref.cli import main as cli
+from h3ref.cli import serve
+from h3ref.cli.shared import EXIT_STATUSES, USAGE
 from h3ref.trace import Record
 
 APP = """
@@ -97,7 +99,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(cli, "log_to_stderr", lambda level: None)  # the root logger is the tests' own
+    monkeypatch.setattr(serve, "log_to_stderr", lambda level: None)  # the root logger is the tests' own
     yield folder
     for name in sys.modules.keys() - known:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
@@ -139,12 +141,24 @@ def ask(port: int, path: str, *, until: bytes) -> socket.socket:
     """Send a request, and return its socket once the answer holds some bytes."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=5)
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    read(sock, until)
+    return sock
+
+
+def read(sock: socket.socket, until: bytes) -> bytes:
     received = b""
     while until not in received:
         data = sock.recv(4096)
         assert data, received
         received += data
-    return sock
+    return received
+
+
+def answer(port: int, path: str, *, until: bytes) -> bytes:
+    """Send a request, and return its answer as far as it has come when it holds some bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        return read(sock, until)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +243,7 @@ def test_a_missing_trio_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert cli.main(["serve", "good:app", "--backend", "trio"]) == cli.USAGE
+    assert cli.main(["serve", "good:app", "--backend", "trio"]) == USAGE
     assert capsys.readouterr().err == "h3ref: the backend trio is not installed: pip install trio\n"
 
 
@@ -237,7 +251,7 @@ def test_a_missing_trio_is_named(
 def test_help_tells_the_exit_statuses(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, errors = called(capsys, *arguments.split())
     assert (status, errors) == (0, "")
-    assert cli.EXIT_STATUSES in out
+    assert EXIT_STATUSES in out
 
 
 def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:
@@ -280,6 +294,22 @@ def test_serve_answers_and_ends_with_status_0(folder: Path, number: signal.Signa
     assert first.startswith('info: 127.0.0.1 "GET /" 200 responded, 0 events, ')
     assert others[0] == f"info: {number.name}: shutting down"
     assert [line.partition(", ")[0] for line in others[1:]] == ['info: 127.0.0.1 "GET /events" 200 shutdown']
+
+
+def test_serve_loads_nothing_that_it_does_not_need(folder: Path) -> None:
+    (folder / "asked.py").write_text(
+        "import sys\n"
+        "from h3ref import H3App\n"
+        "app = H3App()\n"
+        "@app.get('/')\n"
+        "def loaded(event):\n"
+        "    event.send_text(' '.join(sorted(sys.modules)) + ' end')\n"
+    )
+    with started(folder, "asked:app", "--trace", "steps.ndjson") as (_, port):
+        loaded = answer(port, "/", until=b" end").decode().split()
+    assert {"h3ref.cli.serve", "h3ref.adapters.h11_anyio"} <= set(loaded)
+    others = ("h3ref.lab", "h3ref.client", "h3ref.testing", "httpx2", "matplotlib", "IPython", "rich", "trio")
+    assert [name for name in loaded if name.startswith(others)] == []
 
 
 def test_serve_without_the_access_log(folder: Path) -> None:

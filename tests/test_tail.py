@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,6 +237,15 @@ def test_a_reader_that_leaves_ends_it_quietly(server: Serving) -> None:
         process.stdout.close()
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it stands for a full disk")
+def test_output_that_has_no_room_ends_it_with_a_line(server: Serving) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*TAIL, server.url + "/endless", "-q"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30
+        )
+    assert (ended.returncode, ended.stderr) == (1, "h3ref: can't write the output: No space left on device\n")
 
 
 def test_help_says_the_exit_statuses() -> None:

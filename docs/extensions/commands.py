@@ -8,7 +8,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from h3ref.cli.main import EXIT_STATUSES, build_parser
+from h3ref.cli.main import build_parser
+from h3ref.cli.shared import EXIT_STATUSES
 
 COLUMNS = 80
 """So that a command's usage fits into its block."""

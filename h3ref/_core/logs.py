@@ -1,6 +1,6 @@
-"""The access log, and what makes text fit for a line of a log.
+"""The access log, what makes text fit for a line of a log, and `LogLines`, which shows a record as a line.
 
-It has one line a request, when it is over, on the logger `h3ref.access` at level INFO.
+The access log has one line a request, when it is over, on the logger `h3ref.access` at level INFO.
 """
 
 from __future__ import annotations
@@ -26,3 +26,24 @@ def printable(text: str) -> str:
 def _escaped(found: re.Match[str]) -> str:
     number = ord(found[0])
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+class LogLines(logging.Formatter):
+    """Formats a record as "error: Failed to get SSE writer"; a traceback follows on lines of its own.
+
+    Args:
+        tracebacks: whether it does; without them a line is the same on every machine.
+    """
+
+    def __init__(self, *, tracebacks: bool = True) -> None:
+        super().__init__()
+        self._tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._tracebacks:
+            return super().format(record)
+        record.message = record.getMessage()
+        return self.formatMessage(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.message}"

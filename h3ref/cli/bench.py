@@ -1,16 +1,17 @@
-"""`h3ref bench`: h3ref beside its peers, as figures and as multiples of a bare asyncio Protocol.
-
-from h3ref.cli.bench import add_bench
-add_bench(parser.add_subparsers())     # the command's function is then `options.run`
-"""
+"""`h3ref bench`: h3ref beside its peers, as figures and as multiples of a bare asyncio Protocol."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-EPILOG: Final = """\
+from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses
+
+if TYPE_CHECKING:
+    from .shared import Commands
+
+MORE: Final = """\
 sections:
   stream yield fanout first memory pace encode parse lifecycle
 
@@ -21,26 +22,24 @@ systems:
 
 examples:
   h3ref bench --quick
-  h3ref bench --quick --sections fanout,first --json results.json
-
-exit status:
-  0    done
-  1    a server failed, as it is told, or FILE can't be read or written
-  2    wrong usage, such as a section that there is not
-  130  interrupted by Ctrl-C
-"""
+  h3ref bench --quick --sections fanout,first --json results.json"""
 
 
-def add_bench(commands: Any) -> None:
-    """Add `bench` to what `ArgumentParser.add_subparsers` returned."""
-    parser = commands.add_parser(
+def add(commands: Commands) -> None:
+    """Add `bench`."""
+    parser = add_command(
+        commands,
         "bench",
-        help="measure h3ref beside its peers",
+        run,
+        summary="measure h3ref beside its peers",
         description="Measure h3ref and its peers, each as a server in a process of its own, and print what each costs, "
         "as figures and as multiples of what a bare asyncio Protocol costs. Peers that are not installed are named "
         "and left out; pip install 'h3ref[bench]' brings them.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        more=MORE,
+        statuses=exit_statuses(
+            failed="a server failed, as it is told, or FILE can't be read or written",
+            usage="wrong usage, such as a section that there is not",
+        ),
     )
     parser.add_argument("--sections", type=_names, default=[], metavar="A,B", help="measure these only")
     parser.add_argument("--systems", type=_names, default=[], metavar="A,B", help="with these only")
@@ -48,17 +47,15 @@ def add_bench(commands: Any) -> None:
     parser.add_argument("--repeat", type=_times, metavar="N", help="how often everything is measured (3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE, too")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="show how ratios have changed since FILE")
-    parser.set_defaults(run=run_bench)
 
 
-def run_bench(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Run the benchmark.
 
     Raises:
         CommandError: it can't be run, or a server failed; the status is as `--help` says.
     """
     from ..lab.bench.command import bench
-    from .main import FAILED, USAGE, CommandError
 
     try:
         results = bench(

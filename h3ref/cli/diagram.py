@@ -1,8 +1,4 @@
-"""`h3ref diagram`: the state machine and recordings as pictures, or as Mermaid text.
-
-from h3ref.cli.diagram import add_diagram
-add_diagram(parser.add_subparsers())     # the command's function is then `options.run`
-"""
+"""`h3ref diagram`: the state machine and recordings as pictures, or as Mermaid text."""
 
 from __future__ import annotations
 
@@ -11,15 +7,18 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, write_out
 
 if TYPE_CHECKING:
     from ..lab.recorder import Recording
+    from .shared import Commands
 
 MACHINE, SEQUENCE, SIDE_BY_SIDE, TIMELINE = KINDS = ("machine", "sequence", "side-by-side", "timeline")
 DRAWN, WRITTEN = (".svg", ".png"), ".mmd"
 
-EPILOG: Final = """\
+MORE: Final = """\
 kinds:
   machine       the state machine; with a recording, the path taken and what was rejected (the default)
   sequence      the steps of one exchange between client, handler, adapter and connection
@@ -34,24 +33,22 @@ examples:
   h3ref diagram sequence run.ndjson -o run.svg
   h3ref diagram machine run.ndjson --exchange /events -o path.png
   h3ref diagram side-by-side broken.ndjson fixed.ndjson -o both.png --scale
-  h3ref diagram timeline run.ndjson -o run.svg
-
-exit status:
-  0    done
-  1    the extra lab is not installed, or FILE can't be written
-  2    wrong usage, or a recording can't be read or drawn; the line says which and why
-  130  interrupted by Ctrl-C
-"""
+  h3ref diagram timeline run.ndjson -o run.svg"""
 
 
-def add_diagram(commands: Any) -> None:
-    """Add `diagram` to what `ArgumentParser.add_subparsers` returned."""
-    parser = commands.add_parser(
+def add(commands: Commands) -> None:
+    """Add `diagram`."""
+    parser = add_command(
+        commands,
         "diagram",
-        help="draw the state machine, or a recording",
+        run,
+        summary="draw the state machine, or a recording",
         description="Draw the state machine, or what a server recorded, as SVG, PNG or Mermaid text.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        more=MORE,
+        statuses=exit_statuses(
+            failed="the extra lab is not installed, or FILE can't be written",
+            usage="wrong usage, or a recording can't be read or drawn; the line says which and why",
+        ),
     )
     parser.add_argument("kind", nargs="?", type=_kind, default=MACHINE, metavar="KIND", help="what to draw (see below)")
     parser.add_argument(
@@ -82,17 +79,14 @@ def add_diagram(commands: Any) -> None:
         dest="titles",
         help="a heading; two for side-by-side, where the names of the files are the default",
     )
-    parser.set_defaults(run=run_diagram)
 
 
-def run_diagram(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Draw a diagram.
 
     Raises:
         CommandError: it can't be drawn or written; the text says why, and the status is as `--help` says.
     """
-    from .main import FAILED, USAGE, CommandError, write_out
-
     output: Path | None = options.output
     drawn = output is not None and output.suffix.lower() in DRAWN
     try:

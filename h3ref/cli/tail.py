@@ -1,27 +1,23 @@
-"""`h3ref tail URL`: the events of a stream, one a line, for as long as it lasts.
-
-from h3ref.cli.tail import add_tail
-add_tail(parser.add_subparsers())     # the command's function is then `options.run`
-"""
+"""`h3ref tail URL`: the events of a stream, one a line, for as long as it lasts."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import H3Error
 from ..sse import MessageEvent
+from .shared import FAILED, INTERRUPTED, USAGE, CommandError, add_command, exit_statuses, write_out
 
 if TYPE_CHECKING:
     import httpx2
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+    from .shared import Commands
 
-EPILOG: Final = """\
+MORE: Final = """\
 output:
   type, id and data of an event, separated by tabs; the id is - when there is none. Data that would not
   fit into a line, or would do something to the terminal, is shown as a JSON string.
@@ -29,24 +25,23 @@ output:
 examples:
   h3ref tail http://127.0.0.1:3000/events
   h3ref tail http://127.0.0.1:3000/events --ndjson --max 3 | jq .data
-  h3ref tail http://127.0.0.1:3000/chat -d '{"prompt": "hi"}' -H 'Authorization: Bearer abc'
-
-exit status:
-  0    the stream ended properly: by the server's 204, by --max, or by its end when it is not reconnected
-  1    the server refused (status, content type), or the connection failed
-  2    wrong usage
-  130  interrupted by Ctrl-C
-"""
+  h3ref tail http://127.0.0.1:3000/chat -d '{"prompt": "hi"}' -H 'Authorization: Bearer abc'"""
 
 
-def add_tail(commands: Any) -> None:
-    """Add `tail URL` to what `ArgumentParser.add_subparsers` returned."""
-    parser = commands.add_parser(
+def add(commands: Commands) -> None:
+    """Add `tail URL`."""
+    parser = add_command(
+        commands,
         "tail",
-        help="print the events of a stream",
+        run,
+        summary="print the events of a stream",
         description="Print the events of a stream as they come, and reconnect when it breaks off.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        more=MORE,
+        statuses=exit_statuses(
+            done="the stream ended properly: by the server's 204, by --max, or by its end when it is not reconnected",
+            failed="the server refused (status, content type), or the connection failed",
+            usage="wrong usage",
+        ),
     )
     parser.add_argument("url", metavar="URL", help="where the stream is")
     parser.add_argument(
@@ -79,32 +74,26 @@ def add_tail(commands: Any) -> None:
         "--heartbeat", type=_seconds, metavar="SECONDS", help="reconnect when not a byte came for so long"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about the connection on stderr")
-    parser.set_defaults(run=run_tail)
 
 
-def run_tail(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print events until the stream ends.
 
     Raises:
-        SystemExit: it ended otherwise than properly; the status is as `--help` says.
+        CommandError: it ended otherwise than properly; the status is as `--help` says.
     """
     try:
-        status = _tail(options)
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = DONE
-    if status:
-        raise SystemExit(status)
+        _tail(options)
+    except KeyboardInterrupt:  # the usual end of a stream that has none
+        raise CommandError("", INTERRUPTED) from None
 
 
-def _tail(options: argparse.Namespace) -> int:
+def _tail(options: argparse.Namespace) -> None:
     try:
         from ..client import BlockingEventSource, httpx2
         from ..client.urls import shown
     except ImportError as error:
-        return _fail(str(error), FAILED)
+        raise CommandError(str(error), FAILED) from error
 
     def opened(response: httpx2.Response) -> None:
         if not options.quiet:
@@ -127,7 +116,7 @@ def _tail(options: argparse.Namespace) -> int:
             on_reconnect=reconnecting,
         )
     except ValueError as error:
-        return _fail(str(error), USAGE)
+        raise CommandError(str(error), USAGE) from error
     show = ndjson if options.ndjson else line
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
@@ -135,16 +124,15 @@ def _tail(options: argparse.Namespace) -> int:
     try:
         with source:
             for message in source:
-                print(show(message), flush=True)
+                write_out(show(message) + "\n")
                 if left is not None:
                     left -= 1
                     if left == 0:
-                        return DONE
+                        return
     except (httpx2.HTTPError, H3Error) as error:
-        return _fail(_why(error), FAILED)
+        raise CommandError(_why(error), FAILED) from error
     if not options.quiet:
         _say("the stream ended")
-    return DONE
 
 
 def line(message: MessageEvent) -> str:
@@ -170,11 +158,6 @@ def _json_text(value: object) -> str:
 def _why(error: Exception) -> str:
     text = str(error) or "no byte came in time"
     return text if isinstance(error, H3Error) else f"{type(error).__name__}: {text}"
-
-
-def _fail(text: str, status: int) -> int:
-    _say(text)
-    return status
 
 
 def _say(text: str) -> None:

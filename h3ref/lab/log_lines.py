@@ -1,4 +1,4 @@
-"""`LogLines`: a log record as the seeds show it, "level: message"; `captured_log` collects them."""
+"""`captured_log`: what the package logs, as lines "level: message"."""
 
 from __future__ import annotations
 
@@ -6,26 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-class LogLines(logging.Formatter):
-    """Formats a record as "error: Failed to get SSE writer"; a traceback follows on lines of its own.
-
-    Args:
-        tracebacks: whether it does; without them a line is the same on every machine.
-    """
-
-    def __init__(self, *, tracebacks: bool = True) -> None:
-        super().__init__()
-        self._tracebacks = tracebacks
-
-    def format(self, record: logging.LogRecord) -> str:
-        if self._tracebacks:
-            return super().format(record)
-        record.message = record.getMessage()
-        return self.formatMessage(record)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.message}"
+from h3ref._core.logs import LogLines
 
 
 def is_of_a_step(record: logging.LogRecord) -> bool:

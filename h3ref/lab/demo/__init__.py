@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 
 from h3ref import flows, running
+from h3ref._core.logs import LogLines
 from h3ref.adapters.h11_anyio import Server
 
-from ..log_lines import LogLines, is_of_a_step
+from ..log_lines import is_of_a_step
 from .page import Page
 from .report import Report
 

@@ -1,0 +1,111 @@
+"""What the commands share: how they end, how their help reads, and what several of them take and print."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ..server import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    """What `ArgumentParser.add_subparsers` returned."""
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def exit_statuses(*, failed: str, usage: str, done: str = "done", interrupted: str = "interrupted by Ctrl-C") -> str:
+    """The part of a command's help that says what its exit status means."""
+    meanings = {DONE: done, FAILED: failed, USAGE: usage, INTERRUPTED: interrupted}
+    return "exit status:\n" + "".join(f"  {status:<4} {meaning}\n" for status, meaning in meanings.items())
+
+
+EXIT_STATUSES: Final = exit_statuses(
+    done="done, also when Ctrl-C or SIGTERM ended a server",
+    failed="failed while running, such as a port that is taken, or a recording that breaks a rule",
+    usage="wrong usage, a MODULE:APP that was not found or is no app, or a recording that is empty or can't be read",
+    interrupted="interrupted before it was done",
+)
+"""Those of the program, and of each command that has none of its own."""
+
+
+class CommandError(Exception):
+    """What ends a command: one line for the user, or none if it is empty, and the exit status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(" ".join(text.split()))
+        self.status = status
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    summary: str,
+    description: str,
+    more: str,
+    statuses: str = EXIT_STATUSES,
+) -> argparse.ArgumentParser:
+    """Add a command, and return its parser, for its arguments.
+
+    Args:
+        commands: where to.
+        name: what it is called.
+        run: what it does; what goes wrong is a `CommandError`.
+        summary: what it does, in the list of all commands.
+        description, more: what its help says before the arguments, and after them.
+        statuses: what its exit status means, from `exit_statuses`.
+    """
+    parser = commands.add_parser(
+        name, help=summary, description=description, epilog=f"{more}\n\n{statuses}", formatter_class=HelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Fills the description, and keeps the epilog as it is written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def add_port(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--port`, with this help."""
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="N", help=text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def write_out(text: str) -> None:
+    """Write to stdout, and have it leave at once.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        CommandError: it can't be written, as on a full disk.
+    """
+    if sys.stdout is None:  # closed before the program began
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise CommandError(f"can't write the output: {error.strerror or error}", FAILED) from error
+
+
+def discard_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
