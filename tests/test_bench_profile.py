@@ -25,6 +25,7 @@ HOUSE = str(Path(h3ref.__file__).parent)
         (["python/asyncio/tasks.py", "packages/anyio/_core.py", "h3ref/writer.py"], "the writer"),
         (["packages/h11/_connection.py", "h3ref/adapters/h11_anyio/peer.py"], "the guard, and h11"),
         (["h3ref/adapters/h11_anyio/peer.py"], "accepting, reading and closing"),
+        (["h3ref/adapters/h11_anyio/flusher.py"], "rounds of sending, deadlines, watching for a client that leaves"),
         (["h3ref/lab/bench/servers/ours.py", "h3ref/_core/exchange.py"], "the benchmark's own handler"),
         (["h3ref/_core/exchange.py"], "the application, the exchange and its flow"),
         (["python/asyncio/events.py", "h3ref/lab/bench/servers/__main__.py"], profile.LOOP),
@@ -32,6 +33,12 @@ HOUSE = str(Path(h3ref.__file__).parent)
 )
 def test_a_look_counts_for_the_innermost_function_of_ours(files: list[str], part: str) -> None:
     assert profile.part_of([f"/somewhere/{file}:f.<locals>.g" for file in files]) == part
+
+
+def test_each_module_of_the_native_adapter_is_named_by_one_part() -> None:
+    for path in Path(HOUSE, "adapters", "h11_anyio").glob("[a-z]*.py"):
+        named = [part for part, files in profile.PARTS.items() if f"h11_anyio/{path.name}" in files]
+        assert len(named) == (path.name != "group.py"), f"{path.name}: {named}"  # which counts as the channel's
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="CPU time is not counted so")

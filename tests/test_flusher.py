@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from h3ref.adapters.h11_anyio.loop import SENDS_A_TURN, Deadlines, Flusher
+from h3ref.adapters.h11_anyio.deadlines import Deadlines
+from h3ref.adapters.h11_anyio.flusher import SENDS_A_TURN, Flusher
 
 pytestmark = pytest.mark.anyio
 

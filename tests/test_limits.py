@@ -29,8 +29,10 @@ from h3ref import (
     running,
 )
 from h3ref.adapters.h11_anyio import Server
-from h3ref.adapters.h11_anyio.loop import Deadlines, Watcher, bound_silence
+from h3ref.adapters.h11_anyio.deadlines import Deadlines
 from h3ref.adapters.h11_anyio.server import network_of
+from h3ref.adapters.h11_anyio.sockets import bound_silence
+from h3ref.adapters.h11_anyio.watcher import Watcher
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.testing import virtual_backends
@@ -606,9 +608,9 @@ def test_the_systems_clock_is_off_only_while_ours_runs() -> None:
             assert seconds(accepted) == 60
             watcher.await_write(accepted, lambda: None)
             assert seconds(accepted) == 0
-            watcher.forget_write(accepted)
+            watcher.discard_write(accepted)
             assert seconds(accepted) == 60
-    watcher.close()
+    watcher.release()
 
 
 @pytest.mark.anyio

@@ -54,7 +54,7 @@ class Reply:
         while not self._chunks and self.end is None:
             await self._next_change()
         data = b"".join(self._chunks)
-        self._forget()
+        self._clear()
         self._change()
         return data
 
@@ -69,7 +69,7 @@ class Reply:
         """Leave, as a client that closes its socket."""
         if self.is_connected:
             self.is_connected = False
-            self._forget()
+            self._clear()
             self._change()
             if self._gone is not None:
                 self._gone()
@@ -93,12 +93,12 @@ class Reply:
                 self._waiting_since = now()
             self._change()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._chunks.clear()
         self._size = 0
         self._waiting_since = None
 
-    def _finish(self, end: End) -> None:
+    def _end(self, end: End) -> None:
         if self.end is None:
             self.end = end
             self._change()
@@ -154,7 +154,7 @@ class MemoryConnection:
 
     async def _end(self, end: End) -> None:
         # What is buffered lies with the client already, so there is nothing to wait for.
-        self._reply._finish(end)
+        self._reply._end(end)
 
 
 class MemoryTransport:
@@ -185,7 +185,7 @@ class MemoryTransport:
         self._reply._begin(response.status, framed)
         if self.request.method != "HEAD":
             self._reply._add(response.body)
-        self._reply._finish(End.PROPER)
+        self._reply._end(End.PROPER)
         return _head_size(response.status, framed) + len(response.body)
 
     def create_connection(self) -> MemoryConnection:
@@ -227,7 +227,7 @@ class MemoryServer:
         try:
             await self.service.answer(transport)
         finally:
-            reply._finish(End.CUT)
+            reply._end(End.CUT)
 
 
 @asynccontextmanager

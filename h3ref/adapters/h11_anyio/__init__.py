@@ -1,8 +1,12 @@
 """The native adapter: HTTP/1.1 on own non-blocking sockets, on asyncio and trio alike.
 
-`server` listens and accepts, `peer` reads a client's requests, `stream` carries one stream's bytes, `loop` has the
-two tasks that serve all streams: the watcher, which notices clients that leave, and the flusher, which sends what
-is due.
+`server` listens and accepts, and starts `tasks` that answer. `peer` is one client's connection: what comes from it goes
+through the `guard` to h11; the guard judges by `grammar` and `framing`, and raises what is in `refused`. `transport` is
+one request; `answer` carries a plain answer's bytes, `stream` a stream's, `group` those of many streams; `wire` frames.
+
+`loop` has what all connections share: the `watcher`, which notices what comes and who leaves; the `flusher`, which
+sends what is due; `deadlines` for who keeps silent; the `backlog` of what slow readers have not taken. In `sockets`
+stands what the system is asked and told.
 """
 
 from .server import Server

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
-from .loop import SENDS_A_TURN, Flusher
-from .stream import StreamConnection
+from .flusher import SENDS_A_TURN, Flusher
 from .wire import chunk
+
+
+class Member(Protocol):
+    """What a group asks of a stream."""
+
+    @property
+    def group(self) -> Shard | None:
+        """The part of a group that it is in."""
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether its body is framed as chunks, or not at all."""
+
+    def joined(self, group: Shard, read_up_to: int) -> None:
+        """It is a member now, which has no part in so many of the pieces that are pending."""
+
+    def discarded(self, group: Shard) -> None:
+        """It is no member any more; what it had pending still leaves."""
+
+    def take_shared(self, pieces: list[bytes], framed: bytes) -> bool:
+        """Send what is pending; return whether it could be sent at once, and all of it."""
 
 
 class Shard:
@@ -20,7 +41,7 @@ class Shard:
     def __init__(self, group: StreamGroup) -> None:
         self._group = group
         self._size = 0  # of what is pending
-        self.members: dict[StreamConnection, None] = {}
+        self.members: dict[Member, None] = {}
         self.pending: list[bytes] = []
         self._rest = (0, b"")  # all that was pending when there were so many pieces
 
@@ -55,17 +76,16 @@ class Shard:
                 self._group.slow(member)
         return len(members)
 
-    def add(self, connection: StreamConnection) -> None:
+    def add(self, connection: Member) -> None:
         self.members[connection] = None
-        connection.group = self
-        connection.read_up_to = len(self.pending)
+        connection.joined(self, len(self.pending))
 
-    def discard(self, connection: StreamConnection) -> None:
+    def discard(self, connection: Member) -> None:
         if connection in self.members:
             del self.members[connection]
-            connection.leave(self)
+            connection.discarded(self)
             if not self.members:
-                self._group.forget(self)
+                self._group.discard_shard(self)
 
 
 class StreamGroup:
@@ -77,13 +97,13 @@ class StreamGroup:
         slow: called with a member that could not take all that was pending, when it has been discarded.
     """
 
-    def __init__(self, flusher: Flusher, mark: int, slow: Callable[[StreamConnection], None]) -> None:
+    def __init__(self, flusher: Flusher, mark: int, slow: Callable[[Any], None]) -> None:
         self._flusher = flusher
         self.mark = mark
         self.slow = slow
         self._shards: list[Shard] = []
 
-    def add(self, connection: StreamConnection) -> bool:
+    def add(self, connection: Member) -> bool:
         if connection.group is not None:
             return False
         for shard in reversed(self._shards):
@@ -95,7 +115,7 @@ class StreamGroup:
         shard.add(connection)
         return True
 
-    def discard(self, connection: StreamConnection) -> None:
+    def discard(self, connection: Member) -> None:
         if connection.group is not None and connection.group in self._shards:
             connection.group.discard(connection)
 
@@ -110,7 +130,7 @@ class StreamGroup:
         else:
             self._flusher.put_later(shard)
 
-    def forget(self, shard: Shard) -> None:
+    def discard_shard(self, shard: Shard) -> None:
         """The shard has no members any more."""
         self._shards = [other for other in self._shards if other is not shard]
         self._flusher.discard(shard)

@@ -16,15 +16,17 @@ from ..._core.parking import Parking
 from ..._core.service import Service
 from ...connection import Response
 from ...event import phrase
-from .guard import Guard, Refused
-from .loop import Loop, bound_silence
-from .stream import NO_LINGER, StreamConnection, in_flight
+from .answer import Answer
+from .guard import Guard
+from .loop import Loop
+from .refused import Refused
+from .sockets import READ_SIZE
+from .stream import StreamConnection
 from .transport import UNREAD, H11Transport
 from .wire import respond
 
 log = logging.getLogger(__name__)
 
-READ_SIZE = 64 * 1024
 READS_AT_CLOSE = 16
 """So that a client that never stops sending can't hold up the loop."""
 
@@ -44,7 +46,7 @@ class Home(Protocol):
     def answer(self, client: ClientConnection, request: h11.Request | h11.RemoteProtocolError) -> None:
         """Start a task that answers a request, or refuses one, and then sees to it that the client goes on."""
 
-    def left(self, client: ClientConnection) -> None:
+    def discard(self, client: ClientConnection) -> None:
         """The client's socket is closed; and once more, when that is so and its task is over."""
 
 
@@ -64,7 +66,6 @@ class ClientConnection:
         "_is_waiting",
         "_parser",
         "_requests",
-        "_sending",
         "_sock",
         "_stream",
         "_unsent",
@@ -83,8 +84,7 @@ class ClientConnection:
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
-        self._sending: list[memoryview] | None = None  # what is left of the answer that is being sent
-        self._unsent = 0  # its bytes, also of one that was given up
+        self._unsent = 0  # bytes of the last answer, if it was cut
 
     @property
     def service(self) -> Service:
@@ -116,14 +116,14 @@ class ClientConnection:
         except h11.RemoteProtocolError as error:
             self._home.answer(self, error)
         except OSError as error:
-            self._end(error)
+            self._disconnected(error)
         else:
             if isinstance(request, h11.Request):
                 self._home.answer(self, request)
             elif request is h11.NEED_DATA:
                 self._wait()
             else:
-                self._end()
+                self.release()
 
     def _wait(self) -> None:
         """Wait for a request: for its first byte as long as a connection may be idle, then for the rest of its head."""
@@ -146,17 +146,17 @@ class ClientConnection:
             self._stop_waiting()
             self._home.answer(self, error)
         except OSError as error:
-            self._end(error)
+            self._disconnected(error)
         else:
             self._stop_waiting()
             if isinstance(request, h11.Request):
                 self._home.answer(self, request)
             else:
-                self._end()
+                self.release()
 
     def _stop_waiting(self) -> None:
         self._is_waiting = False
-        self.loop.watcher.forget(self._sock)
+        self.loop.watcher.discard(self._sock)
         self.loop.idle.discard(self)
         self.loop.heads.discard(self)
 
@@ -168,17 +168,16 @@ class ClientConnection:
         else:
             if not self._requests:  # else it was idle, which refuses it nothing
                 self.service.refused["head_timeout"] += 1
-            self._end()
+            self.release()
 
-    def stop_waiting(self) -> None:
-        """Wait for no further request."""
+    def release_if_idle(self) -> None:
+        """If it waits for a request, wait for none."""
         if self._is_waiting:
-            self._end()
+            self.release()
 
-    def _end(self, error: OSError | None = None) -> None:
-        if error is not None:
-            log.debug("a client left: %s", error)
-        self.close()
+    def _disconnected(self, error: OSError) -> None:
+        log.debug("a client left: %s", error)
+        self.release()
 
     def _read_request(self) -> h11.Request | type[h11.NEED_DATA] | None:
         """Return the next request, NEED_DATA if it has not come whole, or None if none will come.
@@ -222,7 +221,7 @@ class ClientConnection:
             if self._stream is None and await self._is_reusable():
                 self._parser.start_next_cycle()
                 await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
-                if self.loop.accepting:
+                if not self.service.stopping:
                     is_over = False
                     self._go_on(self._next_request)
         except OSError as error:
@@ -232,7 +231,7 @@ class ClientConnection:
             log.exception("serving a connection failed")
         finally:
             if is_over:
-                self.close()
+                self.release()
 
     @property
     def is_last_request(self) -> bool:
@@ -253,9 +252,9 @@ class ClientConnection:
     async def _is_reusable(self) -> bool:
         """Whether another request may follow; if the last one was not read to its end, let the client notice."""
         if self._unsent:
-            return False  # an answer was given up midway: what followed would be read as the rest of it
+            return False  # an answer was cut: what followed would be read as the rest of it
         if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
-            return self.loop.accepting
+            return not self.service.stopping
         if self._parser.their_state in UNREAD:
             await self._linger()
         return False
@@ -285,63 +284,12 @@ class ClientConnection:
             await over.wait()
 
     async def send(self, whole: list[bytes]) -> None:
-        """Send bytes outside of a stream; one that left, or does not read, is no error, but gets nothing further.
-
-        What waits for one that does not read is counted, all of it to the end: a part of a body is not let go of. All
-        of it is, at once, if it is dropped: so it is taken out of the list.
-        """
-        pieces = self._sending = [memoryview(piece) for piece in whole if piece]
-        size = self._unsent = sum(map(len, pieces))
-        whole.clear()
-        took = False
+        """Send bytes outside of a stream, which are taken out of the list; who left, or does not read, is no error."""
+        answer = Answer(self._sock, self.loop, self.service, whole)
         try:
-            while pieces:
-                try:
-                    sent = self._sock.sendmsg(pieces)
-                except BlockingIOError:
-                    self.loop.backlog.put(self, size, took=took)
-                    took = await self._has_taken()
-                else:
-                    took = True
-                    self._unsent -= sent
-                    while pieces and sent >= pieces[0].nbytes:
-                        sent -= pieces.pop(0).nbytes
-                    if sent:
-                        pieces[0] = pieces[0][sent:]
-        except OSError as error:
-            log.debug("a client left: %s", error)
+            await answer.send()
         finally:
-            self._sending = None
-            self.loop.backlog.discard(self)
-
-    async def _has_taken(self) -> bool:
-        """Wait until the socket takes bytes, or for long enough; return whether the reader has taken some meanwhile.
-
-        Raises:
-            TimeoutError: it has taken none, and the socket takes none.
-        """
-        queued, seconds = in_flight(self._sock), self.service.limits.send_timeout
-        bound_silence(self._sock, None)  # as the watcher does: we look ourselves whether it reads
-        try:
-            with anyio.move_on_after(seconds) as bounded:
-                await anyio.wait_writable(self._sock)
-        finally:
-            bound_silence(self._sock, seconds)
-        took = in_flight(self._sock) < queued
-        if bounded.cancelled_caught and not took:
-            self.service.refused["send_timeout"] += 1
-            log.info("a client does not read its answer: it is cut")
-            raise TimeoutError("it does not read")
-        return took
-
-    def drop(self) -> None:
-        """Hold nothing any more, here or in the socket: its reader does not read, and too much waits for all."""
-        self.service.refused["server_buffer"] += 1
-        if self._sending is not None:
-            self._sending.clear()  # now: its task is only woken, and meanwhile others may make bodies of their own
-        with suppress(OSError):  # the client has left already
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self._unsent = answer.unsent
 
     def read(self, take: Callable[[bytes], None]) -> None:
         """From now on let `take` have what the client sends, b"" at its end, in place of who had it before.
@@ -359,18 +307,18 @@ class ClientConnection:
                 log.debug("a client left: %s", error)
                 data = b""
             if not data:
-                watcher.forget(sock)
+                watcher.discard(sock)
             take(data)
             if not data and self._stream is not None:
-                self._stream.abort()
+                self._stream.release()
 
         watcher.watch(sock, readable)
 
     def stop_reading(self) -> None:
         """Leave to the system what the client sends."""
-        self.loop.watcher.forget(self._sock)
+        self.loop.watcher.discard(self._sock)
 
-    def forget_parser(self) -> None:
+    def release_parser(self) -> None:
         """There will be no further request: what parsing needs takes more memory than all the rest."""
         del self._parser, self.guard
 
@@ -381,25 +329,25 @@ class ClientConnection:
         self._stream = StreamConnection(self._sock, self.loop, gone, opened, chunked=chunked, bodiless=bodiless)
         return self._stream
 
-    def abort(self) -> None:
-        """Let whatever still waits to send give up."""
+    def cut(self) -> None:
+        """Cut its stream or its answer: whatever waits to send goes on. What the system has taken still leaves."""
         if self._stream is not None:
-            self._stream.abort()
+            self._stream.release()
         else:
             with suppress(OSError):  # the client has left already
                 self._sock.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Close the socket: with FIN, since what the client has sent so far is read first. Again: tell so once more."""
         if self._sock.fileno() >= 0:
-            self._close()
-        self._home.left(self)
+            self._close_socket()
+        self._home.discard(self)
 
-    def _close(self) -> None:
+    def _close_socket(self) -> None:
         if self._is_waiting:
             self._stop_waiting()
         else:
-            self.loop.watcher.forget(self._sock)
+            self.loop.watcher.discard(self._sock)
         with suppress(OSError):
             # Unread bytes would make it RST, which can cost the client what it has not read.
             for _ in range(READS_AT_CLOSE):

@@ -18,8 +18,9 @@ import h11
 from ..._core.parking import Parking
 from ..._core.service import Service
 from ...stats import Stats
-from .loop import Loop, bound_silence
-from .peer import READ_SIZE, ClientConnection
+from .loop import Loop
+from .peer import ClientConnection
+from .sockets import READ_SIZE, bound_silence
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Server:
     @property
     def is_accepting(self) -> bool:
         """Whether it takes new connections, and further requests on those it has."""
-        return self.loop.accepting
+        return not self.service.stopping
 
     @property
     def open_connections(self) -> int:
@@ -97,7 +98,7 @@ class Server:
                     self.loop.stop()
                     tasks.cancel_scope.cancel()
         finally:
-            self.loop.watcher.close()
+            self.loop.watcher.release()
         if failure is not None:
             raise failure
 
@@ -118,7 +119,7 @@ class Server:
             return
         except OSError as error:
             log.warning("accepting a connection failed: %s", error)
-            self.loop.watcher.forget(listener)
+            self.loop.watcher.discard(listener)
             failed.wake()
 
     def _begin(self, sock: socket.socket, peer: Sequence[Any]) -> None:
@@ -146,7 +147,7 @@ class Server:
             client.begin()
         except Exception:
             log.exception("serving a connection failed")
-            client.close()
+            client.release()
 
     def _turn_away(self, sock: socket.socket, host: str, limit: str) -> None:
         """Say that there is no room, in one packet and without waiting: a storm must cost no more than that."""
@@ -167,7 +168,7 @@ class Server:
         for exchange in list(self.service.live):
             exchange.cancel()
 
-    def left(self, client: ClientConnection) -> None:
+    def discard(self, client: ClientConnection) -> None:
         """A client's socket is closed; or a task that had still to end after that is over."""
         if client in self._clients:
             self._clients.discard(client)
@@ -179,14 +180,13 @@ class Server:
             self._changed.set()
 
     async def _shut_down(self, grace: float, stuck: Callable[[], None]) -> None:
-        """Stop accepting; end the streams; let plain handlers finish; then leave what is left."""
-        self.loop.accepting = False
+        """Accept no more; end the streams; let plain handlers finish; then cut what is left."""
         self.service.stopping = True
         for listener in self._listeners:
-            self.loop.watcher.forget(listener)
+            self.loop.watcher.discard(listener)
             listener.close()
         for client in list(self._clients):
-            client.stop_waiting()
+            client.release_if_idle()
         with anyio.move_on_after(grace * 0.8):
             await self.service.shut_down(within=grace * 0.4)
             await self._until_idle()
@@ -203,7 +203,7 @@ class Server:
             with anyio.move_on_after(grace * 0.1):
                 await self._until_idle()
             for client in self._clients:
-                client.abort()
+                client.cut()
             with anyio.move_on_after(grace * 0.1):
                 await self._until_idle()
         if self._is_busy:

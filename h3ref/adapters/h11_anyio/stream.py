@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,31 +13,15 @@ import anyio.lowlevel
 from ..._core.parking import now
 from ...connection import HIGH_WATER, StreamHead
 from .loop import Loop
+from .sockets import in_flight, reset_when_closed
 from .wire import LAST_CHUNK, chunk, stream_head
-
-if sys.platform == "linux":
-    import fcntl
-    import termios
 
 if TYPE_CHECKING:
     from .group import Shard
 
 
-NO_LINGER = struct.pack("ii", 1, 0)
-"""Closing sends RST, and the system forgets what it has not sent."""
-
 LARGE = HIGH_WATER
 """Bytes from which on it pays to keep the rest of what a socket has taken in part, and not all of it."""
-
-
-def in_flight(sock: socket.socket) -> int:
-    """Bytes that the system holds for a peer: not sent, or not acknowledged; 0 where it can't tell."""
-    if sys.platform != "linux":
-        return 0
-    try:
-        return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0
 
 
 class StreamConnection:
@@ -56,13 +38,13 @@ class StreamConnection:
         "_pending",
         "_progress",
         "_queued",
+        "_read_up_to",
         "_size",
         "_sock",
         "_stalled_since",
         "_unsent",
         "group",
         "is_chunked",
-        "read_up_to",
         "sharing",
     )
 
@@ -79,7 +61,7 @@ class StreamConnection:
         self.sharing = loop
         self.is_chunked = chunked
         self.group: Shard | None = None
-        self.read_up_to = 0  # how many of its group's pending pieces it has taken already
+        self._read_up_to = 0  # how many of its group's pending pieces it has taken already
         self._sock: socket.socket | None = sock  # None once the peer has left, or the body has ended
         self._gone = gone
         self._opened: Callable[[], None] | None = opened  # until the head is sent
@@ -148,9 +130,9 @@ class StreamConnection:
 
     def _catch_up(self, group: Shard) -> None:
         """Take what the group has pending, so that all goes out in the order in which it was written."""
-        if self.read_up_to < len(group.pending):
-            behind = group.since(self.read_up_to)
-            self.read_up_to = len(group.pending)
+        if self._read_up_to < len(group.pending):
+            behind = group.since(self._read_up_to)
+            self._read_up_to = len(group.pending)
             self._pending.append(behind)
             self._size += len(behind)
 
@@ -163,10 +145,10 @@ class StreamConnection:
 
     def take_shared(self, pieces: list[bytes], framed: bytes) -> bool:
         """Send what a group has pending; return whether it could be sent at once, and all of it."""
-        if self._pending or self._unsent or self._head or self.read_up_to:
-            self._pending += pieces[self.read_up_to :]
+        if self._pending or self._unsent or self._head or self._read_up_to:
+            self._pending += pieces[self._read_up_to :]
             self._size = sum(map(len, self._pending))
-            self.read_up_to = 0
+            self._read_up_to = 0
             self.flush_now()
         elif self._sock is not None:
             try:
@@ -177,7 +159,7 @@ class StreamConnection:
             except BlockingIOError:
                 self._keep(framed, took=False)
             except OSError:
-                self._lost()
+                self._disconnected()
         return not self._unsent
 
     def _take_pending(self) -> bytes:
@@ -198,7 +180,7 @@ class StreamConnection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._lost()
+            self._disconnected()
             return
         if sent < len(data):
             self._keep(memoryview(data)[sent:], took=sent > 0)
@@ -220,24 +202,29 @@ class StreamConnection:
         self.sharing.watcher.await_write(self._sock, self._resume)
         self.sharing.backlog.put(self, self.buffered, took=took)
 
-    def _lost(self) -> None:
+    def _disconnected(self) -> None:
         self._gone()
-        self.abort()
+        self.release()
 
     def _resume(self) -> None:
         if self._sock is not None:
-            self.sharing.watcher.forget_write(self._sock)
+            self.sharing.watcher.discard_write(self._sock)
             self._send(self._unsent)
             self.flush_now()
 
-    def leave(self, group: Shard) -> None:
-        """Be no member of a group any more; what it had pending still leaves."""
+    def joined(self, group: Shard, read_up_to: int) -> None:
+        """`Member`: it is in a group now, which has so many pieces pending that are not for it."""
+        self.group = group
+        self._read_up_to = read_up_to
+
+    def discarded(self, group: Shard) -> None:
+        """`Member`: it is in no group any more; what it had pending still leaves."""
         if self._sock is not None:
             self._catch_up(group)
             if self._pending:
                 self.sharing.flusher.put_later(self)
         self.group = None
-        self.read_up_to = 0
+        self._read_up_to = 0
 
     async def drain(self) -> None:
         await self._until_below(self.sharing.limits.stream_buffer)
@@ -279,25 +266,24 @@ class StreamConnection:
                 with anyio.move_on_after(limits.close_timeout):
                     await self._until_below(1)
             else:
-                self.drop()
+                self.cut_now()
         if not last and not self._bodiless and self._sock is not None:
             with suppress(OSError):  # the peer has left already
                 self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, for who closes may still be cleaning up
-        self.abort()
+        self.release()
 
-    def drop(self) -> None:
-        """Hold nothing any more, here or in the socket: its reader does not read."""
+    def cut_now(self) -> None:
+        """Cut a reader that does not read: neither this nor the socket holds anything any more."""
         if self._sock is not None:
-            with suppress(OSError):  # the peer has left already
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-        self.abort()
+            reset_when_closed(self._sock)
+        self.release()
 
-    def abort(self) -> None:
-        """Send nothing more; whoever waits goes on. The socket's owner closes it."""
+    def release(self) -> None:
+        """Give back the socket, which its owner closes, and all that it holds; whoever waits goes on."""
         if self._sock is None:
             return
         if self._unsent:
-            self.sharing.watcher.forget_write(self._sock)
+            self.sharing.watcher.discard_write(self._sock)
             self.sharing.backlog.discard(self)
         self._stalled_since = None
         self._sock = None

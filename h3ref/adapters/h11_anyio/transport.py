@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
 import h11
 
 from ..._core.parking import Parking
+from ..._core.service import Service
 from ...connection import RawHeaders, Request, Response
 from ...errors import BodyTimeout, BodyTooLarge, RequestError
-from .guard import Refused
+from .guard import Guard
+from .refused import Refused
 from .stream import StreamConnection
 from .wire import HeaderLines, origin_form, respond, with_host
-
-if TYPE_CHECKING:
-    from .peer import ClientConnection
 
 UNREAD = (h11.SEND_BODY, h11.ERROR)
 """The parser's states in which a request's body was not read to its end, so that no other request can follow."""
@@ -26,6 +25,48 @@ class TrailersTooLarge(RequestError):
     """The request's trailers are larger than its head may be: answered with 431."""
 
     status = 431
+
+
+class Client(Protocol):
+    """What a request asks of its client's connection."""
+
+    @property
+    def service(self) -> Service: ...
+
+    @property
+    def client(self) -> str:
+        """The client's address."""
+
+    @property
+    def guard(self) -> Guard:
+        """Through which all that the client sends has come."""
+
+    @property
+    def is_last_request(self) -> bool:
+        """Whether no other request may follow."""
+
+    def read(self, take: Callable[[bytes], None]) -> None:
+        """From now on let `take` have what the client sends, b"" at its end; on any thread."""
+
+    def stop_reading(self) -> None:
+        """Leave to the system what the client sends."""
+
+    def feed(self, data: bytes) -> None:
+        """Let the parser have what has arrived."""
+
+    async def send(self, whole: list[bytes]) -> None:
+        """Send bytes outside of a stream, which are taken out of the list."""
+
+    def open_stream(
+        self, gone: Callable[[], None], opened: Callable[[], None], *, chunked: bool, bodiless: bool
+    ) -> StreamConnection:
+        """Give the socket to a stream; there will be no further request on it."""
+
+    def release_parser(self) -> None:
+        """There will be no further request, nor anything of this one's body."""
+
+    def release(self) -> None:
+        """Close the socket."""
 
 
 class H11Transport:
@@ -47,7 +88,7 @@ class H11Transport:
         "request",
     )
 
-    def __init__(self, client: ClientConnection, request: h11.Request, parser: h11.Connection) -> None:
+    def __init__(self, client: Client, request: h11.Request, parser: h11.Connection) -> None:
         self._client = client
         self._parser = parser
         self._gone: Callable[[], None] | None = None
@@ -91,7 +132,7 @@ class H11Transport:
             body, self._body = self._body, bytearray()
             return bytes(body)
         finally:
-            self._forget_body()
+            self._release_parser()
 
     def _check_body(self, limit: int) -> None:
         if isinstance(self._broken, Refused) and self._broken.limit is not None:
@@ -162,16 +203,16 @@ class H11Transport:
         self._take_arrived()
         unread = self._parser.their_state in UNREAD
         watched = self._gone is not None  # since then what the client sent was thrown away, requests too
-        close = unread or watched or self._client.is_last_request or not self._client.loop.accepting
+        close = unread or watched or self._client.is_last_request or self._client.service.stopping
         pieces = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
-        del response  # the client's connection alone holds its body, so that it can let go of it
+        del response  # the client's connection alone holds its body, so that it can release it
         size = sum(map(len, pieces))
         await self._client.send(pieces)
         return size
 
     def release(self) -> None:
         """The stream has ended, and a thread of it has not: the client's socket does not wait for that."""
-        self._client.close()
+        self._client.release()
 
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
@@ -184,11 +225,11 @@ class H11Transport:
 
     def _opened(self) -> None:
         self._is_open = True
-        self._forget_body()
+        self._release_parser()
 
-    def _forget_body(self) -> None:
-        """If nobody can want the body any more, let go of the parser, which takes more memory than all the rest."""
+    def _release_parser(self) -> None:
+        """If nobody can want the body any more, release the parser, which takes more memory than all the rest."""
         if self._is_open and self._reading is None:
             self._body.clear()
             del self._parser
-            self._client.forget_parser()
+            self._client.release_parser()

@@ -32,9 +32,18 @@ PARTS: Final = {
     "the writer": ("writer.py", "blocking.py"),
     "the channel: its log, groups and subscriptions": ("channel.py", "log.py", "subscription.py", "group.py"),
     "framing, and the system call that sends": ("h11_anyio/stream.py", "h11_anyio/wire.py"),
-    "rounds of sending, deadlines, watching for a client that leaves": ("h11_anyio/loop.py",),
-    "accepting, reading and closing": ("h11_anyio/server.py", "h11_anyio/peer.py", "h11_anyio/tasks.py"),
-    "the guard, and h11": ("h11_anyio/guard.py", "/h11/"),
+    "rounds of sending, deadlines, watching for a client that leaves": (
+        *("h11_anyio/loop.py", "h11_anyio/watcher.py", "h11_anyio/flusher.py"),
+        *("h11_anyio/deadlines.py", "h11_anyio/backlog.py"),
+    ),
+    "accepting, reading and closing": (
+        *("h11_anyio/server.py", "h11_anyio/peer.py", "h11_anyio/tasks.py"),
+        *("h11_anyio/transport.py", "h11_anyio/answer.py", "h11_anyio/sockets.py"),
+    ),
+    "the guard, and h11": (
+        *("h11_anyio/guard.py", "h11_anyio/grammar.py", "h11_anyio/framing.py", "h11_anyio/refused.py"),
+        "/h11/",
+    ),
     "the state machine": ("lifecycle.py",),
     "the application, the exchange and its flow": ("",),
 }

@@ -1,0 +1,72 @@
+"""`Deadlines`: tells those whose time is up, as a client that is silent for too long."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+import anyio
+
+from ..._core.parking import Parking
+
+log = logging.getLogger(__name__)
+
+
+class Waiting(Protocol):
+    """Who waits for something that may never come."""
+
+    def expire(self) -> None:
+        """The time is up."""
+
+
+class Deadlines:
+    """Tells those who have waited for some time, always the same, so that the oldest is always the next.
+
+    Args:
+        seconds: how long each may wait; None for ever.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._due: dict[Waiting, float] = {}
+        self._parking: Parking | None = None
+
+    def put(self, waiting: Waiting) -> None:
+        """From now on the time counts, also where it has counted before."""
+        if self._seconds is None:
+            return
+        if not self._due and self._parking is not None:
+            self._parking.wake()
+        self._due.pop(waiting, None)  # who is put anew comes last
+        self._due[waiting] = time.monotonic() + self._seconds
+
+    def discard(self, waiting: Waiting) -> None:
+        """It has come, or nobody waits any more."""
+        self._due.pop(waiting, None)
+
+    def __contains__(self, waiting: Waiting) -> bool:
+        return waiting in self._due
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        parking = self._parking = Parking()
+        while True:
+            if self._due:
+                await anyio.sleep(self._expire())
+            else:
+                await parking.wait()
+
+    def _expire(self) -> float:
+        """Tell those whose time is up; return the seconds until the next one's is."""
+        now = time.monotonic()
+        while self._due:
+            first = next(iter(self._due))
+            if self._due[first] > now:
+                return self._due[first] - now
+            del self._due[first]
+            try:
+                first.expire()
+            except Exception:  # one connection's failure must not end the task that serves them all
+                log.exception("serving a connection failed")
+        return 0

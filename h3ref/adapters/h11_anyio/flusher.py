@@ -1,0 +1,90 @@
+"""`Flusher`: sends what streams have pending, in rounds that give way to the rest of the event loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from ..._core.parking import Parking
+
+log = logging.getLogger(__name__)
+
+SENDS_A_TURN = 64
+"""After so many system calls the flusher gives way: a round over thousands of streams must not hold up the loop."""
+
+
+class Flushable(Protocol):
+    """What has bytes to send."""
+
+    def flush_now(self) -> int:
+        """Send them, as far as the sockets take them; return the number of system calls that it took."""
+
+
+class Flusher:
+    """Sends what streams have pending: the first after quiet at once, then in rounds, a least gap apart.
+
+    Args:
+        gap: seconds between two rounds; with 0 a round comes with each turn of the event loop.
+    """
+
+    def __init__(self, gap: float) -> None:
+        self._gap = gap
+        self._due: dict[Flushable, None] = {}
+        self._last = -1.0
+        self._parking: Parking | None = None  # while there is a task to wake
+
+    def put(self, stream: Flushable) -> None:
+        """Send what the stream has pending: now if all has been quiet, else with the next round."""
+        if not self._due and self._gap:
+            now = time.monotonic()
+            if now - self._last >= self._gap:
+                self._last = now
+                stream.flush_now()
+                return
+        self.put_later(stream)
+
+    def put_later(self, stream: Flushable) -> None:
+        """Send what the stream has pending with the next round, which comes with the loop's next turn after quiet."""
+        if not self._due and self._parking is not None:
+            self._parking.wake()
+        self._due[stream] = None
+
+    def discard(self, stream: Flushable) -> None:
+        """The stream has nothing to send any more."""
+        self._due.pop(stream, None)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        parking = self._parking = Parking()
+        if self._due:
+            parking.wake()
+        while True:
+            await parking.wait()
+            while self._due:
+                await self._pause()
+                round, self._due = self._due, {}
+                while round:
+                    self._send(round)
+                    if round or self._due:  # else it waits next
+                        await anyio.lowlevel.checkpoint()
+                self._last = time.monotonic()
+
+    async def _pause(self) -> None:
+        pause = self._last + self._gap - time.monotonic()
+        if pause > 0:
+            await anyio.sleep(pause)
+
+    def _send(self, round: dict[Flushable, None]) -> None:
+        """A function of its own, so that the task that sleeps keeps no stream alive."""
+        left = SENDS_A_TURN
+        while round and left > 0:
+            stream = next(iter(round))
+            del round[stream]
+            try:
+                left -= stream.flush_now()
+            except Exception:  # one stream's failure must not end the task that serves them all
+                log.exception("sending a stream's bytes failed")
