@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,16 @@ def test_imports_point_down(path: Path) -> None:
             room = room_of_module(module)
             if room is not None:
                 assert floor_of(room) <= here, f"{path.name} imports {module}, which stands above it"
+
+
+@pytest.mark.parametrize("room", ["adapters/h11_anyio"])
+def test_no_files_of_a_room_import_in_a_circle(room: str) -> None:
+    """Not even for types: what two of them need of each other, one says in a protocol."""
+    package = f"h3ref.{room.replace('/', '.')}"
+    files = {f"{package}.{path.stem}": path for path in (HOUSE / room).glob("[a-z]*.py")}
+    graph = {name: {module for module, _ in imports_of(path)} & files.keys() for name, path in files.items()}
+    assert sum(map(len, graph.values())) >= len(files), "imports are found"
+    assert list(TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
