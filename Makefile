@@ -72,8 +72,9 @@ notebooks: $(VENV)/.dev ## run the notebooks anew and write their outputs, half 
 
 bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results, notebook 09, docs/performance.md
 	$(PY) -m h3ref bench --json notebooks/results/bench.json
-	$(PY) -m h3ref.lab.bench.profile notebooks/results/profile.json
-	$(PY) -m h3ref.lab.bench.history notebooks/results/history.json
+	$(PY) -m docs.generate.profile notebooks/results/profile.json
+	$(PY) -m docs.generate.history notebooks/results/history.json
+	$(PY) -m docs.generate.imports notebooks/results/imports.json
 	$(PY) -m docs.generate.performance_tables
 	$(PY) -m docs.generate.execute notebooks/09-latency.ipynb
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import h3ref
-from h3ref.lab.bench import history, profile
+from docs.generate import history, imports, profile
 from h3ref.lab.bench.load import check
 from h3ref.lab.bench.process import ServerFailed, ServerProcess
 from h3ref.lab.bench.systems import System
@@ -67,6 +68,35 @@ def test_a_profile_comes_back_from_json(tmp_path: Path) -> None:
         profile.load(path)
 
 
+def test_what_an_import_takes_comes_back_from_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "measured", functools.partial(imports.measured, runs=1))
+    path = tmp_path / "imports.json"
+    assert imports.main([str(path)]) == 0
+    found = imports.load(path)
+    assert found.runs == 1
+    assert 0 < found.python < min(found.h3ref, found.starlette)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="has no times of imports: KeyError"):
+        imports.load(path)
+
+
+def test_an_import_that_fails_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(imports.PROGRAMS, "starlette", "import nothing_like_it")
+    assert imports.main([str(tmp_path / "imports.json")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "No module named 'nothing_like_it'" in said
+
+
+def test_times_of_imports_are_told_without_the_start_of_python() -> None:
+    found = imports.Imports(runs=15, python=10.0, h3ref=60.0, starlette=110.0)
+    assert found.ratio == 0.5
+    first, _ = imports.lines(found)
+    assert first.startswith("`import h3ref` takes 50 ms, and `import starlette.applications` 100 ms: ×0.5.")
+
+
 def test_a_server_is_of_the_folder_that_it_is_told(tmp_path: Path) -> None:
     """A folder with another h3ref in it, whose server says so."""
     bench = tmp_path / "h3ref" / "lab" / "bench"
@@ -83,7 +113,7 @@ def test_a_commit_serves_beside_today() -> None:
     with history.checked_out(["HEAD"]) as [system]:
         assert isinstance(system, System)
         assert system.home is not None
-        assert system.home.joinpath("h3ref", "lab", "bench", "history.py").is_file()
+        assert system.home.joinpath("h3ref", "lab", "bench", "servers", "ours.py").is_file()
         with ServerProcess(system.title, system.arguments, system.home) as server:
             check(server.port)
     assert not system.home.exists()

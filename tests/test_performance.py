@@ -17,12 +17,13 @@ def test_no_table_has_drifted_from_the_results(capsys: pytest.CaptureFixture[str
 
 
 def test_the_results_are_of_a_full_run_in_which_nothing_failed() -> None:
-    results, history, profiles = performance_tables.found_in(RESULTS)
+    results, history, profiles, imports = performance_tables.found_in(RESULTS)
     assert not results.quick
     assert (results.failures, history.failures) == ((), ())
     assert set(results.titles) == {system.name for system in SYSTEMS}
     assert [one.name for one in profiles] == ["one stream", "fan-out to 500", "a request with one event"]
     assert all(one.looks >= 200 for one in profiles)
+    assert imports.runs >= 15
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_part_that_was_altered_is_named_and_mended(
     assert page.read_text() == before
 
 
-@pytest.mark.parametrize("name", ["bench", "history", "profile"])
+@pytest.mark.parametrize("name", ["bench", "history", "profile", "imports"])
 def test_results_that_can_not_be_read_are_told_in_one_line(
     copied: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from h3ref.lab.bench.plots import MAIN
-from h3ref.lab.bench.profile import LOOP, PARTS, Profile, a_unit
-from h3ref.lab.bench.profile import load as load_profiles
 from h3ref.lab.bench.results import Measurement, Results
 from h3ref.lab.charts import time_text
 
 from .generated import table, update
+from .imports import Imports
+from .imports import lines as lines_of_imports
+from .imports import load as load_imports
+from .profile import LOOP, PARTS, Profile, a_unit
+from .profile import load as load_profiles
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "notebooks" / "results"
@@ -36,6 +39,7 @@ class Found(NamedTuple):
     bench: Results
     history: Results
     profiles: list[Profile]
+    imports: Imports
 
 
 def found_in(folder: Path) -> Found:
@@ -48,6 +52,7 @@ def found_in(folder: Path) -> Found:
         Results.load(folder / "bench.json"),
         Results.load(folder / "history.json"),
         load_profiles(folder / "profile.json"),
+        load_imports(folder / "imports.json"),
     )
 
 
@@ -144,6 +149,11 @@ def history(found: Found) -> Iterator[str]:
     yield from table(["after", *(column[-1] for column in columns)], rows, numbers=True)
 
 
+def imports(found: Found) -> Iterator[str]:
+    """What an import takes, beside Starlette's."""
+    yield from lines_of_imports(found.imports)
+
+
 def _cases(
     results: Results, systems: Sequence[str], sections: Sequence[str] = (), *, percentiles: bool = False
 ) -> Iterator[tuple[str, dict[str, Measurement]]]:
@@ -189,6 +199,7 @@ PARTS_OF_PAGE = {
     "gap": gap,
     "profile": profile,
     "history": history,
+    "imports": imports,
 }
 
 

@@ -13,7 +13,7 @@ the bytes for the client, where it tells (Linux): a slow client is not counted. 
 requests at once the fastest servers wait for it, so that their times to the first event lie closer together than alone.
 
 The sections are in `sections` and `codec` and `lifecycle`, the systems in `systems`, the figures in `plots`. Two more
-questions are put to the same servers: where an event's time goes (`profile`), and what a commit was worth (`history`).
+questions are put to the same servers, by `docs/generate`: where an event's time goes, and what a commit was worth.
 
 The JSON (`results.Results`, which reads it back) is one object:
 

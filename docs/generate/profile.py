@@ -1,6 +1,6 @@
 """Where an event's time goes: h3ref's server under load, and which part of it has the processor.
 
-    python -m h3ref.lab.bench.profile FILE         some seconds; writes the profile as JSON
+    python -m docs.generate.profile FILE         some seconds; writes the profile as JSON
 
 The server notes where its main thread is, each so often of CPU time (`servers.leash`), so that nothing is made slower
 by being watched. A look counts for the innermost function that is h3ref's or h11's: what it called of the standard
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .load import Load, LoadError
-from .machine import machine
-from .process import Clocks, ServerFailed, ServerProcess
-from .sections import publishing, until_subscribed
-from .servers.leash import allow_files
+from h3ref.lab.bench.load import Load, LoadError
+from h3ref.lab.bench.machine import machine
+from h3ref.lab.bench.process import Clocks, ServerFailed, ServerProcess
+from h3ref.lab.bench.sections import publishing, until_subscribed
+from h3ref.lab.bench.servers.leash import allow_files
 
 LOOP: Final = "the event loop itself"
 
@@ -205,9 +205,7 @@ def a_unit(unit: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Profile, write the file, print what was found; the exit status is 1 where something failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m h3ref.lab.bench.profile", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.profile", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="where to write the JSON")
     path: Path = parser.parse_args(arguments).file
     allow_files()

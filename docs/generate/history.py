@@ -1,7 +1,7 @@
 """What changes were worth: h3ref as it was after each of some commits, beside raw asyncio and h3ref of today.
 
-    python -m h3ref.lab.bench.history FILE REVISION ...     some minutes; writes results as `h3ref bench --json` does
-    python -m h3ref.lab.bench.history FILE                  those commits again that are in the file
+    python -m docs.generate.history FILE REVISION ...     some minutes; writes results as `h3ref bench --json` does
+    python -m docs.generate.history FILE                  those commits again that are in the file
 
 Each commit is checked out into a folder of its own, gets the benchmark's servers of today, and takes its turn in one
 and the same run. So it works as far back as the public API that these servers use.
@@ -20,13 +20,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import h3ref
-
-from .progress import shown
-from .results import Results
-from .runner import run
-from .sections import Amounts
-from .systems import System, chosen
-from .table import table
+from h3ref.lab.bench.progress import shown
+from h3ref.lab.bench.results import Results
+from h3ref.lab.bench.runner import run
+from h3ref.lab.bench.sections import Amounts
+from h3ref.lab.bench.systems import System, chosen
+from h3ref.lab.bench.table import table
 
 SECTIONS: Final = ("stream", "yield", "fanout", "first", "memory", "pace")
 AMOUNTS: Final = Amounts(fans=(500, 2000), few=())
@@ -77,9 +76,7 @@ def history(revisions: Sequence[str]) -> Results:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the file, print what was found; the exit status is 1 where something failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m h3ref.lab.bench.history", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.history", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="where to write the JSON")
     parser.add_argument("revisions", nargs="*", metavar="REVISION", help="a commit, the oldest first")
     options = parser.parse_args(arguments)
