@@ -830,7 +830,7 @@ async def test_an_address_that_the_machine_lacks_is_left_out_where_a_name_has_ot
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     with monkeypatch.context() as patched:
-        patched.setattr("h3ref.adapters.h11_anyio.server.socket.getaddrinfo", getaddrinfo)
+        patched.setattr("h3ref.adapters.h11_anyio.listeners.socket.getaddrinfo", getaddrinfo)
         manager = running(make_app(), host="several")
         server = await manager.__aenter__()
     try:

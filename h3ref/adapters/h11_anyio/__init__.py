@@ -1,8 +1,9 @@
 """The native adapter: HTTP/1.1 on own non-blocking sockets, on asyncio and trio alike.
 
-`server` listens and accepts, and starts `tasks` that answer. `peer` is one client's connection: what comes from it goes
-through the `guard` to h11; the guard judges by `grammar` and `framing`, and raises what is in `refused`. `transport` is
-one request; `answer` carries a plain answer's bytes, `stream` a stream's, `group` those of many streams; `wire` frames.
+`server` accepts from its `listeners`, and starts `tasks` that answer. `peer` is one client's connection: what it sends
+goes through the `guard` to h11; the guard judges by `grammar` and `framing`, and raises what is in `refused`.
+`transport` is one request; `answer` carries a plain answer's bytes, `stream` a stream's, `group` those of many streams;
+`wire` frames.
 
 `loop` has what all connections share: the `watcher`, which notices what comes and who leaves; the `flusher`, which
 sends what is due; `deadlines` for who keeps silent; the `backlog` of what slow readers have not taken. In `sockets`

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,6 +16,7 @@ import h11
 from ..._core.parking import Parking
 from ..._core.service import Service
 from ...stats import Stats
+from .listeners import listen
 from .loop import Loop
 from .peer import ClientConnection
 from .sockets import READ_SIZE, bound_silence
@@ -26,7 +25,6 @@ from .tasks import Tasks
 log = logging.getLogger(__name__)
 
 ACCEPTS_A_TURN = 64
-BACKLOG = 4096
 
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 """What a client is told for whom there is no room."""
@@ -41,7 +39,7 @@ class Server:
     """
 
     def __init__(self, service: Service, host: str, port: int, flush_gap: float) -> None:
-        self._listeners = _listen(host, port)
+        self._listeners = listen(host, port)
         for listener in self._listeners:
             bound_silence(listener, service.limits.send_timeout)
         self.service = service
@@ -231,45 +229,3 @@ def network_of(host: str) -> str:
         return host
     mapped = address.ipv4_mapped
     return str(mapped) if mapped is not None else str(ip_network((address, 64), strict=False))
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address that the host stands for.
-
-    Raises:
-        OSError: it can't; the text says which address, why, and what to do.
-        ValueError: there is no such port.
-    """
-    if type(port) is not int:
-        raise TypeError(f"a port is an int from 0 to 65535, not {port!r}")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"a port is from 0 to 65535, not {port!r}")
-    listeners: list[socket.socket] = []
-    missing: OSError | None = None
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, address in dict.fromkeys((family, address[0]) for family, _, _, _, address in found):
-            bound = (address, listeners[0].getsockname()[1] if listeners else port)
-            try:
-                listener = socket.create_server(bound, family=family, backlog=BACKLOG)
-            except OSError as error:
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                missing = error  # as ::1 for "localhost" where IPv6 is switched off
-            else:
-                listener.setblocking(False)
-                listeners.append(listener)
-        if not listeners and missing is not None:
-            raise missing
-    except OSError as error:
-        for listener in listeners:
-            listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise OSError(error.errno, f"port {port} on {host} is taken; choose another, or 0 for a free one") from None
-        raise OSError(error.errno, f"can't listen on {host}:{port}: {_plain(error)}") from None
-    return listeners
-
-
-def _plain(error: OSError) -> str:
-    """What the system says, without the address that `create_server` adds."""
-    return os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else str(error)
