@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
 
 import anyio
-from anyio.lowlevel import EventLoopToken
 
 from . import trace
+from ._core.answer import Answer, phrase
 from ._core.callables import is_generator, name_of
 from ._core.logs import printable
 from .blocking import BlockingSSEWriter
-from .connection import Request, Response
+from .connection import Request
 from .errors import H3Error, RequestError
-from .headers import EVENT_STREAM, Headers, MultiMapping, check_header, check_media_type, is_hop_by_hop
+from .headers import Headers, MultiMapping, check_header, check_media_type, is_hop_by_hop
 from .lifecycle import Lifecycle, Reason, State
 from .stats import Stats
 from .writer import SSEWriter
@@ -25,36 +25,17 @@ from .writer import SSEWriter
 StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
 
 REDIRECTS = (301, 302, 303, 307, 308)
-BODILESS = (204, 205, 304)
-_OF_THE_CONTENT = frozenset(
-    f"content-{part}" for part in ("disposition", "encoding", "language", "location", "range", "type")
-) | {"cache-control", "etag", "expires", "last-modified"}
-"""Headers that describe one answer's content (RFC 9110, section 8), so they go when another takes its place."""
 
 
-class Host(Protocol):
+class EventHost(Protocol):
     """What an event asks of the exchange that it belongs to."""
 
     lifecycle: Lifecycle
+    answer: Answer
     source: object
 
     @property
-    def close_timeout(self) -> float: ...
-
-    @property
-    def stream_buffer(self) -> int: ...
-
-    @property
-    def token(self) -> EventLoopToken: ...
-
-    @property
-    def loop_thread(self) -> int: ...
-
-    @property
-    def task(self) -> int: ...
-
-    @property
-    def stream_writer(self) -> SSEWriter | None: ...
+    def writer(self) -> SSEWriter | None: ...
 
     def stream_started(self) -> None: ...
 
@@ -66,9 +47,7 @@ class Host(Protocol):
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None: ...
 
-    def stop(self, error: Exception) -> None: ...
-
-    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool: ...
+    def fail(self, error: Exception) -> None: ...
 
     async def read_body(self) -> bytes: ...
 
@@ -92,9 +71,6 @@ class H3Event:
         "_host",
         "_query",
         "_request",
-        "_response",
-        "_response_headers",
-        "_status",
         "method",
         "params",
         "path",
@@ -102,7 +78,7 @@ class H3Event:
         "stream_callback",
     )
 
-    def __init__(self, host: Host, request: Request) -> None:
+    def __init__(self, host: EventHost, request: Request) -> None:
         self._host = host
         self._request = request
         self.method = request.method
@@ -114,9 +90,6 @@ class H3Event:
         self._headers: Headers | None = None
         self._body: bytes | RequestError | None = None
         self.reading: anyio.Event | None = None  # while somebody reads the body, and set when that is over
-        self._status = 200
-        self._response: tuple[str | None, bytes] | None = None
-        self._response_headers: list[tuple[str, str]] | None = None
 
     # -- what the request says
 
@@ -209,6 +182,11 @@ class H3Event:
 
     # -- a plain answer
 
+    @property
+    def answered(self) -> bool:
+        """Whether there is a plain answer that has not been sent."""
+        return self._host.answer.is_plain
+
     def set_status(self, status: int) -> None:
         """Set the status that the response will have, from 200 to 599. A stream's is always 200.
 
@@ -217,10 +195,11 @@ class H3Event:
         """
         if not _is_whole(status) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
-        if self.state is not State.REQUESTED and status != self._status:
+        answer = self._host.answer
+        if self.state is not State.REQUESTED and status != answer.status:
             self._check_head("set_status")
-            raise ValueError(f"the answer is decided: its status stays {self._status}, it can't become {int(status)}")
-        self._status = int(status)
+            raise ValueError(f"the answer is decided: its status stays {answer.status}, it can't become {int(status)}")
+        answer.status = int(status)
 
     def set_header(self, name: str, value: str, *, append: bool = False) -> None:
         """Set a header of the response, plain or stream, in place of one with that name.
@@ -244,11 +223,10 @@ class H3Event:
             return
         if name.lower() == "content-type" and self.state is State.SSE_STARTED:
             check_media_type(value)
-        kept = [pair for pair in self._response_headers or [] if append or pair[0].lower() != name.lower()]
-        self._response_headers = [*kept, (name, value)]
+        self._host.answer.set_header(name, value, append=append)
 
     def _check_head(self, call: str) -> None:
-        if self._host.stream_writer is not None:
+        if self._host.writer is not None:
             raise H3Error(f"{call}: the head is on its way already; set status and headers before the stream starts")
 
     def send_text(self, text: str) -> None:
@@ -305,12 +283,12 @@ class H3Event:
         self, content_type: str | None, body: bytes, status: int | None = None, header: tuple[str, str] | None = None
     ) -> None:
         self._host.lifecycle.take(trace.SEND_RESPONSE)
+        answer = self._host.answer
         if status is not None:
-            self._status = status
+            answer.status = status
         if header is not None:
-            kept = [pair for pair in self._response_headers or [] if pair[0].lower() != header[0].lower()]
-            self._response_headers = [*kept, header]
-        self._response = content_type, body
+            answer.set_header(*header)
+        answer.set_body(content_type, body)
 
     # -- a stream
 
@@ -324,18 +302,10 @@ class H3Event:
             SSEAlreadyStarted: a second call.
             ResponseAlreadySent: the request has been answered.
         """
-        if (self._status != 200 or self._response_headers) and self.state is State.REQUESTED:
-            self._check_stream()
+        if self.state is State.REQUESTED:
+            self._host.answer.check_stream()
         self._host.lifecycle.take(trace.START_SSE)
         self._host.stream_started()
-
-    def _check_stream(self) -> None:
-        """Refuse a head that no client would take for a stream's."""
-        if self._status != 200:
-            raise ValueError(f"a stream's status is 200, not {self._status}; answer an error with send_error()")
-        for name, value in self._response_headers or ():
-            if name.lower() == "content-type":
-                check_media_type(value)
 
     def set_stream_callback(self, callback: StreamCallback) -> None:
         """Register what streams once the writer is ready; the last call wins.
@@ -405,49 +375,9 @@ class H3Event:
             ConnectionLost: the stream has ended.
         """
         self._host.lifecycle.take(trace.GET_SSE_WRITER)
-        writer = self._host.stream_writer
+        writer = self._host.writer
         assert writer is not None, "headers are sent only through a connection, which has its writer"
         return writer
-
-    # -- what the flow takes from it
-
-    def stream_headers(self) -> list[tuple[str, str]]:
-        """The stream's headers: ours, each unless the handler set it, then the handler's."""
-        return _with_defaults(self._response_headers, STREAM_HEADERS)
-
-    @property
-    def answered(self) -> bool:
-        """Whether there is a plain response that has not been taken for sending."""
-        return self._response is not None
-
-    def fail_with(self, error: Exception) -> None:
-        """Let the plain response say that an error happened, and which if that is for the client to know."""
-        status = error.status if isinstance(error, H3Error) else 500
-        text = f"{phrase(status)}: {error}" if isinstance(error, H3Error) and error.explains else phrase(status)
-        self._answer_instead(status, "text/plain; charset=utf-8", text.encode())
-        if status == 503:
-            self.set_header("Retry-After", "1")
-
-    def end_unopened(self) -> None:
-        """Let the plain response say that there is no stream, and none to come: a 204, by which a client stays away."""
-        self._answer_instead(204, None, b"")
-
-    def _answer_instead(self, status: int, content_type: str | None, body: bytes) -> None:
-        """Answer so, whatever was to be answered; of the headers, those that described it go."""
-        self._response_headers = [
-            pair for pair in self._response_headers or [] if pair[0].lower() not in _OF_THE_CONTENT
-        ]
-        self._status = status
-        self._response = content_type, body
-
-    def take_response(self) -> Response:
-        """Return the plain response, once."""
-        assert self._response is not None, "answered says whether there is one"
-        (content_type, body), self._response = self._response, None
-        if self._status in BODILESS:
-            return Response(self._status, list(self._response_headers or []), b"")
-        defaults = [("Content-Type", content_type)] if content_type else []
-        return Response(self._status, _with_defaults(self._response_headers, defaults), body)
 
     def __repr__(self) -> str:
         # Logs show it: no query, which may hold a token, and nothing that could forge a line.
@@ -456,20 +386,6 @@ class H3Event:
 
 
 _NOTHING: Mapping[str, str] = {}
-
-STREAM_HEADERS = [
-    ("Cache-Control", "no-cache, no-transform"),
-    ("X-Accel-Buffering", "no"),
-    ("Content-Type", EVENT_STREAM),
-]
-"""H3Z's, in its order: no cache keeps the stream, no nginx and (by no-transform) no compressor holds it back."""
-
-
-def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    if not own:
-        return list(defaults)
-    named = {name.lower() for name, _ in own}
-    return [pair for pair in defaults if pair[0].lower() not in named] + own
 
 
 def _is_whole(status: object) -> bool:
@@ -480,9 +396,6 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def phrase(status: int) -> str:
-    """The reason phrase of a status (RFC 9110, section 15), such as "Not Found"."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return f"Error {status}"
+def host_of(event: H3Event) -> EventHost:
+    """The exchange that an event belongs to, for those who build on it, not for handlers."""
+    return event._host

@@ -31,11 +31,11 @@ async def by_handler(exchange: Exchange) -> None:
 async def callback(exchange: Exchange) -> None:
     """Option 2: the handler has returned; then headers, then the writer, then the callback."""
     exchange.check_sse_started()
-    stream = exchange.take_callback()
+    callback = exchange.take_callback()
     connection = exchange.create_connection()
     await exchange.send_headers(connection)
     writer = exchange.connection_ready(connection)
-    await exchange.run_callback(stream, writer)  # the fix: called once there is something to write to
+    await exchange.run_callback(callback, writer)  # the fix: called once there is something to write to
 
 
 async def awaited(exchange: Exchange) -> SSEWriter:

@@ -35,6 +35,7 @@ from h3ref.adapters.asgi.transport import ASGIConnection, target_of
 from h3ref.connection import End
 from h3ref.errors import WriteError
 from h3ref.trace import Record
+from h3ref.writer import stream_of
 from tests import asgi_app, order_table
 from tests.asgi_servers import accepting, on_granian, on_hypercorn, on_uvicorn
 from tests.clients import open_client, raw, server_of
@@ -720,7 +721,7 @@ async def test_what_is_sent_while_the_server_takes_the_head_comes_behind_it() ->
                 await writer.send_event(str(number))
             go_on.set()
             await writer.flush()
-            assert writer.buffered == 0
+            assert stream_of(writer).connection.buffered == 0
 
         event.start_sse()
         async with anyio.create_task_group() as tasks:

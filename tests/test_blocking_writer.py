@@ -26,6 +26,7 @@ from h3ref.flows import check_flow
 from h3ref.lifecycle import Reason
 from h3ref.testing import AsyncTestClient, TestClient
 from h3ref.trace import Record
+from h3ref.writer import stream_of
 from tests.clients import open_client, server_of
 
 pytestmark = pytest.mark.anyio
@@ -331,12 +332,12 @@ async def test_one_that_waits_for_a_reader_is_told_when_our_side_ends_the_stream
         service: Service = server_of(client).service
         await client.request("GET", "/callback")
         (exchange,) = service.live
-        writer = exchange.stream_writer
+        writer = exchange.writer
         assert writer is not None
         with anyio.fail_after(20):
-            while writer.buffered < writer.high_water:
+            while stream_of(writer).waiting < stream_of(writer).high_water:
                 await anyio.lowlevel.checkpoint()
-            exchange.end_stream(Reason.TIMEOUT)
+            exchange.stop(Reason.TIMEOUT)
             while service.live:
                 await anyio.lowlevel.checkpoint()
     assert [error.reason for error in told] == ["timeout"]
@@ -350,7 +351,7 @@ async def test_one_that_sends_while_the_server_ends_is_told_so(waits: bool) -> N
     async with anyio.create_task_group() as tasks, open_memory(app) as server:
         reply = await server.request("GET", "/callback")
         (exchange,) = server.service.live
-        writer = exchange.stream_writer
+        writer = exchange.writer
         assert writer is not None
         if not waits:
             tasks.start_soon(reply.read)

@@ -23,6 +23,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 import h3ref
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
 from h3ref.cors import cors
+from h3ref.writer import stream_of
 from tests.conftest import require_module, require_program
 from tests.ports import free_port
 
@@ -379,7 +380,7 @@ def test_an_event_cut_in_the_middle_is_not_dispatched_and_its_id_not_kept(site: 
     async def answer(event: H3Event) -> None:
         event.start_sse()
         async with await event.await_sse_writer() as writer:
-            await writer.send_encoded(b"id: 1\nretry: 1\ndata: one\n\nid: 2\ndata: half an ev")
+            await stream_of(writer).send(b"id: 1\nretry: 1\ndata: one\n\nid: 2\ndata: half an ev")
             await anyio.to_thread.run_sync(site.may_cut.acquire, abandon_on_cancel=True)
             raise RuntimeError("on purpose")
 

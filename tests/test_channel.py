@@ -42,6 +42,7 @@ from h3ref.connection import End
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
+from h3ref.writer import stream_of
 from tests.clients import ReplyLike, open_client
 from tests.waits import until
 
@@ -291,15 +292,21 @@ async def test_a_close_that_is_cancelled_still_ends_such_a_callback() -> None:
     assert told == ["the callback"]
 
 
+def has_room(writer: SSEWriter) -> bool:
+    """Whether what is sent now need not wait for the reader."""
+    stream = stream_of(writer)
+    return stream.waiting < stream.high_water
+
+
 async def test_a_streams_own_limit_holds_for_what_a_channel_sends() -> None:
     channel = Channel(policy="drop")
     async with open_memory(app_of(channel), limits=Limits(stream_buffer=4096)) as server:
         await subscribe(server, channel)
-        (writer,) = (subscription.writer for subscription in channel._subscriptions)
+        (stream,) = (subscription.stream for subscription in channel._subscriptions)
         most = 0
         for number in range(500):
             await channel.publish(SSEEvent("x" * 100, id=str(number)))
-            most = max(most, writer.buffered)
+            most = max(most, stream.connection.buffered)
         assert 4096 <= most < 2 * 4096
         await channel.close()
 
@@ -702,11 +709,11 @@ async def test_at_every_end_a_channel_is_told_at_once_and_nothing_later_counts(w
                 case "leaves":
                     reply.disconnect()
                 case "closes":
-                    writer.begin_close(Reason.COMPLETE)
+                    stream_of(writer).stop(Reason.COMPLETE)
                 case "shutdown":
                     exchange.shut_down()
                 case "slow":
-                    exchange.end_stream(Reason.SLOW_CONSUMER)
+                    exchange.stop(Reason.SLOW_CONSUMER)
                 case "channel":
                     tasks.start_soon(channel.close)
                 case "disconnect":
@@ -717,10 +724,10 @@ async def test_at_every_end_a_channel_is_told_at_once_and_nothing_later_counts(w
                 with anyio.fail_after(5):
                     await until(lambda: not writer.is_active)
             assert len(channel) == 0, "at that moment"
-            count, size = writer.event_count, writer.byte_count
+            count, size = writer.event_count, stream_of(writer).byte_count
             if way != "channel":
                 await publish(channel, *range(100))
-            assert (writer.event_count, writer.byte_count) == (count, size)
+            assert (writer.event_count, stream_of(writer).byte_count) == (count, size)
             with anyio.fail_after(5):
                 await until(lambda: room.returned == [writer])
                 body = await reply.read() if way != "leaves" else numbered(1)
@@ -868,7 +875,7 @@ async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> 
                             tasks.start_soon(writers[0].send_event, event_of("own"))
                             await anyio.wait_all_tasks_blocked()
                         case "now":
-                            event, room = event_of("own"), writers[0].waiting < writers[0].high_water
+                            event, room = event_of("own"), has_room(writers[0])
                             with nullcontext() if room else pytest.raises(BackpressureDetected):
                                 writers[0].send_nowait(event)
                             if not room:
@@ -877,7 +884,7 @@ async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> 
                             body += await reply.receive()
                         case "wait":
                             await anyio.wait_all_tasks_blocked()
-                        case "given up" if writers[0].waiting >= writers[0].high_water:
+                        case "given up" if not has_room(writers[0]):
                             with anyio.move_on_after(0):
                                 await writers[0].send_event(event_of("own"))
                             called.pop()
@@ -889,7 +896,7 @@ async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> 
         mine = [number for by, number in got if by in (name, "own")]
         assert mine == sorted(mine)
     assert writers[0].event_count == len(called)
-    assert writers[0].byte_count == len(body)
+    assert stream_of(writers[0]).byte_count == len(body)
 
 
 async def test_a_gap_is_told_in_its_place_among_what_the_stream_itself_sends() -> None:
@@ -903,7 +910,7 @@ async def test_a_gap_is_told_in_its_place_among_what_the_stream_itself_sends() -
         async with await event.await_sse_writer() as writer, anyio.create_task_group() as tasks:
             await writer.send_event(big)
             tasks.start_soon(writer.send_event, "B")
-            await until(lambda: bool(writer._turns))
+            await until(lambda: bool(stream_of(writer)._turns))
             tasks.start_soon(channel.stream, writer)
 
     async with open_memory(app) as server, anyio.create_task_group() as tasks:
@@ -929,7 +936,7 @@ async def test_a_channel_that_is_let_go_while_others_wait_leaves_its_events_in_t
             await fill(channel, 0, 70)
             for waiting, (own, published) in enumerate((("B", "C"), ("D", "E"))):
                 tasks.start_soon(writer.send_event, own)
-                await until(lambda waiting=waiting: len(writer._turns) > waiting)  # type: ignore[misc]
+                await until(lambda waiting=waiting: len(stream_of(writer)._turns) > waiting)  # type: ignore[misc]
                 await channel.publish(published)
             scopes[0].cancel()
 
@@ -993,7 +1000,7 @@ async def most_between_turns(stop: Callable[[], bool], sent: Callable[[], int]) 
     return most
 
 
-@pytest.mark.parametrize("by", ["send_event", "send_encoded", "send_event beside a channel", "publish", "thread"])
+@pytest.mark.parametrize("by", ["send_event", "send", "send_event beside a channel", "publish", "thread"])
 async def test_who_sends_without_an_end_gives_way_every_64_kib_whatever_the_buffer(by: str, anyio_backend: str) -> None:
     channel, writers, app, size = Channel(limit=LARGE), list[SSEWriter](), H3App(), 1000
     event, over = SSEEvent("x" * (size - 8)), list[str]()
@@ -1011,8 +1018,8 @@ async def test_who_sends_without_an_end_gives_way_every_64_kib_whatever_the_buff
                 await until(lambda: len(channel) == 1)
             for _ in range(2000):
                 match by:
-                    case "send_encoded":
-                        await writer.send_encoded(event.encode())
+                    case "send":
+                        await stream_of(writer).send(event.encode())
                     case "publish":
                         await channel.publish(event)
                     case _:
@@ -1029,7 +1036,11 @@ async def test_who_sends_without_an_end_gives_way_every_64_kib_whatever_the_buff
     async with open_memory(app, limits=Limits(stream_buffer=LARGE)) as server:
         reply = await server.request("GET", "/events")
         await until(lambda: bool(writers))
-        sent = (lambda: channel.stats().published * size) if by == "publish" else (lambda: writers[0].buffered)
+        sent = (
+            (lambda: channel.stats().published * size)
+            if by == "publish"
+            else (lambda: stream_of(writers[0]).connection.buffered)
+        )
         most = await most_between_turns(lambda: bool(over), sent)
         assert len(await reply.read()) == 2000 * size
     # Trio runs who is ready in any order, and a thread may send on while the loop takes over.

@@ -40,6 +40,7 @@ from h3ref.connection import End, StreamHead
 from h3ref.lab.check import check
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
+from h3ref.writer import stream_of
 from tests.clients import open_client, server_of
 
 pytestmark = pytest.mark.anyio
@@ -792,7 +793,7 @@ async def test_what_is_sent_while_the_head_is_on_its_way_goes_behind_it(
         writers.append(writer)
         await writer.send_event("1")
         writer.send_nowait("2")
-        assert (event.state, writer.event_count, writer.buffered) == ("streaming", 2, 18)
+        assert (event.state, writer.event_count, stream_of(writer).connection.buffered) == ("streaming", 2, 18)
         with pytest.raises(H3Error, match="the head is on its way already"):
             event.set_header("X-Late", "1")
         go_on.set()

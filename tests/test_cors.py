@@ -8,6 +8,7 @@ import pytest
 
 from h3ref import H3App, H3Event
 from h3ref.cors import cors
+from h3ref.event import host_of
 from tests.clients import ClientLike, ReplyLike, open_client
 
 pytestmark = pytest.mark.anyio
@@ -181,7 +182,7 @@ async def test_an_answers_own_vary_stays(adapter: str) -> None:
 
     @app.on_response
     async def look(event: H3Event) -> None:
-        seen.append([value for name, value in event._response_headers or [] if name == "Vary"])
+        seen.append([value for name, value in host_of(event).answer.headers or [] if name == "Vary"])
 
     async with open_client(adapter, app) as client:
         await ask(client, "POST", "/post")

@@ -25,7 +25,7 @@ from h3ref.lifecycle import State
 from h3ref.sse import EventStreamParser, MessageEvent, SSEEvent
 from h3ref.testing import virtual_backends
 from h3ref.trace import Record
-from h3ref.writer import SSEWriter
+from h3ref.writer import SSEWriter, stream_of
 from tests.clients import ClientLike, ReplyLike, open_client, server_of
 
 pytestmark = pytest.mark.anyio
@@ -446,7 +446,7 @@ class UpstreamApp(H3App):
             async for item in self._receive:
                 if isinstance(item, Exception):
                     raise item
-                await writer.send_encoded(item if isinstance(item, bytes) else item.encode())
+                await stream_of(writer).send(item if isinstance(item, bytes) else item.encode())
         finally:
             self._send.close()
             self._receive.close()

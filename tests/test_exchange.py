@@ -606,7 +606,7 @@ async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(cap
         tasks.start_soon(server.request, "GET", "/stream")
         await anyio.to_thread.run_sync(started.wait, 5)
         (exchange,) = server.service.live
-        exchange.disconnected()
+        exchange.disconnect()
         left.set()
         with anyio.fail_after(5):
             while server.service.live:

@@ -13,6 +13,7 @@ import pytest
 
 from h3ref import H3App, H3Event, Limits, RequestError, ResponseAlreadySent, SSEAlreadyStarted, State, flows
 from h3ref.connection import End
+from h3ref.event import host_of
 from tests.clients import ReplyLike, open_client
 
 pytestmark = pytest.mark.anyio
@@ -457,7 +458,7 @@ async def test_redirect_takes_the_place_of_a_location_set_before(ask: Asks) -> N
     def handler(event: H3Event) -> None:
         event.set_header("location", "/old")
         event.redirect("/new")
-        headers = [pair for pair in event._response_headers or [] if pair[0].lower() == "location"]
+        headers = [pair for pair in host_of(event).answer.headers or [] if pair[0].lower() == "location"]
         assert headers == [("Location", "/new")]
 
     assert (await ask(handler)).headers["location"] == "/new"

@@ -19,6 +19,7 @@ import pytest
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter
 from h3ref.connection import End
 from h3ref.lifecycle import Reason
+from h3ref.writer import stream_of
 from tests.clients import open_client, server_of
 
 ADAPTERS = ("memory", "h11_anyio", "asgi-uvicorn", "asgi-hypercorn")
@@ -92,7 +93,7 @@ def test_a_reader_that_is_slow_gets_all(adapter: str) -> None:
         async def stream(event: H3Event) -> AsyncIterator[str]:
             for _ in range(EVENTS):
                 yield "x" * SIZE
-                if event.get_sse_writer().buffered > SIZE:
+                if stream_of(event.get_sse_writer()).connection.buffered > SIZE:
                     is_full.set()
 
         async with open_client(adapter, app) as client:
@@ -114,12 +115,12 @@ def send(writer: SSEWriter) -> None:
 
 
 def send_until_the_reader_has_enough(writer: SSEWriter) -> None:
-    while writer.waiting < writer.high_water:
+    while stream_of(writer).waiting < stream_of(writer).high_water:
         writer.send_nowait("x" * SIZE)
 
 
 def close(writer: SSEWriter) -> None:
-    writer.begin_close(Reason.COMPLETE)
+    stream_of(writer).stop(Reason.COMPLETE)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

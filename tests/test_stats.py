@@ -20,6 +20,7 @@ from h3ref import BlockingSSEWriter, Channel, H3App, H3Event, Limits, Reason, SS
 from h3ref.adapters.memory import open_memory
 from h3ref.sse import EventStreamParser
 from h3ref.testing import virtual_backends
+from h3ref.writer import stream_of
 from tests.clients import open_client, raw, server_of
 from tests.waits import until
 
@@ -121,7 +122,7 @@ async def test_every_way_to_send_is_counted_once(stream_buffer: int) -> None:
                 await writer.send_keep_alive()
             await writer.flush()
             writer.send_nowait("at once")
-            writer.offer_encoded(b"data: offered\n\n")
+            stream_of(writer).offer(b"data: offered\n\n")
             await anyio.sleep(1)
             tasks.cancel_scope.cancel()
         await writer.send_event("last")

@@ -503,7 +503,7 @@ async def test_a_thread_that_is_left_holds_no_socket_and_the_servers_end_waits_f
             assert await reply.receive() == b"data: begins\n\n"
             if not leaves:
                 (exchange,) = (exchange for exchange in server.service.live if exchange.state is not State.CLOSED)
-                exchange.end_stream(Reason.TIMEOUT)
+                exchange.stop(Reason.TIMEOUT)
                 assert (await reply.read(), reply.end) == (b"", End.PROPER)
             await client.aclose()
             await until(lambda: server.open_connections == 0)
@@ -518,7 +518,7 @@ async def test_a_stream_that_our_side_has_ended_is_not_counted_as_a_live_clients
         first = await server.request("GET", "/callback")
         assert await first.receive() == b"data: begins\n\n"
         (exchange,) = server.service.live
-        exchange.end_stream(Reason.TIMEOUT)
+        exchange.stop(Reason.TIMEOUT)
         second = await server.request("GET", "/callback")
         assert (second.status, await second.receive()) == (200, b"data: begins\n\n")
         blocked.put(None)

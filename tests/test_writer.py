@@ -11,6 +11,7 @@ import pytest
 from h3ref import BlockingSSEWriter, H3App, H3Event, SSEWriter, WriterClosed
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
+from h3ref.writer import stream_of
 
 pytestmark = pytest.mark.anyio
 
@@ -28,13 +29,14 @@ def streaming(callback: object) -> H3App:
 
 async def test_what_is_offered_after_the_end_is_not_taken() -> None:
     async def callback(writer: SSEWriter) -> None:
-        writer.offer_encoded(b"data: 1\n\n")
-        writer.offer_keep_alive()
+        stream = stream_of(writer)
+        stream.offer(b"data: 1\n\n")
+        stream.offer_keep_alive()
         await writer.close()
-        writer.offer_encoded(b"data: 2\n\n")
-        writer.offer_keep_alive()
-        writer.relay(b"data: 3\n\n", (b"data: 3\n\n",))
-        counts.append((writer.event_count, writer.comment_count, writer.byte_count))
+        stream.offer(b"data: 2\n\n")
+        stream.offer_keep_alive()
+        stream.relay(b"data: 3\n\n", (b"data: 3\n\n",))
+        counts.append((stream.event_count, stream.comment_count, stream.byte_count))
 
     counts: list[tuple[int, int, int]] = []
     async with open_memory(streaming(callback)) as server:

@@ -15,11 +15,12 @@ import anyio.from_thread
 
 from ..blocking import BlockingSSEWriter
 from ..errors import H3Error
-from ..event import H3Event
+from ..event import H3Event, host_of
 from ..lifecycle import State
 from ..sse import SSEEvent
-from ..writer import SSEWriter, encode
+from ..writer import SSEWriter, stream_of
 from .callables import is_async_generator, is_generator, name_of
+from .stream import encode
 
 DEFAULT_COMMIT_AFTER: Final = 1.0
 
@@ -108,7 +109,7 @@ class _Commit:
                     await self.writer()
                 except Exception as error:
                     self.failure = error
-                    self.event._host.stop(error)
+                    host_of(self.event).fail(error)
 
 
 async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> None:
@@ -116,7 +117,7 @@ async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> N
         async for item in items:
             data = encode(item)  # refused before it commits, a bad first item is a real 500
             writer = await commit.writer()
-            await writer.send_encoded(data)
+            await stream_of(writer).send(data)
     finally:
         await close_generator(items)
     await _finish(commit)
@@ -136,7 +137,7 @@ async def close_generator(items: AsyncGenerator[Any, None]) -> None:
 
 
 async def _stream_on_thread(items: Generator[Item, None, None], commit: _Commit) -> None:
-    await commit.event._host.stream_on_thread(_drive, items, commit)
+    await host_of(commit.event).stream_on_thread(_drive, items, commit)
     await _finish(commit)
 
 

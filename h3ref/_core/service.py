@@ -5,25 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 import anyio
-from anyio.lowlevel import current_token
 
 from ..app import H3App
 from ..connection import Transport
 from ..lifecycle import Reason, State
-from ..limits import Limits, check_limits
+from ..limits import Limits
 from ..stats import Access, Stats
 from ..trace import Listener
 from .exchange import Exchange, Flow
 from .logs import access_log, write_access
-from .threads import ThreadPool
-from .upkeep import Streams
+from .shared import Shared
 
 log = logging.getLogger("h3ref.service")
 
@@ -34,8 +31,8 @@ ENDS_A_TURN: Final = 16
 """So many of them together."""
 
 
-class Service:
-    """What all exchanges of one server share.
+class Service(Shared):
+    """What all exchanges of one server share, and the way in.
 
     Args:
         app: whose handlers answer.
@@ -52,6 +49,7 @@ class Service:
         live: the exchanges that are not over.
         streams: the open streams; an adapter runs `streams.run()` beside, for keep-alives and all else that takes time.
         refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
+        stopping: whether a stream that starts now is shut down at once.
         count_connections: returns how many connections there are; None, unless an adapter whose connections are its own
             sets it.
     """
@@ -66,22 +64,11 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         farewell: bytes | None = None,
     ) -> None:
-        self.app = app
+        super().__init__(app, trace=trace, limits=limits, clock=clock, farewell=farewell)
         self.flow = flow
-        self.trace = trace
-        self.clock = clock
-        self.limits = check_limits(limits)
         self.live: set[Exchange] = set()
-        self.refused: Counter[str] = Counter()
-        self.threads = ThreadPool(self.limits, self.refused)
-        self.streams = Streams(self.limits, self.refused)
-        self.farewell = farewell
-        self.loop_thread = threading.get_ident()
-        self.token = current_token()
-        self.stopping = False  # whether a stream that starts now is shut down at once
         self.count_connections: Callable[[], int] | None = None
         self._count = 0
-        self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
         self._closed = Counter({reason: 0 for reason in Reason})
         self._events = self._bytes = 0  # of exchanges that are over
 
@@ -94,7 +81,7 @@ class Service:
         exchange = Exchange(self, transport, self._count)
         self.live.add(exchange)
         try:
-            await exchange.run()
+            await exchange.run(self.flow)
         finally:
             self.live.discard(exchange)
             self._count_closed(exchange)
@@ -106,14 +93,6 @@ class Service:
         self._closed[exchange.lifecycle.reason] += 1
         self._events += exchange.event_count
         self._bytes += exchange.byte_count
-
-    def header_ignored(self, name: str) -> None:
-        """Log that a header is not sent, once for each name, since most are set on each request; on any thread."""
-        said = object()
-        if self._ignored.setdefault(name.lower(), said) is said:
-            log.warning(
-                "header %s is ignored: what is about the connection is the server's; set it no more (said once)", name
-            )
 
     def log_refusal(self, client: str, status: int, size: int) -> None:
         """Write the access line of a request that an adapter refuses, so that it never becomes an exchange.

@@ -1,23 +1,21 @@
-"""`Streams`: the open streams of one service: how many, how old, how silent, and whether their readers read."""
+"""`Upkeep`: looks after the open streams of one service: how many, how old, how silent, and whether readers read."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
 
+from .. import trace
+from ..connection import Connection
 from ..errors import TooManyStreams
 from ..lifecycle import Reason
 from ..limits import Limits
 from .parking import Parking
-
-if TYPE_CHECKING:
-    from ..connection import Connection
-    from ..writer import SSEWriter
-    from .exchange import Exchange
+from .stream import Stream
 
 LOOKS: Final = 4
 """So often a stream is looked at within the shortest of its times. To look costs no more than to count what was sent,
@@ -28,33 +26,34 @@ LOOKS_A_TURN: Final = 256
 
 
 class Streaming:
-    """What `Streams` knows of one stream.
+    """What `Upkeep` knows of one stream.
 
-    Args:
-        exchange: whose stream it is.
-        now: the loop's time.
-        ends_at: when it is too old.
+    Attributes:
+        stream: the stream itself; None until its head is on its way.
+        ends_at: when it is too old, by the loop's time.
+        look_every: seconds between two looks at it; 0 if there is nothing to look for.
+        look_at: when the next one is.
     """
 
-    __slots__ = ("ends_at", "exchange", "look_at", "looked_at", "sent", "silent_since")
+    __slots__ = ("ends_at", "look_at", "look_every", "looked_at", "sent", "silent_since", "stream")
 
-    def __init__(self, exchange: Exchange, now: float, look_at: float, ends_at: float | None) -> None:
-        self.exchange = exchange
+    def __init__(self, now: float, ends_at: float | None) -> None:
         self.ends_at = ends_at
-        self.look_at = look_at
+        self.stream: Stream | None = None
+        self.look_every = self.look_at = 0.0
         self.looked_at = self.silent_since = now
         self.sent = 0  # events and comments, when it was looked at last
 
-    def is_silent_for(self, seconds: float, now: float, writer: SSEWriter) -> bool:
+    def is_silent_for(self, seconds: float, now: float, stream: Stream) -> bool:
         """Whether nothing was sent for so long, taking what was sent since the last look for as old as that look."""
-        sent = writer.event_count + writer.comment_count
+        sent = stream.event_count + stream.comment_count
         if sent != self.sent:
             self.sent, self.silent_since = sent, self.looked_at
         self.looked_at = now
         return now - self.silent_since >= seconds
 
 
-class Streams:
+class Upkeep:
     """The open streams of one service. One task looks after all of them, while `run` runs; without it they are counted.
 
     Args:
@@ -63,7 +62,7 @@ class Streams:
 
     Attributes:
         opened: how many there were so far.
-        look_every: seconds between two looks at a stream; 0 if there is nothing to look for.
+        look_every: seconds between two looks at a stream without a pace of its own; 0 if there is nothing to look for.
     """
 
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
@@ -71,14 +70,18 @@ class Streams:
         self._most = limits.streams
         self._age = limits.stream_age
         self._jitter = limits.stream_age_jitter
-        self._keep_alive = limits.stream_keep_alive
         self._send_timeout = limits.send_timeout
-        times = [time for time in (self._age, self._keep_alive, self._send_timeout) if time is not None]
-        self.look_every = min(times, default=0.0) / LOOKS
+        self.look_every = self._look_every(limits.stream_keep_alive)
         self.opened = 0
-        self._open: dict[Connection, Streaming] = {}  # who was looked at longest ago comes first
+        self._open: dict[Connection, Streaming] = {}
+        # Those that are looked at equally often; in each, who was looked at longest ago comes first.
+        self._rounds: dict[float, dict[Connection, Streaming]] = {}
         self._parking: Parking | None = None
         self._ends: TaskGroup | None = None  # while the task runs: those who are ended from outside
+
+    def _look_every(self, keep_alive: float | None) -> float:
+        times = [time for time in (self._age, self._send_timeout, keep_alive) if time is not None]
+        return min(times, default=0.0) / LOOKS
 
     def __len__(self) -> int:
         return len(self._open)
@@ -93,25 +96,41 @@ class Streams:
             self._refused["streams"] += 1
             raise TooManyStreams(f"all {self._most} streams that this server allows are open; try again later")
 
-    def add(self, connection: Connection, exchange: Exchange) -> None:
-        """Count a stream, and look after it."""
+    def add(self, connection: Connection) -> None:
+        """Count a stream, whose age begins."""
         now = anyio.current_time()
         age = self._age
-        ends_at = None if age is None else now + age * (1 - self._jitter * random.random())
-        if not self._open and self._parking is not None and self.look_every:
-            self._parking.wake()
         self.opened += 1
-        self._open[connection] = Streaming(exchange, now, now + self.look_every, ends_at)
+        ends_at = None if age is None else now + age * (1 - self._jitter * random.random())
+        self._open[connection] = Streaming(now, ends_at)
+
+    def look_after(self, connection: Connection, stream: Stream) -> None:
+        """Look after a stream that was added: its head is on its way."""
+        found = self._open[connection]
+        found.stream = stream
+        found.look_every = self._look_every(stream.keep_alive)
+        if not found.look_every:
+            return
+        found.look_at = anyio.current_time() + found.look_every
+        looked_at = self._rounds.setdefault(found.look_every, {})
+        if not looked_at and self._parking is not None:
+            self._parking.wake()  # it may sleep for longer than that
+        looked_at[connection] = found
 
     def discard(self, connection: Connection) -> None:
         """It has ended."""
-        self._open.pop(connection, None)
+        found = self._open.pop(connection, None)
+        if found is not None and found.look_every:
+            del self._rounds[found.look_every][connection]
+            if not self._rounds[found.look_every]:
+                del self._rounds[found.look_every]
 
     def give_up(self, connection: Connection) -> None:
         """Cut a stream whose reader doesn't read, for an adapter that can hold no more for it."""
-        if connection in self._open:
+        found = self._open.get(connection)
+        if found is not None and found.stream is not None:
             self._refused["server_buffer"] += 1
-            self._end(self._open[connection], Reason.SLOW_CONSUMER)
+            self._end(found.stream, Reason.SLOW_CONSUMER)
 
     async def run(self) -> None:
         """Look after the streams until cancelled."""
@@ -120,32 +139,37 @@ class Streams:
             async with anyio.create_task_group() as ends:
                 self._ends = ends
                 while True:
-                    if self._open and self.look_every:
-                        await anyio.sleep(max(0.0, self._look() - anyio.current_time()))
+                    if self._rounds:
+                        next_look = min(self._look(looked_at) for looked_at in tuple(self._rounds.values()))
+                        with anyio.CancelScope(deadline=next_look):
+                            await parking.wait()
                     else:
                         await parking.wait()
         finally:
             if self._ends is ends:  # else it runs somewhere else already
                 self._ends = None
 
-    def _look(self) -> float:
+    def _look(self, looked_at: dict[Connection, Streaming]) -> float:
         """Look at those whose time has come; return when the next one's is."""
         now = anyio.current_time()
         for _ in range(LOOKS_A_TURN):
-            connection, stream = next(iter(self._open.items()))
-            if stream.look_at > now:
-                return max(stream.look_at, now + self.look_every / 16)  # so that some are looked at together
-            del self._open[connection]
-            self._open[connection] = stream
-            stream.look_at = now + self.look_every
-            self._look_at(connection, stream, now)
+            if not looked_at:
+                return now
+            connection, found = next(iter(looked_at.items()))
+            if found.look_at > now:
+                return max(found.look_at, now + found.look_every / 16)  # so that some are looked at together
+            del looked_at[connection]
+            looked_at[connection] = found
+            found.look_at = now + found.look_every
+            self._look_at(connection, found, now)
         return now
 
-    def _look_at(self, connection: Connection, stream: Streaming, now: float) -> None:
-        writer = stream.exchange.stream_writer
-        if writer is None or not writer.is_active:
+    def _look_at(self, connection: Connection, found: Streaming, now: float) -> None:
+        stream = found.stream
+        assert stream is not None, "only those are looked at whose head is on its way"
+        if not stream.is_active:
             return
-        if stream.ends_at is not None and now >= stream.ends_at:
+        if found.ends_at is not None and now >= found.ends_at:
             self._end(stream, Reason.TIMEOUT)
             return
         stalled_since = connection.stalled_since
@@ -154,28 +178,25 @@ class Streams:
                 self._refused["send_timeout"] += 1
                 self._end(stream, Reason.SLOW_CONSUMER)
             return  # what waits for it already shows, when it arrives, that the connection is alive
-        if self._keep_alive is None:
+        if stream.keep_alive is None:
             return
-        if stream.is_silent_for(self._keep_alive - self.look_every / 2, now, writer):
-            writer.offer_keep_alive()
-            stream.sent, stream.silent_since = writer.event_count + writer.comment_count, now
+        if found.is_silent_for(stream.keep_alive - found.look_every / 2, now, stream):
+            stream.offer_keep_alive()
+            found.sent, found.silent_since = stream.event_count + stream.comment_count, now
 
-    def _end(self, stream: Streaming, reason: Reason) -> None:
+    def _end(self, stream: Stream, reason: Reason) -> None:
         """End a stream, also where its own task can't, as that of a thread that waits for room."""
-        stream.exchange.end_stream(reason)
-        self.end_soon(stream.exchange)
+        stream.stop(reason, trace.CLOSES)
+        self.end_soon(stream)
 
-    def end_soon(self, exchange: Exchange) -> None:
+    def end_soon(self, stream: Stream) -> None:
         """Bring a closed stream's connection to its end beside the task that streams, which may be unable to."""
-        writer = exchange.stream_writer
-        if writer is None:
-            return  # it has no connection yet: what ends it is its answer
         if self._ends is not None:
-            exchange.context.copy().run(self._ends.start_soon, self._bring_to_end, exchange, writer)
-        elif exchange.uses_thread:  # nobody runs this beside: at least it counts no more
-            exchange.let_client_go()
+            stream.host.context.copy().run(self._ends.start_soon, self._bring_to_end, stream)
+        elif stream.host.uses_thread:  # nobody runs this beside: at least it counts no more
+            stream.host.release()
 
-    async def _bring_to_end(self, exchange: Exchange, writer: SSEWriter) -> None:
-        await writer.end()
-        if exchange.uses_thread:
-            exchange.let_client_go()
+    async def _bring_to_end(self, stream: Stream) -> None:
+        await stream.end()
+        if stream.host.uses_thread:
+            stream.host.release()

@@ -12,11 +12,12 @@ from typing import Any, Final, Literal
 import anyio
 import anyio.lowlevel
 
+from .._core.stream import Stream
 from ..connection import HIGH_WATER, Group
 from ..errors import ChannelClosed
 from ..lifecycle import Reason
 from ..sse import SSEEvent
-from ..writer import SSEWriter
+from ..writer import SSEWriter, stream_of
 from .log import Log
 from .subscription import Each, Subscription
 
@@ -220,7 +221,7 @@ class Channel:
 
     def _disconnect(self, late: Subscription) -> None:
         self._disconnected += 1
-        late.writer.begin_close(Reason.SLOW_CONSUMER)
+        late.stream.stop(Reason.SLOW_CONSUMER)
 
     def _forget(self) -> None:
         """Keep the history, and what somebody has still to read."""
@@ -248,29 +249,32 @@ class Channel:
         """
         if self._subscriptions:
             self._check_thread("stream, writer")
-        await writer.until_headed()
-        if writer.is_active:
+        stream = stream_of(writer)
+        await stream.until_headed()
+        if stream.is_active:
             self._check_open()
         if self._subscriptions:  # again: another event loop's may have come meanwhile
             self._check_thread("stream, writer")
         self._thread = threading.get_ident()
-        subscription = self._subscription_of(writer, last_event_id)
+        if last_event_id is None:
+            last_event_id = writer.event.last_event_id
+        subscription = self._subscription_of(stream, last_event_id)
         self._subscriptions[subscription] = None
-        writer.add_feed(subscription)
+        stream.add_feed(subscription)
         try:
-            while writer.is_active:
+            while stream.is_active:
                 await self._catch_up(subscription)
-                if not writer.is_active:
+                if not stream.is_active:
                     return
                 # No await since it has read all: what is published next reaches this subscriber live.
                 if not subscription.is_live:
                     self._go_live(subscription)
                 await subscription.parking.wait()  # until it falls behind, or the stream ends
-                if writer.is_active:  # else what is pending leaves together with the stream's end
+                if stream.is_active:  # else what is pending leaves together with the stream's end
                     await subscription.connection.flush()
                 self.tell_moved()
         finally:
-            writer.remove_feed(subscription)
+            stream.remove_feed(subscription)
 
     def stream_from(self, last_event_id: str) -> Callable[[SSEWriter], Coroutine[Any, Any, None]]:
         """Return a stream callback that is `stream`, but resumes after this id instead of the header's.
@@ -290,19 +294,17 @@ class Channel:
         SSEEvent(last_event_id)  # as the event that tells of a gap has it
         return partial(self.stream, last_event_id=last_event_id)
 
-    def _subscription_of(self, writer: SSEWriter, last_event_id: str | None) -> Subscription:
+    def _subscription_of(self, stream: Stream, last_event_id: str) -> Subscription:
         """A newcomer at its first event; who missed some that are lost is told so before that."""
         oldest = max(self._log.start, self._log.end - self._history)
-        if last_event_id is None:
-            last_event_id = writer.event.last_event_id
         if not last_event_id:
-            return Subscription(self, writer, self._log, oldest if self._newcomers == "history" else self._log.end)
+            return Subscription(self, stream, self._log, oldest if self._newcomers == "history" else self._log.end)
         next = self._log.number_after(last_event_id)
         if next is not None and next >= oldest:
-            return Subscription(self, writer, self._log, next)
+            return Subscription(self, stream, self._log, next)
         self._gaps += 1
         preface = b"" if self._gap is None else SSEEvent(last_event_id, event=self._gap).encode()
-        return Subscription(self, writer, self._log, oldest, preface)
+        return Subscription(self, stream, self._log, oldest, preface)
 
     async def _catch_up(self, late: Subscription) -> None:
         """Pass on all that was published, at the reader's pace, and leave its place to what the stream itself sends."""
@@ -310,7 +312,7 @@ class Channel:
             return
         self._fell_behind(late)
         try:
-            while late.writer.is_active and not late.is_even:
+            while late.stream.is_active and not late.is_even:
                 if not late.bring_before_turns():
                     await late.connection.flush()
                 elif not late.is_even:
@@ -324,7 +326,7 @@ class Channel:
         self._behind.pop(subscription, None)
         subscription.go_live()
         # A traced stream is written to by itself, so that each event is recorded.
-        sharing = None if subscription.writer.is_traced else subscription.connection.sharing
+        sharing = None if subscription.stream.is_traced else subscription.connection.sharing
         if sharing is not None:
             if sharing not in self._groups:
                 self._groups[sharing] = sharing.create_group(self._mark, self._slow)
@@ -346,9 +348,9 @@ class Channel:
 
     # -- what a subscription asks of it
 
-    def mark_for(self, writer: SSEWriter) -> int:
+    def mark_for(self, stream: Stream) -> int:
         """Bytes that a stream's connection is given at a time."""
-        return min(self._mark, writer.high_water)
+        return min(self._mark, stream.high_water)
 
     def hold(self, subscription: Subscription) -> None:
         """Let a live subscriber read the log from here on."""
@@ -390,19 +392,19 @@ class Channel:
             self._check_thread("close")
         self._open = False
         self.tell_moved()
-        writers = [subscription.writer for subscription in self._subscriptions]
-        for writer in writers:
-            writer.mark_closed(Reason.COMPLETE)  # asks the subscription for its rest, and wakes it
+        streams = [subscription.stream for subscription in self._subscriptions]
+        for stream in streams:
+            stream.close(Reason.COMPLETE)  # asks the subscription for its rest, and wakes it
         try:
             for _ in range(2):  # in which most of them end by themselves: trio runs who is ready in any order
                 await anyio.lowlevel.checkpoint()
         finally:
-            left = [writer for writer in writers if not writer.is_ended]
-            for writer in left:
-                writer.interrupt()
+            left = [stream for stream in streams if not stream.is_ended]
+            for stream in left:
+                stream.cancel()
         async with anyio.create_task_group() as ends:
-            for writer in left:
-                ends.start_soon(writer.end)
+            for stream in left:
+                ends.start_soon(stream.end)
 
     def __repr__(self) -> str:
         return f"<Channel {self.name}, {f'{len(self)} subscribers' if self._open else 'closed'}>"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .._core.parking import Parking
+from .._core.stream import Stream
 from ..connection import Connection
-from ..writer import SSEWriter
 from .log import Log
 
 
@@ -18,7 +18,7 @@ class Subscription:
 
     Args:
         channel: whose subscriber it is.
-        writer: the stream's.
+        stream: the stream itself.
         log: the channel's.
         cursor: the number of the first event that it gets.
         preface: what it gets before that, an event of its own.
@@ -26,13 +26,13 @@ class Subscription:
 
     __slots__ = (
         *("_base", "_channel", "_cursor", "_joined", "_log", "_offset", "_preface", "connection", "dropped"),
-        *("is_live", "parking", "writer"),
+        *("is_live", "parking", "stream"),
     )
 
-    def __init__(self, channel: Home, writer: SSEWriter, log: Log, cursor: int, preface: bytes = b"") -> None:
+    def __init__(self, channel: Home, stream: Stream, log: Log, cursor: int, preface: bytes = b"") -> None:
         self._channel = channel
-        self.writer = writer
-        self.connection: Connection = writer._connection
+        self.stream = stream
+        self.connection: Connection = stream.connection
         self.parking = Parking()
         self.is_live = False
         self.dropped = 0
@@ -65,7 +65,7 @@ class Subscription:
     @property
     def is_even(self) -> bool:
         """Whether it has been given all, and nothing that was sent before the next event waits."""
-        return self.is_live or (not self.waiting and self.writer.place_of(self) is None)
+        return self.is_live or (not self.waiting and self.stream.place_of(self) is None)
 
     @property
     def lag(self) -> int:
@@ -96,8 +96,8 @@ class Subscription:
         if not self.is_live and self._cursor <= stop:
             self._bring_preface()
             if self._cursor < stop:
-                data, end = self._log.read(self._cursor, self._channel.mark_for(self.writer), stop)
-                self.writer.relay(data, self._log.events(self._cursor, end))
+                data, end = self._log.read(self._cursor, self._channel.mark_for(self.stream), stop)
+                self.stream.relay(data, self._log.events(self._cursor, end))
                 self._cursor = end
                 self._channel.tell_moved()
         return self.cursor >= stop
@@ -105,11 +105,11 @@ class Subscription:
     def _bring_preface(self) -> None:
         if self._preface:
             preface, self._preface = self._preface, b""
-            self.writer.offer_encoded(preface)
+            self.stream.offer(preface)
 
     def bring_before_turns(self) -> bool:
         """Pass on the next events, up to where something else that was sent waits for its turn; whether all."""
-        return self.bring(self.writer.place_of(self))
+        return self.bring(self.stream.place_of(self))
 
     def go_on(self) -> None:
         """`Feed`: the task that reads the log looks again."""
@@ -129,10 +129,10 @@ class Subscription:
 
     def bring_rest(self) -> None:
         """`Feed`: pass on all that it has not read."""
-        if self.writer.is_active:
+        if self.stream.is_active:
             self._bring_preface()
             for data, stop in self._log.blocks(self.cursor):
-                self.writer.relay(data, self._log.events(self._cursor, stop))
+                self.stream.relay(data, self._log.events(self._cursor, stop))
                 self._cursor = stop
 
     def end(self) -> None:
@@ -145,7 +145,7 @@ class Subscription:
 class Home(Protocol):
     """What a subscription asks of its channel."""
 
-    def mark_for(self, writer: SSEWriter) -> int: ...
+    def mark_for(self, stream: Stream) -> int: ...
 
     def hold(self, subscription: Subscription) -> None: ...
 
@@ -176,7 +176,7 @@ class Each:
 
     def write_chunk(self, data: bytes) -> None:
         for subscription in tuple(self._members):
-            subscription.writer.relay(data, (data,))
-            if subscription.connection.buffered >= min(self._mark, subscription.writer.high_water):
+            subscription.stream.relay(data, (data,))
+            if subscription.connection.buffered >= min(self._mark, subscription.stream.high_water):
                 self.discard(subscription)
                 self._slow(subscription)

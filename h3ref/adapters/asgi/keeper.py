@@ -6,17 +6,17 @@ from contextvars import Context
 
 from anyio.abc import TaskGroup
 
-from ..._core.upkeep import Streams
+from ..._core.upkeep import Upkeep
 
 
 class Keeper:
-    """Runs `Streams.run` in the task group of one stream's request; when that is over, in another one's.
+    """Runs `Upkeep.run` in the task group of one stream's request; when that is over, in another one's.
 
     Args:
         streams: those of all requests in this event loop.
     """
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Upkeep) -> None:
         self._streams = streams
         self._groups: dict[TaskGroup, None] = {}
         self._host: TaskGroup | None = None  # where it runs

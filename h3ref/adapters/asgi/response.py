@@ -17,20 +17,22 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
+from ..._core.answer import STREAM_HEADERS
 from ..._core.callables import check_takes, is_async, is_generator, name_of
 from ..._core.generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
 from ..._core.router import Match
 from ..._core.service import Service
+from ..._core.stream import Stream, encode
 from ...app import H3App
 from ...blocking import BlockingSSEWriter
 from ...errors import H3Error, TooManyStreams
-from ...event import STREAM_HEADERS, H3Event
+from ...event import H3Event, host_of
 from ...flows import check_flow
 from ...headers import EVENT_STREAM, check_header, check_media_type
 from ...lifecycle import Reason, State
 from ...limits import Limits
 from ...sse import SSEEvent
-from ...writer import SSEWriter, encode
+from ...writer import SSEWriter, stream_of
 from .app import answer
 from .transport import Message, Receive, Send
 
@@ -181,14 +183,14 @@ class _Reply:
                 event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)
             await self._response._handler(event)
         except Exception as error:
-            writer = event._host.stream_writer
+            writer = host_of(event).writer
             if event.state is State.REQUESTED:
                 self.failure = _for_the_framework(error)
                 self._replaced = True
                 event.send_error(500)
             elif writer is not None and event.state is not State.CLOSED:
                 self.failure = error
-                await writer.__aexit__(type(error), error, error.__traceback__)  # cut, not ended properly
+                await stream_of(writer).leave(error)  # cut, not ended properly
             elif event.reason is Reason.ERROR:
                 self.failure = error  # which has cut the stream already, in a callback's `async with` or at its head
             else:
@@ -205,10 +207,10 @@ class _Reply:
             raise ConnectionAbortedError("the framework answers instead")
         await self._pace.send(message)
         # The writer, as soon as the head is on its way: a first event that is long in coming needs keep-alives most.
-        writer = self._event and self._event._host.stream_writer
+        writer = self._event and host_of(self._event).writer
         if writer and self._ping and not self._kept_alive and message["type"] == "http.response.body":
             self._kept_alive = True
-            self._tasks.start_soon(keep_alive, writer, self._ping, self._pace, self._comment())
+            self._tasks.start_soon(keep_alive, stream_of(writer), self._ping, self._pace, self._comment())
 
     def _comment(self) -> Callable[[], bytes] | None:
         factory = self._response._ping_message_factory
@@ -253,14 +255,14 @@ class Pace:
             self._last = anyio.current_time()
 
 
-async def keep_alive(writer: SSEWriter, seconds: float, pace: Pace, comment: Callable[[], bytes] | None = None) -> None:
+async def keep_alive(stream: Stream, seconds: float, pace: Pace, comment: Callable[[], bytes] | None = None) -> None:
     """Send a comment each time the stream has been silent for some seconds; runs until it is cancelled.
 
     Args:
-        writer: the stream's.
+        stream: the stream.
         seconds: how long a silence may last.
         pace: says since when it lasts.
-        comment: returns the bytes to send; left out, it is the writer's own keep-alive.
+        comment: returns the bytes to send; left out, it is the stream's own keep-alive.
     """
     last = pace.silent_since
     while True:
@@ -270,13 +272,13 @@ async def keep_alive(writer: SSEWriter, seconds: float, pace: Pace, comment: Cal
             await anyio.sleep(wait)
             continue
         last = anyio.current_time()
-        if writer.is_active:
+        if stream.is_active:
             data = _made_by(comment)
             if data is not None:
-                writer.offer_encoded(data)
+                stream.offer(data)
             else:
                 with suppress(H3Error):  # it has just ended
-                    await writer.send_keep_alive()
+                    await stream.send_keep_alive()
 
 
 def _made_by(comment: Callable[[], bytes] | None) -> bytes | None:
@@ -339,13 +341,13 @@ def _items(content: Iterable[Item]) -> Callable[[H3Event], Generator[SSEEvent | 
 
 def _callback_handler(callback: Callable[[Any], Any]) -> Callable[[H3Event], Awaitable[None]]:
     async def stream(event: H3Event) -> None:
-        event._host.source = callback
+        host_of(event).source = callback
         event.start_sse()
         await callback(await event.await_sse_writer())
 
     async def stream_on_thread(event: H3Event) -> None:
-        event._host.source = callback
-        await event._host.stream_on_thread(lambda: callback(event.start_sse_blocking()))
+        host_of(event).source = callback
+        await host_of(event).stream_on_thread(lambda: callback(event.start_sse_blocking()))
 
     return stream if is_async(callback) else stream_on_thread
 

@@ -12,10 +12,10 @@ import anyio
 import anyio.lowlevel
 import h11
 
+from ..._core.answer import phrase
 from ..._core.parking import Parking
 from ..._core.service import Service
 from ...connection import Response
-from ...event import phrase
 from .answer import Answer
 from .guard import Guard
 from .loop import Loop

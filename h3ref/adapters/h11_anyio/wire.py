@@ -11,8 +11,8 @@ from typing import Any
 
 import h11
 
+from ..._core.answer import phrase
 from ...connection import RawHeaders, Response
-from ...event import phrase
 
 LAST_CHUNK = b"0\r\n\r\n"
 

@@ -1,0 +1,114 @@
+"""`Answer`: the status, the headers and the plain body that an exchange is answered with."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from ..connection import Response
+from ..errors import H3Error
+from ..headers import EVENT_STREAM, check_media_type
+
+BODILESS = (204, 205, 304)
+_OF_THE_CONTENT = frozenset(
+    f"content-{part}" for part in ("disposition", "encoding", "language", "location", "range", "type")
+) | {"cache-control", "etag", "expires", "last-modified"}
+"""Headers that describe one answer's content (RFC 9110, section 8), so they go when another takes its place."""
+
+STREAM_HEADERS = [
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+    ("Content-Type", EVENT_STREAM),
+]
+"""H3Z's, in its order: no cache keeps the stream, no nginx and (by no-transform) no compressor holds it back."""
+
+
+class Answer:
+    """What an exchange is answered with: the handler's own, until a failure takes its place.
+
+    Attributes:
+        headers: those that were set, in their order; None if none was.
+        status: the response's status; a stream's is 200.
+    """
+
+    __slots__ = ("_response", "headers", "status")
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.headers: list[tuple[str, str]] | None = None
+        self._response: tuple[str | None, bytes] | None = None  # the body's media type, and the body
+
+    # -- what a handler sets
+
+    def set_header(self, name: str, value: str, *, append: bool = False) -> None:
+        """Set a header, in place of one with that name unless it is appended."""
+        kept = [pair for pair in self.headers or [] if append or pair[0].lower() != name.lower()]
+        self.headers = [*kept, (name, value)]
+
+    def set_body(self, content_type: str | None, body: bytes) -> None:
+        """Answer plainly, with a body of this media type."""
+        self._response = content_type, body
+
+    def check_stream(self) -> None:
+        """Refuse a head that no client would take for a stream's.
+
+        Raises:
+            ValueError: the status is another than 200, or Content-Type another than text/event-stream.
+        """
+        if self.status != 200:
+            raise ValueError(f"a stream's status is 200, not {self.status}; answer an error with send_error()")
+        for name, value in self.headers or ():
+            if name.lower() == "content-type":
+                check_media_type(value)
+
+    # -- what the exchange makes of it
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is a plain response that has not been taken for sending."""
+        return self._response is not None
+
+    def stream_headers(self) -> list[tuple[str, str]]:
+        """The stream's headers: ours, each unless the handler set it, then the handler's."""
+        return _with_defaults(self.headers, STREAM_HEADERS)
+
+    def fail_with(self, error: Exception) -> None:
+        """Let the plain response say that an error happened, and which if that is for the client to know."""
+        status = error.status if isinstance(error, H3Error) else 500
+        text = f"{phrase(status)}: {error}" if isinstance(error, H3Error) and error.explains else phrase(status)
+        self._replace(status, "text/plain; charset=utf-8", text.encode())
+        if status == 503:
+            self.set_header("Retry-After", "1")
+
+    def end_unopened(self) -> None:
+        """Let the plain response say that there is no stream, and none to come: a 204, by which a client stays away."""
+        self._replace(204, None, b"")
+
+    def _replace(self, status: int, content_type: str | None, body: bytes) -> None:
+        """Answer so, whatever was to be answered; of the headers, those that described it go."""
+        self.headers = [pair for pair in self.headers or [] if pair[0].lower() not in _OF_THE_CONTENT]
+        self.status = status
+        self._response = content_type, body
+
+    def take(self) -> Response:
+        """Return the plain response, once."""
+        assert self._response is not None, "is_plain says whether there is one"
+        (content_type, body), self._response = self._response, None
+        if self.status in BODILESS:
+            return Response(self.status, list(self.headers or []), b"")
+        defaults = [("Content-Type", content_type)] if content_type else []
+        return Response(self.status, _with_defaults(self.headers, defaults), body)
+
+
+def _with_defaults(own: list[tuple[str, str]] | None, defaults: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    if not own:
+        return list(defaults)
+    named = {name.lower() for name, _ in own}
+    return [pair for pair in defaults if pair[0].lower() not in named] + own
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status (RFC 9110, section 15), such as "Not Found"."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"Error {status}"

@@ -1,0 +1,245 @@
+"""`Host`: an exchange as its event, its stream and the server see it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+import anyio
+import anyio.from_thread
+from anyio.lowlevel import EventLoopToken
+
+from .. import trace
+from ..blocking import BlockingSSEWriter
+from ..connection import Connection, Transport
+from ..errors import BodyTimeout, BodyTooLarge, H3Error, TooManyStreams, Unanswered
+from ..event import H3Event
+from ..lifecycle import Lifecycle, Reason, State
+from ..stats import Access, Stats
+from ..writer import SSEWriter
+from .answer import Answer
+from .cleanup import Cleanup
+from .opening import Opening
+from .parking import current_task_id
+from .shared import Shared
+from .stream import Stream
+from .threads import ThreadUse
+
+BODY_TOO_LATE = (
+    "the headers are on their way, and since then the request's body is thrown away: "
+    "await event.read_body() or read_json() before the stream opens"
+)
+
+
+class Host:
+    """One request with its response: what belongs to it, and what comes to it from outside.
+
+    Args:
+        service: what it shares with the server's other exchanges.
+        transport: the request, and the way back to its client.
+        number: how many exchanges there have been, this one included.
+
+    Attributes:
+        answer: the status, headers and plain body, as the handler has set them.
+        connection: the stream's, from the moment it is created.
+        context: the stream's: what others start for it runs in this one, and not in theirs.
+        source: what will stream, where that is known and is no callback of the event's.
+        keep_alive: seconds of silence after which its stream, once open, is shown alive; None for never.
+        comment: makes the bytes that show it; None for the usual comment.
+        task: the number of the task that answers the request, and streams.
+        stream: the events on their way to the connection, from the moment the head is on its way.
+        writer: the stream's face, from the same moment.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_cleanup",
+        "_opening",
+        "_response_hooks",
+        "answer",
+        "comment",
+        "connection",
+        "context",
+        "event",
+        "keep_alive",
+        "lifecycle",
+        "service",
+        "source",
+        "stream",
+        "task",
+        "threads",
+        "transport",
+        "writer",
+    )
+
+    def __init__(self, service: Shared, transport: Transport, number: int) -> None:
+        self.service = service
+        self.transport = transport
+        self.lifecycle = Lifecycle(service.trace, number, service.clock)
+        self.answer = Answer()
+        self.event = H3Event(self, transport.request)
+        self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
+        self._cleanup: Cleanup  # runs the user's code; what a disconnect, or a close from outside, cancels
+        self.context: Context
+        self.threads = ThreadUse(service.threads, self.lifecycle)
+        self._opening = Opening(self)
+        self.connection: Connection | None = None
+        self.stream: Stream | None = None
+        self.writer: SSEWriter | None = None
+        self.source: object = None
+        self.keep_alive = service.limits.stream_keep_alive
+        self.comment: Callable[[], bytes | None] | None = None
+        self.task = -1
+        self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
+
+    # -- what it is
+
+    @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        return self.lifecycle.state
+
+    @property
+    def event_count(self) -> int:
+        """Events that its stream has taken."""
+        return 0 if self.stream is None else self.stream.event_count
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of its answer, as far as they were taken for sending."""
+        return self._answered[1] + (0 if self.stream is None else self.stream.byte_count)
+
+    def describe(self, client: str, seconds: float) -> Access:
+        """What the access log says of it, once it is over."""
+        method, path = self.event.method, self.event.target.partition("?")[0]
+        reason = self.lifecycle.reason
+        assert reason is not None, "an exchange that is over is closed"
+        size = self.byte_count
+        return Access(client, method, path, self._answered[0], reason.value, self.event_count, size, seconds)
+
+    # -- from outside
+
+    def disconnect(self) -> None:
+        """The client has left: the callback is cancelled now, and cleans up; a thread learns of it at its next send."""
+        if threading.get_ident() != self.service.loop_thread:
+            anyio.from_thread.run_sync(self.disconnect, token=self.token)
+        elif self.state is not State.CLOSED:
+            self._close(trace.DISCONNECT)
+            self._cancel()
+
+    def shut_down(self) -> None:
+        """The server ends: a stream gets its proper end, what has no headers yet a 503."""
+        if self.service.farewell is not None and self.stream is not None:
+            self.stream.say_farewell(self.service.farewell)
+        self.stop(Reason.SHUTDOWN)
+
+    def stop(self, reason: Reason) -> None:
+        """Our side ends the stream, or gives up the request; a thread learns of it at its next send."""
+        if self.state is not State.CLOSED:
+            self._close(trace.CLOSES, reason=reason)
+            self._cancel()
+
+    def cancel_from_outside(self) -> None:
+        """Cancel what streams, unless it is that which calls: a close by its own task is its own."""
+        if current_task_id() != self.task:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel what streams; the client, and all that its stream holds, do not wait for a thread to learn of it."""
+        self._cleanup.cancel()
+        if self.uses_thread and self.stream is not None:
+            self.service.streams.end_soon(self.stream)
+
+    def release(self) -> None:
+        """The stream has come to its end, while its thread may never do so: nothing of the client's waits for that."""
+        if self.connection is not None:
+            self.service.streams.discard(self.connection)
+        self.transport.release()
+
+    def cancel(self) -> None:
+        """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
+        self.stop(Reason.SHUTDOWN)
+        self._cleanup.cancel()  # also of a handler that has answered, and still runs
+
+    def abandon(self, within: float = 0.0) -> None:
+        """The time is up: leave a worker thread to itself, and give what cleans up no more than some seconds."""
+        self._cleanup.hurry(within)
+        self._cleanup.cancel()
+        self.threads.abandon()
+
+    def _end_beside(self) -> None:
+        """What was cancelled is cleaning up: the client, if there still is one, need not wait for that."""
+        if self.state is State.CLOSED and self.lifecycle.reason is not Reason.CLIENT_GONE and self.stream is not None:
+            self.service.streams.end_soon(self.stream)
+
+    # -- closing
+
+    def close_failed(self, error: Exception) -> None:
+        gave_up = isinstance(error, Unanswered | TooManyStreams)
+        self._close(trace.GIVES_UP if gave_up else trace.FAILS, detail=type(error).__name__)
+
+    def _close(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
+        """Take a step that closes the exchange, with its stream if there is one."""
+        if self.stream is not None:
+            self.stream.take_last(step, reason=reason, detail=detail)
+        else:
+            self.lifecycle.take(step, reason=reason, detail=detail)
+
+    # -- what an H3Event asks of it
+
+    @property
+    def uses_thread(self) -> bool:
+        """Whether something of it runs on a worker thread, which can't be cancelled."""
+        return self.threads.is_running
+
+    @property
+    def loop_thread(self) -> int:
+        """The thread of the event loop."""
+        return self.service.loop_thread
+
+    @property
+    def token(self) -> EventLoopToken:
+        """The event loop's, for a thread that anyio did not start."""
+        return self.service.token
+
+    def stats(self) -> Stats:
+        return self.service.stats()
+
+    def header_ignored(self, name: str) -> None:
+        self.service.header_ignored(name)
+
+    def stream_started(self) -> None:
+        self._opening.failure = None  # there was no thread for a stream, and this is another way to have one
+        self.transport.watch(self.disconnect)
+        if self.service.stopping and threading.get_ident() == self.service.loop_thread:
+            self._cleanup.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
+
+    def open_stream(self) -> Coroutine[Any, Any, SSEWriter]:
+        return self._opening.open()
+
+    def open_stream_blocking(self) -> BlockingSSEWriter:
+        return self._opening.open_blocking()
+
+    async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
+        self.threads.count_as_stream()
+        await self.threads.run(function, *args)
+
+    def fail(self, error: Exception) -> None:
+        """What streams can't go on, since a step beside it has failed: it is cancelled, and the error is told."""
+        self._opening.keep_failure(error)
+        self._cleanup.cancel()
+        self.threads.abandon()
+
+    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
+        return self.threads.run_beside(function, *args)
+
+    async def read_body(self) -> bytes:
+        if self.writer is not None:
+            raise H3Error(BODY_TOO_LATE)
+        try:
+            return await self.transport.read_body()
+        except (BodyTooLarge, BodyTimeout) as error:
+            self.service.refused["body_size" if isinstance(error, BodyTooLarge) else "body_timeout"] += 1
+            raise

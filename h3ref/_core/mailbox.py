@@ -1,0 +1,236 @@
+"""`Mailbox`: the way of a thread's events to a stream, whose event loop is not asked for each of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from threading import get_ident
+
+import anyio
+import anyio.from_thread
+
+from .. import trace
+from ..lifecycle import Reason, State
+from .parking import ThreadParking, runs_loop
+from .stream import Stream
+
+PAUSE = 0.0005
+"""Seconds between two looks at what a busy thread has sent: to be woken for each event would take longer than it."""
+
+
+ON_THE_LOOP = (
+    "a BlockingSSEWriter would block the event loop, on whose thread this is: send from another thread, "
+    "or here with writer.event.get_sse_writer(), whose send_nowait() never waits"
+)
+
+
+class Mailbox:
+    """Where threads leave events for a stream, as one of its feeds, and ask its loop for all else.
+
+    Args:
+        stream: what the events are for.
+    """
+
+    __slots__ = (
+        "_count",
+        "_is_awake",
+        "_lock",
+        "_loop_thread",
+        "_mail",
+        "_parking",
+        "_room",
+        "_size",
+        "_stream",
+    )
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._loop_thread = stream.host.loop_thread
+        self._lock = threading.Lock()
+        self._mail: list[bytes] = []  # events that the loop has not taken over yet
+        self._count = 0  # of all that were ever put there
+        self._size = 0  # bytes of those that the loop has taken over
+        # Bytes that fit for sure; without room, as in a stream that is closed, the thread asks the loop, and waits.
+        self._room = 0
+        self._is_awake = False  # whether the loop will look for mail by itself
+        self._parking: ThreadParking | None = None  # where the task that looks for it sleeps, once there is one
+
+    # -- on the thread
+
+    def send(self, data: bytes) -> None:
+        """Send an encoded event. Raises as `SSEWriter.send_event` does."""
+        if not self._put(data) and not self._ask(self._send, data):
+            self._check()
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send an encoded event without waiting for the reader. Raises as `SSEWriter.send_nowait` does."""
+        if not self._put(data) and not self._ask(self._send_nowait, data):
+            self._check()
+
+    def send_keep_alive(self) -> None:
+        """Send a comment that clients ignore. Raises as `SSEWriter.send_event` does."""
+        self._check()
+        if not self._ask(self._after_mail, self._stream.send_keep_alive):
+            self._check()
+
+    def flush(self) -> None:
+        """Wait until all that was sent has left, or the stream has ended."""
+        self._ask(self._after_mail, self._stream.flush)
+
+    def close(self) -> None:
+        """Close the stream, and wait for its end; the thread itself is not cancelled."""
+        if not self._stream.is_ending:
+            self._ask(self._after_mail, self._stream.close_and_end)
+
+    def leave(self, error: BaseException) -> None:
+        """As `Stream.leave`."""
+        if not self._stream.is_ending:
+            self._ask(self._after_mail, self._stream.leave, error)
+
+    def _put(self, data: bytes) -> bool:
+        """Leave an event for the loop, and wake it if it sleeps; False if it might not fit."""
+        if get_ident() == self._loop_thread:
+            self._check()
+        with self._lock:
+            if self._room <= 0:
+                return False
+            self._mail.append(data)
+            self._room -= len(data)
+            self._count += 1
+            if self._is_awake:
+                return True
+            self._is_awake = True
+            parking = self._parking
+        assert parking is not None, "there is room only while there is a task to wake"
+        return parking.wake_from_thread()
+
+    def _ask(self, function: Callable[..., Awaitable[object]], *args: object) -> bool:
+        """Have the loop run it, and wait for that; False if the loop ends instead, and the stream with it."""
+        self._check_thread()
+        try:
+            return anyio.from_thread.run(self._answer, function, args, token=self._stream.host.token)
+        except anyio.RunFinishedError:
+            lifecycle = self._stream.lifecycle
+            if lifecycle.state is not State.CLOSED:  # nobody else is left to close it
+                lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+            return False
+
+    def _check(self) -> None:
+        """Raise what is wrong with a send, if anything is."""
+        self._stream.check()
+        self._check_thread()
+
+    def _check_thread(self) -> None:
+        if get_ident() == self._loop_thread and runs_loop():  # one that has ended, or its thread, blocks nobody
+            raise RuntimeError(ON_THE_LOOP)
+
+    # -- on the loop
+
+    async def _answer(self, function: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> bool:
+        try:
+            await function(*args)
+        except anyio.get_cancelled_exc_class():  # not passed on: this task ends here, and the thread asked for no task
+            self._stream.close(Reason.SHUTDOWN)
+            return False
+        return True
+
+    async def _send(self, data: bytes) -> None:
+        self._take_over()
+        await self._stream.send(data)
+        self._make_room()
+
+    async def _send_nowait(self, data: bytes) -> None:
+        self._take_over()
+        self._stream.send_nowait(data)
+        self._make_room()
+
+    async def _after_mail(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
+        with self._lock:
+            self._room = 0  # what the thread sends next comes after this
+        self._take_over()
+        await function(*args)
+
+    def _make_room(self) -> None:
+        """Let the thread go on by itself, as far as the buffer reaches; a traced stream records each event in turn."""
+        stream = self._stream
+        if stream.is_traced or not stream.is_active:
+            return
+        if self._parking is None:
+            parking = ThreadParking()
+            if not stream.host.run_beside_thread(self._look_for_mail, parking):
+                return  # a thread of the user's own: each event is taken over before its call returns
+            self._parking = parking
+            stream.add_feed(self)
+        with self._lock:
+            self._room = stream.room_for(self)
+
+    async def _look_for_mail(self, parking: ThreadParking) -> None:
+        try:
+            while True:
+                await parking.wait()
+                while self._take_over():  # noqa: ASYNC110  # to be woken for each event is what this avoids
+                    await anyio.sleep(PAUSE)
+        finally:
+            with self._lock:
+                self._room = 0  # should another thread go on, it asks the loop
+            self._parking = None
+            self._take_over()
+
+    def _take_over(self) -> bool:
+        """Give the stream what the thread has sent; whether that was anything."""
+        with self._lock:
+            if not self._mail or not self._stream.is_active:
+                self._is_awake = False
+                return False
+            mail, self._mail = self._mail, []
+        data = b"".join(mail)
+        self._size += len(data)
+        self._stream.relay(data, mail)
+        return True
+
+    # -- as a feed
+
+    @property
+    def taken(self) -> int:
+        """`Feed`: how many events the thread has sent by itself."""
+        return self._count
+
+    @property
+    def taken_size(self) -> int:
+        """`Feed`: how many bytes these have."""
+        return self._size
+
+    @property
+    def waiting(self) -> int:
+        """`Feed`: nothing that is known for sure, and less than there is room for."""
+        return 0
+
+    def bring_sent(self) -> None:
+        """`Feed`: pass on what the thread has sent so far; from its next send on it asks the loop."""
+        with self._lock:
+            self._room = 0
+        self._take_over()
+
+    def hold(self) -> int:
+        """`Feed`: all that the thread sends by itself is before all places."""
+        self.bring_sent()
+        return 0
+
+    def bring(self, place: int | None = None) -> bool:
+        """`Feed`: pass on what the thread has sent."""
+        self._take_over()
+        return True
+
+    def go_on(self) -> None:
+        """`Feed`: the thread asks in any case."""
+
+    def bring_rest(self) -> None:
+        """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
+        self.bring_sent()
+
+    def end(self) -> None:
+        """`Feed`: what the thread has sent, and the loop has not taken over, was sent to nobody."""
+        with self._lock:
+            self._room = 0
+            self._count -= len(self._mail)
+            self._mail = []

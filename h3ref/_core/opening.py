@@ -1,0 +1,142 @@
+"""`Opening`: how a handler's own call opens its stream, once, and what became of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+import anyio.from_thread
+from anyio.lowlevel import EventLoopToken
+
+from .. import trace
+from ..blocking import BlockingSSEWriter
+from ..errors import H3Error, TooManyStreams
+from ..event import H3Event
+from ..lifecycle import Lifecycle, State
+from ..writer import SSEWriter
+from .parking import current_task_id
+from .threads import ThreadUse
+
+CALLBACK_TOO = (
+    "a stream callback is set, and the handler asks for the writer too: one of the two would never stream; "
+    "keep the callback and return, or keep the await and set none"
+)
+CUT_SHORT = (
+    "the stream's opening was cancelled half-way, and there is only one: put a time limit around all that the handler "
+    "does with its stream, not around await event.await_sse_writer() alone"
+)
+
+
+class Opener(Protocol):
+    """What an opening asks of its exchange."""
+
+    lifecycle: Lifecycle
+    event: H3Event
+    threads: ThreadUse
+
+    @property
+    def loop_thread(self) -> int: ...
+
+    @property
+    def token(self) -> EventLoopToken: ...
+
+    def close_failed(self, error: Exception) -> None: ...
+
+
+class Opening:
+    """A stream's opening: by the handler's own call, in the order of a flow.
+
+    Args:
+        exchange: whose stream it is.
+
+    Attributes:
+        awaited: what `event.await_sse_writer()` does while the handler runs; None if it is rejected.
+        blocking: what `event.start_sse_blocking()` does while the handler runs; None if it is rejected.
+        failure: why the stream can't be opened, until that is told.
+    """
+
+    __slots__ = ("_exchange", "_over", "_task", "awaited", "blocking", "failure")
+
+    def __init__(self, exchange: Opener) -> None:
+        self._exchange = exchange
+        self.awaited: Callable[[Any], Awaitable[SSEWriter]] | None = None
+        self.blocking: Callable[[Any], Awaitable[BlockingSSEWriter]] | None = None
+        self.failure: Exception | None = None
+        self._task = -1  # the task that opens it
+        self._over: anyio.Event | None = None  # where the others wait for the end of that, while it is under way
+
+    def keep_failure(self, error: BaseException) -> None:
+        """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
+
+        A cancellation decides nothing yet: the handler may go on, or it is the server that ends.
+        """
+        if self._exchange.lifecycle.state is State.CLOSED:
+            return  # the cause is known, and this is what came of it
+        if isinstance(error, Exception):
+            self.failure = error
+            self._exchange.close_failed(error)
+        else:
+            self.failure = H3Error(CUT_SHORT)
+
+    def raise_failure(self) -> None:
+        """Raise why the stream can't be opened, if that is known."""
+        if self.failure is not None:
+            raise self.failure
+
+    async def open(self) -> SSEWriter:
+        """What `event.await_sse_writer()` is."""
+        if self._over is not None and self._task != current_task_id():
+            await self._over.wait()
+        exchange, state = self._exchange, self._exchange.lifecycle.state
+        if state is not State.REQUESTED:
+            self.raise_failure()
+        if state is not State.SSE_STARTED or self._over is not None or self.awaited is None:
+            # It is open; or rejected, since a hook of its opening asks, or this flow never hands a writer over.
+            return exchange.event.get_sse_writer()
+        if exchange.event.stream_callback is not None:
+            raise H3Error(CALLBACK_TOO)
+        if exchange.threads.is_running:  # which is the one that asks, by anyio.from_thread.run
+            self._count_thread_as_stream()
+        writer: SSEWriter = await self._run(trace.AWAIT_SSE_WRITER, self.awaited)
+        return writer
+
+    def open_blocking(self) -> BlockingSSEWriter:
+        """What `event.start_sse_blocking()` is."""
+        if threading.get_ident() == self._exchange.loop_thread:
+            raise RuntimeError(
+                "start_sse_blocking() would block the event loop; it is for plain def handlers: "
+                "in an async def call start_sse() and await event.await_sse_writer()"
+            )
+        return anyio.from_thread.run(self._open_for_thread, token=self._exchange.token)
+
+    async def _open_for_thread(self) -> BlockingSSEWriter:
+        event = self._exchange.event
+        if self.blocking is None or event.state is not State.REQUESTED:
+            event.start_sse()  # rejected before a thread is counted, if it is not the first
+            return BlockingSSEWriter(event.get_sse_writer())  # rejected, as above
+        if event.stream_callback is not None:
+            raise H3Error(CALLBACK_TOO)
+        self._count_thread_as_stream()
+        writer: BlockingSSEWriter = await self._run(trace.START_SSE_BLOCKING, self.blocking)
+        return writer
+
+    async def _run(self, step: trace.Step, order: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Do what the handler's call does in this flow; meanwhile other tasks wait for its end."""
+        self._task = current_task_id()
+        over = self._over = anyio.Event()
+        try:
+            self._exchange.lifecycle.take(step)
+            return await order(self._exchange)
+        finally:
+            self._over = None
+            over.set()
+
+    def _count_thread_as_stream(self) -> None:
+        """Where there is no thread, the handler may still answer otherwise; if it does not, this is the answer."""
+        try:
+            self._exchange.threads.count_as_stream()
+        except TooManyStreams as error:
+            self.failure = error
+            raise

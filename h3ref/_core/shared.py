@@ -1,0 +1,58 @@
+"""`Shared`: what all exchanges of one server share."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+
+from anyio.lowlevel import current_token
+
+from ..app import H3App
+from ..limits import Limits, check_limits
+from ..stats import Stats
+from ..trace import Listener
+from .threads import ThreadPool
+from .upkeep import Upkeep
+
+log = logging.getLogger("h3ref.service")
+
+
+class Shared(ABC):
+    """What all exchanges of one server share: the part of a `Service` that they see, which says what is what."""
+
+    def __init__(
+        self,
+        app: H3App,
+        *,
+        trace: Listener | None,
+        limits: Limits | None,
+        clock: Callable[[], float],
+        farewell: bytes | None,
+    ) -> None:
+        self.app = app
+        self.trace = trace
+        self.clock = clock
+        self.limits = check_limits(limits)
+        self.refused: Counter[str] = Counter()
+        self.threads = ThreadPool(self.limits, self.refused)
+        self.streams = Upkeep(self.limits, self.refused)
+        self.farewell = farewell
+        self.loop_thread = threading.get_ident()
+        self.token = current_token()
+        self.stopping = False
+        self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
+
+    @abstractmethod
+    def stats(self) -> Stats:
+        """Return the figures as they are now, on any thread."""
+
+    def header_ignored(self, name: str) -> None:
+        """Log that a header is not sent, once for each name, since most are set on each request; on any thread."""
+        said = object()
+        if self._ignored.setdefault(name.lower(), said) is said:
+            log.warning(
+                "header %s is ignored: what is about the connection is the server's; set it no more (said once)", name
+            )
