@@ -15,15 +15,19 @@ from h3ref import errors
 HOUSE = Path(h3ref.__file__).parent
 
 FLOORS: list[set[str]] = [
-    {"errors", "trace", "headers", "limits", "stats"}
+    {"errors", "trace", "headers", "limits"}
     | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
     | {"_core.failure", "_core.cleanup", "_core.owned"},
-    {"sse", "lifecycle", "connection"},
-    {"writer", "blocking", "_core.router", "_core.threads", "_core.upkeep"},
+    {"sse", "lifecycle", "connection", "stats"},
+    {"_core.router", "_core.threads", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
+    {"_core.stream", "_core.mailbox", "_core.upkeep", "_core.answer"},
+    {"writer", "blocking"},
     {"event", "channel"},
     {"_core.generator"},
     {"app"},
     {"cors"},
+    {"_core.shared"},
+    {"_core.opening", "_core.host"},
     {"_core.exchange"},
     {"flows", "_core.service"},
     {"adapters"},

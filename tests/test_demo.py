@@ -150,7 +150,7 @@ def test_it_says_where_the_bug_and_the_fix_live(printed: str) -> None:
     lines = Path(inspect.getsourcefile(flows) or "").read_text().splitlines()
     for what, name, step in (
         ("bug", "broken", "await exchange.run_handler()"),
-        ("fix", "callback", "await exchange.run_callback(stream, writer)"),
+        ("fix", "callback", "await exchange.run_callback(callback, writer)"),
         ("fix", "awaited", "return exchange.hand_over(writer)"),
         ("fix", "blocking", "return BlockingSSEWriter(exchange.hand_over(writer))"),
     ):

@@ -368,7 +368,7 @@ async def until_all_is_over(client: ClientLike, ways: Ways) -> None:
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the log says of the exchange, each with its traceback."""
     formatter = logging.Formatter("%(message)s")
-    told = [record for record in caplog.records if record.name in ("h3ref.exchange", "h3ref.writer")]
+    told = [record for record in caplog.records if record.name in ("h3ref.exchange", "h3ref.stream")]
     return [formatter.format(record) for record in sorted(told, key=lambda record: record.levelno == logging.WARNING)]
 
 

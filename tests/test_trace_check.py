@@ -177,7 +177,7 @@ def test_a_changed_flow_is_told_with_what_is_wrong(mutant: Mutant, original: dic
             "connection_ready: each headers allows one connection_ready, and there was none",
         ),
         (
-            "callback: without `await exchange.run_callback(stream, writer)`",
+            "callback: without `await exchange.run_callback(callback, writer)`",
             "T-28",
             "closes: in headers_sent an exchange is complete for HEAD alone, not for GET",
         ),

@@ -11,13 +11,13 @@ import anyio
 from .. import trace
 from ..blocking import BlockingSSEWriter
 from ..connection import Connection, StreamHead
-from ..errors import H3Error, LifecycleError, ShuttingDown, Unanswered
+from ..errors import ChannelClosed, H3Error, LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
 from ..event import StreamCallback
 from ..lifecycle import Reason, State
 from ..writer import SSEWriter
 from .callables import is_async, is_over, name_of
 from .cleanup import Cleanup
-from .failure import failure_of, is_rejection, log_consequence, log_failure
+from .failure import failure_of, is_rejection, parts_of
 from .host import Host
 from .parking import current_task_id, loop_context
 from .router import Handler
@@ -265,11 +265,11 @@ class Exchange(Host):
             return
         kept, self._opening.failure = self._opening.failure, None
         if kept is None or self.lifecycle.reason is not Reason.ERROR:
-            log_failure(self.event, error, has_stream=self.stream is not None)
+            _log_failure(self.event, error, has_stream=self.stream is not None)
         else:  # it has closed the exchange, so it is what the client is told
-            log_failure(self.event, kept, has_stream=self.stream is not None)
+            _log_failure(self.event, kept, has_stream=self.stream is not None)
             if error is not kept:
-                log_consequence(self.event, error, kept)
+                _log_consequence(self.event, error, kept)
             error = kept
         with anyio.move_on_after(self.service.limits.close_timeout, shield=True) as bounded:
             await self._call_quietly(self.service.app.error_hooks, self.event, error)
@@ -335,3 +335,21 @@ class Exchange(Host):
                 if not isinstance(failure_of(error), Exception):
                     raise
                 log.exception("%r: hook %s raised", self.event, name_of(hook))
+
+
+def _log_failure(owner: object, error: Exception, *, has_stream: bool) -> None:
+    """Log what an exchange has failed with, as loudly as it deserves."""
+    if isinstance(error, RequestError | TooManyStreams):
+        log.info("%r: %s", owner, error)
+    elif isinstance(error, ChannelClosed) and has_stream:  # as often as a client comes back
+        log.warning("%r is cut: %s", owner, error)
+    else:
+        log.error("%r raised %s", owner, type(error).__name__, exc_info=error)
+
+
+def _log_consequence(owner: object, error: Exception, first: Exception) -> None:
+    """Log what came out of the handler after a failure of its stream's opening, unless it says nothing new."""
+    if is_rejection(error) or first in parts_of(error):
+        log.debug("%r: %s", owner, error)
+    else:
+        log.error("%r then raised %s", owner, type(error).__name__, exc_info=error)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 import anyio
 
-from ..errors import ChannelClosed, LifecycleError, RequestError, TooManyStreams
+from ..errors import LifecycleError
 from .parking import asyncio_task
-
-log = logging.getLogger("h3ref.exchange")
 
 
 def parts_of(error: BaseException) -> list[BaseException]:
@@ -50,21 +46,3 @@ def _is_cancelled() -> bool:
 def is_rejection(error: BaseException) -> bool:
     """Whether it is nothing but the machine's rejections, such as a task group's full of WriterClosed."""
     return all(isinstance(part, LifecycleError) for part in parts_of(error))
-
-
-def log_failure(owner: object, error: Exception, *, has_stream: bool) -> None:
-    """Log what an exchange has failed with, as loudly as it deserves."""
-    if isinstance(error, RequestError | TooManyStreams):
-        log.info("%r: %s", owner, error)
-    elif isinstance(error, ChannelClosed) and has_stream:  # as often as a client comes back
-        log.warning("%r is cut: %s", owner, error)
-    else:
-        log.error("%r raised %s", owner, type(error).__name__, exc_info=error)
-
-
-def log_consequence(owner: object, error: Exception, first: Exception) -> None:
-    """Log what came out of the handler after a failure of its stream's opening, unless it says nothing new."""
-    if is_rejection(error) or first in parts_of(error):
-        log.debug("%r: %s", owner, error)
-    else:
-        log.error("%r then raised %s", owner, type(error).__name__, exc_info=error)

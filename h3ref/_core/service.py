@@ -69,6 +69,7 @@ class Service(Shared):
         self.live: set[Exchange] = set()
         self.count_connections: Callable[[], int] | None = None
         self._count = 0
+        self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
         self._closed = Counter({reason: 0 for reason in Reason})
         self._events = self._bytes = 0  # of exchanges that are over
 
@@ -93,6 +94,14 @@ class Service(Shared):
         self._closed[exchange.lifecycle.reason] += 1
         self._events += exchange.event_count
         self._bytes += exchange.byte_count
+
+    def header_ignored(self, name: str) -> None:
+        """Log that a header is not sent, once for each name, since most are set on each request; on any thread."""
+        said = object()
+        if self._ignored.setdefault(name.lower(), said) is said:
+            log.warning(
+                "header %s is ignored: what is about the connection is the server's; set it no more (said once)", name
+            )
 
     def log_refusal(self, client: str, status: int, size: int) -> None:
         """Write the access line of a request that an adapter refuses, so that it never becomes an exchange.

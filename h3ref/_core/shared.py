@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -16,8 +15,6 @@ from ..stats import Stats
 from ..trace import Listener
 from .threads import ThreadPool
 from .upkeep import Upkeep
-
-log = logging.getLogger("h3ref.service")
 
 
 class Shared(ABC):
@@ -43,16 +40,11 @@ class Shared(ABC):
         self.loop_thread = threading.get_ident()
         self.token = current_token()
         self.stopping = False
-        self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
 
     @abstractmethod
     def stats(self) -> Stats:
         """Return the figures as they are now, on any thread."""
 
+    @abstractmethod
     def header_ignored(self, name: str) -> None:
         """Log that a header is not sent, once for each name, since most are set on each request; on any thread."""
-        said = object()
-        if self._ignored.setdefault(name.lower(), said) is said:
-            log.warning(
-                "header %s is ignored: what is about the connection is the server's; set it no more (said once)", name
-            )
