@@ -33,6 +33,8 @@ class EventHost(Protocol):
     lifecycle: Lifecycle
     answer: Answer
     source: object
+    keep_alive: float | None
+    comment: Callable[[], bytes | None] | None
 
     @property
     def writer(self) -> SSEWriter | None: ...

@@ -160,3 +160,49 @@ def test_only_the_machine_rejects(path: Path) -> None:
         called = node.func if isinstance(node, ast.Call) else node.exc if isinstance(node, ast.Raise) else None
         name = ast.unparse(called).rpartition(".")[2] if called is not None else ""
         assert name not in rejections(), f"{path.name}:{node.lineno} rejects by itself: {name}"  # type: ignore[attr-defined]
+
+
+FOREIGN = {
+    "_core/scopes.py": {"_task_states"},  # anyio keeps what is asked for nowhere else; the module does without it, too
+    "cli/shared.py": {"_SubParsersAction"},  # argparse names the type nowhere else
+    "client/http2.py": {"_events", "_h2_state", "_state_lock", "_write_outgoing_data"},  # httpcore's, looked for first
+}
+"""Private names of other libraries that a module asks for, each with its reason there."""
+
+PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_exit", "_current_frames"}
+"""Documented names of the standard library: a named tuple's, of os, of sys."""
+
+
+def private_names_of_others(tree: ast.Module) -> Iterator[ast.Attribute]:
+    """Each look at a private attribute of an object that is not the module's own kind."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            own.add(node.target.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            own.add(node.value)  # as __slots__ have it
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            owner = ast.unparse(node.value)
+            if owner not in ("self", "cls", "super()") and node.attr not in own | PUBLIC_ALL_THE_SAME:
+                yield node
+
+
+def shares_its_package(path: Path, name: str) -> bool:
+    """Whether a module beside it has the name. `_core` and the top floor are no one class's package."""
+    if path.parent in (HOUSE, HOUSE / "_core"):
+        return False
+    return any(
+        f"self.{name}" in other.read_text() or f"def {name}(" in other.read_text() for other in path.parent.glob("*.py")
+    )
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_module_keeps_to_its_own_private_names(path: Path) -> None:
+    allowed = FOREIGN.get(str(path.relative_to(HOUSE)), set())
+    for node in private_names_of_others(ast.parse(path.read_text())):
+        assert node.attr in allowed or shares_its_package(path, node.attr), (
+            f"{path.name}:{node.lineno} asks {ast.unparse(node)}, which is private to another module"
+        )

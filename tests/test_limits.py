@@ -35,6 +35,7 @@ from h3ref.adapters.h11_anyio.sockets import bound_silence
 from h3ref.adapters.h11_anyio.watcher import Watcher
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
+from h3ref.event import host_of
 from h3ref.testing import virtual_backends
 from tests.clients import open_client, raw, server_of
 from tests.conftest import require_permission
@@ -466,6 +467,31 @@ async def test_what_is_sent_puts_the_comment_off() -> None:
     assert body[-28:] == BEAT * 2
     silences = [after - before for before, after in zip(times[99:], [*times[100:], 1040.0], strict=False)]
     assert all(silence <= 15.01 for silence in silences)
+
+
+@pytest.mark.anyio
+@in_virtual_time
+@pytest.mark.parametrize("usual", [15, None])
+async def test_a_stream_may_have_a_pace_and_a_comment_of_its_own(usual: float | None) -> None:
+    async def quick(event: H3Event) -> None:
+        host_of(event).keep_alive, host_of(event).comment = 2.0, lambda: b": quick\n\n"
+        event.start_sse()
+        event.set_stream_callback(silent)
+
+    app = streaming(silent)
+    app.get("/quick")(quick)
+    async with open_memory(app, limits=Limits(stream_keep_alive=usual)) as server:
+        usual_reply = await server.request("GET", "/stream")
+        await anyio.sleep(1)  # whoever looks after streams waits for the usual pace, or for nothing
+        began = anyio.current_time()
+        reply = await server.request("GET", "/quick")
+        for number in range(1, 20):
+            assert await reply.receive() == b": quick\n\n"
+            assert anyio.current_time() - began == pytest.approx(2 * number, abs=0.01)
+        if usual is not None:
+            assert await usual_reply.receive() == BEAT, "after 15 seconds; who has not read it needs no other"
+        reply.disconnect()
+        usual_reply.disconnect()
 
 
 @pytest.mark.anyio
