@@ -1,118 +1,145 @@
-"""The house stays as it was drawn: imports point one way, and what speaks to a network stays outside the core."""
+"""The house stays as it was drawn: imports point one way, and what speaks to a network stays outside the core.
+
+What it says is data, in `docs/generate/floors.py`, from which the map in docs/house.md is drawn as well.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
+import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
-import h3ref
+from docs.generate.floors import (
+    AROUND,
+    DRAWS,
+    FLOORS,
+    HOUSE,
+    MAY_DRAW,
+    MAY_SPEAK,
+    MOST_AT_THE_TOP,
+    MOST_LINES,
+    MUTUAL,
+    POINTS_UP,
+    SPEAKS,
+    file_of,
+    floor_of,
+    imports_of,
+    modules,
+    name_of,
+    room_of,
+)
 from h3ref import errors
-
-HOUSE = Path(h3ref.__file__).parent
-
-FLOORS: list[set[str]] = [
-    {"errors", "trace", "headers", "limits"}
-    | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
-    | {"_core.failure", "_core.cleanup", "_core.owned"},
-    {"sse", "lifecycle", "connection", "stats"},
-    {"_core.router", "_core.threads", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
-    {"_core.stream", "_core.mailbox", "_core.upkeep", "_core.answer"},
-    {"writer", "blocking"},
-    {"event", "channel"},
-    {"_core.generator"},
-    {"app"},
-    {"cors"},
-    {"_core.shared"},
-    {"_core.opening", "_core.host"},
-    {"_core.exchange"},
-    {"flows", "_core.service"},
-    {"adapters"},
-    {"server"},
-    {"client", "testing"},
-    {"examples"},
-    {"lab"},
-    {"cli", "__main__"},
-]
-"""From the ground up: a module imports only from floors below its own, and from its own floor."""
-
-POINTS_UP = {("app.py", "h3ref.adapters.asgi")}
-"""An app is an ASGI application by itself: it imports the adapter when it is called as one, and only then."""
-
-MAY_SPEAK = {"adapters", "client", "lab", "cli", "examples"}
-SPEAKS = {"socket", "h11", "ssl", "select", "selectors", "httpx", "httpx2"}
-MAY_DRAW = {"lab"}
-
-
-def floor_of(room: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
-
-
-def modules() -> list[Path]:
-    return sorted(
-        path for path in HOUSE.rglob("*.py") if path not in (HOUSE / "__init__.py", HOUSE / "_core" / "__init__.py")
-    )
-
-
-def room_of(path: Path) -> str:
-    """A room is a module, or a package with all that is in it; but each module of `_core` is one of its own."""
-    first, *rest = path.relative_to(HOUSE).with_suffix("").parts
-    return f"_core.{rest[0]}" if first == "_core" else first
-
-
-def room_of_module(module: str) -> str | None:
-    """The room that an import leads to; None for a name of the public surface, which only the top floors may use."""
-    _, first, *rest = module.split(".")
-    if first == "_core" and rest:
-        return f"_core.{rest[0]}"
-    return first if (HOUSE / first).exists() or (HOUSE / f"{first}.py").exists() else None
-
-
-def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each module that a file imports, absolute, and whether that is for types only."""
-    package = ("h3ref", *path.relative_to(HOUSE).parts[:-1])
-    tree = ast.parse(path.read_text())
-    for_types = {
-        node
-        for guard in ast.walk(tree)
-        if isinstance(guard, ast.If) and "TYPE_CHECKING" in ast.unparse(guard.test)
-        for node in ast.walk(guard)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node in for_types
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            if module in ("h3ref", "h3ref._core"):
-                for alias in node.names:
-                    yield f"{module}.{alias.name}", node in for_types
-            else:
-                yield module, node in for_types
+from tests.pages import PAGES, ROOT, blocks_of
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
 def test_imports_point_down(path: Path) -> None:
     here = floor_of(room_of(path))
     for module, for_types in imports_of(path):
-        if module.startswith("h3ref.") and not for_types and (path.name, module) not in POINTS_UP:
-            room = room_of_module(module)
-            if room is not None:
-                assert floor_of(room) <= here, f"{path.name} imports {module}, which stands above it"
+        imported = file_of(module)
+        if imported in modules() and not for_types and (path.name, module) not in POINTS_UP:
+            assert floor_of(room_of(imported)) <= here, f"{path.name} imports {module}, which stands above it"
 
 
-@pytest.mark.parametrize("room", ["adapters/h11_anyio"])
-def test_no_files_of_a_room_import_in_a_circle(room: str) -> None:
-    """Not even for types: what two of them need of each other, one says in a protocol."""
-    package = f"h3ref.{room.replace('/', '.')}"
-    files = {f"{package}.{path.stem}": path for path in (HOUSE / room).glob("[a-z]*.py")}
-    graph = {name: {module for module, _ in imports_of(path)} & files.keys() for name, path in files.items()}
-    assert sum(map(len, graph.values())) >= len(files), "imports are found"
-    assert list(TopologicalSorter(graph).static_order())
+def test_each_room_has_one_floor_and_is_there() -> None:
+    rooms = [room for floor in FLOORS for room in floor]
+    assert len(rooms) == len(set(rooms))
+    assert {room_of(path) for path in modules()} == set(rooms)
+
+
+def reached(graph: dict[str, set[str]], begin: str) -> set[str]:
+    """All that a module imports, also by way of others."""
+    found: set[str] = set()
+    waiting = [begin]
+    while waiting:
+        waiting += graph[waiting.pop()] - found
+        found |= set(waiting)
+    return found
+
+
+def circles_of(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """The sets of modules each of which imports all the others, if only by way of others: what can't be read alone."""
+    imported = {module: reached(graph, module) for module in graph}
+    return {
+        frozenset(other for other in found if module in imported[other])
+        for module, found in imported.items()
+        if module in found
+    }
+
+
+def imports(*, for_types: bool) -> dict[str, set[str]]:
+    """What each file imports of the others, in functions too; but for what may point up."""
+    return {
+        name_of(path): {
+            imported.module
+            for imported in imports_of(path)
+            if file_of(imported.module)
+            and (for_types or not imported.for_types)
+            and (path.name, imported.module) not in POINTS_UP
+        }
+        for path in HOUSE.rglob("*.py")
+    }
+
+
+def test_a_circle_would_be_found() -> None:
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": {"d"}, "f": {"f"}, "g": {"a", "f"}}
+    assert circles_of(graph) == {frozenset("abc"), frozenset("de"), frozenset("f")}
+
+
+def test_no_files_import_in_a_circle_but_by_what_points_up() -> None:
+    graph = imports(for_types=False)
+    assert sum(map(len, graph.values())) > 3 * len(graph), "imports are found"
+    assert circles_of(graph) == set()
+    for name, module in POINTS_UP:
+        graph[f"h3ref.{name.removesuffix('.py')}"].add(module)
+        assert len(circles_of(graph)) == 1, f"{name} might import {module} as everybody does"
+
+
+def test_no_files_import_in_a_circle_for_types_but_those_that_name_each_other_by_contract() -> None:
+    """What two of the others need of each other, one says in a protocol."""
+    assert circles_of(imports(for_types=True)) == {frozenset(MUTUAL)}
+
+
+def test_what_a_user_reads_fits_on_a_page() -> None:
+    found = {path.stem for path in HOUSE.glob("*.py")} | {path.parent.name for path in HOUSE.glob("*/__init__.py")}
+    assert found > AROUND
+    assert len(found - AROUND - {"__init__", "__main__"}) <= MOST_AT_THE_TOP
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*HOUSE.rglob("*.py"), *(ROOT / "docs" / "generate").glob("*.py")]),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_file_is_one_thing(path: Path) -> None:
+    count = len(path.read_text(encoding="utf-8").splitlines())
+    assert count <= MOST_LINES, f"{path.name} has {count} lines: what two things is it?"
+
+
+def programs() -> list[tuple[str, str]]:
+    """All that shows how h3ref is used: pages, notebooks and examples, each with its code, and what builds the docs."""
+    pages = [(block.place, block.text) for page in PAGES for block in blocks_of(page) if block.language == "python"]
+    notebooks = [
+        (f"{path.name}, cell {number}", cell.source)
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        for number, cell in enumerate(nbformat.read(path, as_version=4).cells)
+        if cell.cell_type == "code"
+    ]
+    files = [*(ROOT / "docs").rglob("*.py"), *(ROOT / "notebooks").glob("*.py"), *(HOUSE / "examples").glob("*.py")]
+    return [*pages, *notebooks, *((str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in files)]
+
+
+def test_nobody_outside_uses_the_core() -> None:
+    """But its tests, and rooms of the house itself. Its names may change with each release, so nobody is shown one."""
+    found = programs()
+    assert len(found) > 100
+    uses = re.compile(r"^\s*(?:from|import)\s[^#\n]*\b_core\b", re.MULTILINE)
+    assert uses.search("    from h3ref._core.stream import Stream")
+    assert uses.search("from .. import _core")
+    assert [place for place, text in found if uses.search(text)] == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
@@ -123,7 +150,7 @@ def test_only_adapters_and_clients_speak_to_a_network(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(HOUSE)))
 def test_only_the_lab_draws(path: Path) -> None:
-    drawn = {module.split(".")[0] for module, _ in imports_of(path)} & {"matplotlib", "IPython", "rich"}
+    drawn = {module.split(".")[0] for module, _ in imports_of(path)} & DRAWS
     assert not drawn or room_of(path) in MAY_DRAW, f"{path.name} imports {drawn}"
 
 

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from h3ref import H3App, H3Event, SSEWriter, flows
-from h3ref._core.exchange import Flow
-from h3ref._core.router import Handler
 from h3ref.examples import callback
+from h3ref.flows import Flow
 from h3ref.lab import diagrams
 from h3ref.lab.notebook import in_memory
 from h3ref.lab.recorder import Recording
@@ -42,7 +41,7 @@ async def send_two(writer: SSEWriter) -> None:
 
 
 @cache
-def record(handler: Handler, flow: Flow | None = None) -> Recording:
+def record(handler: Callable[[H3Event], object], flow: Flow | None = None) -> Recording:
     """Return the recording of one request that this handler answers."""
 
     async def run() -> Recording:

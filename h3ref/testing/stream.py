@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -26,9 +26,6 @@ from ..trace import Record
 from .clock import awaits, settle, what_time_passed_over
 from .results import Arrival, NotAStream, StreamEnded, TimedOut
 
-if TYPE_CHECKING:
-    from .asynchronous import AsyncTestClient
-
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
@@ -36,6 +33,16 @@ ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
 class _Left(OSError):
     """What a send gets once the client has left, as ASGI says since its version 2.4."""
+
+
+class _Client(Protocol):
+    """What a stream asks of the `AsyncTestClient` that made it."""
+
+    timeout: float
+    raise_app_exceptions: bool
+    unread: int
+
+    def now(self) -> float: ...
 
 
 _current: ContextVar[AsyncStream] = ContextVar("h3ref_testing_stream")
@@ -53,7 +60,7 @@ class AsyncStream:
         records: of an `H3App`: the steps that it took, as a `trace` listener gets them.
     """
 
-    def __init__(self, client: AsyncTestClient, scope: Message, body: bytes, *, keeps: bool) -> None:
+    def __init__(self, client: _Client, scope: Message, body: bytes, *, keeps: bool) -> None:
         self.status = 0
         self.headers = Headers(())
         self.end: End | None = None
