@@ -62,7 +62,7 @@ class BlockingSSEWriter:
 
     def close(self) -> None:
         """As `SSEWriter.close`."""
-        self._mailbox.close()
+        self._mailbox.close_stream()
 
     def __enter__(self) -> BlockingSSEWriter:
         return self
@@ -71,9 +71,9 @@ class BlockingSSEWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         if error is None:
-            self._mailbox.close()
+            self._mailbox.close_stream()
         else:
-            self._mailbox.leave(error)
+            self._mailbox.fail_stream(error)
 
     def __repr__(self) -> str:
         return f"<BlockingSSEWriter of {self.event!r}, {self.event_count} events>"

@@ -104,7 +104,7 @@ class SSEWriter:
         if error is None:
             await self.close()
         else:
-            await self._stream.leave(error)
+            await self._stream.fail(error)
 
     def __repr__(self) -> str:
         return f"<SSEWriter of {self.event!r}, {self.event_count} events>"

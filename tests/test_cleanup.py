@@ -899,7 +899,7 @@ async def test_an_end_that_is_eof_comes_before_the_cleanup_is_over(version: str,
                 await story.begun.wait()
                 for exchange in list(server.service.live):
                     if end == "cut":
-                        server.service.streams.give_up(exchange.connection)  # type: ignore[arg-type]
+                        server.service.streams.stop(exchange.connection)  # type: ignore[arg-type]
                     else:
                         exchange.shut_down()
                 received = await everything(stream)

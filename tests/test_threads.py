@@ -230,13 +230,13 @@ async def test_handlers_and_hooks_that_wait_take_turns() -> None:
     async def pass_through(name: str) -> None:
         await places.take(is_hook=name == "hook")
         steps.append(name)
-        places.give_back()
+        places.release()
 
     async with anyio.create_task_group() as tasks:
         for name in ["handler"] * 2 + ["hook"] * 4:
             tasks.start_soon(pass_through, name)
             await anyio.wait_all_tasks_blocked()
-        places.give_back()
+        places.release()
     assert steps == ["hook", "handler", "hook", "handler", "hook", "hook"]
     assert places.taken == 0
 
@@ -251,7 +251,7 @@ async def test_who_is_cancelled_in_the_line_leaves_the_place_to_the_next() -> No
         with scopes[name]:
             await places.take(is_hook=False)
             steps.append(name)
-            places.give_back()
+            places.release()
 
     async with anyio.create_task_group() as tasks:
         for name in scopes:
@@ -259,7 +259,7 @@ async def test_who_is_cancelled_in_the_line_leaves_the_place_to_the_next() -> No
             await anyio.wait_all_tasks_blocked()
         scopes["waits"].cancel()
         await anyio.wait_all_tasks_blocked()
-        places.give_back()
+        places.release()
         scopes["gets it"].cancel()
     assert (steps[-1], "waits" in steps, places.taken) == ("is next", False, 0)
 

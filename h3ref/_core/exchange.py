@@ -154,12 +154,12 @@ class Exchange(Host):
         try:
             size = await connection.send_headers(head)
         except BaseException:
-            stream.drop_body()
+            stream.discard_body()
             raise
         self._answered = (200, size)
         self.lifecycle.take(trace.HEADERS, size=size)
         if self.event.method == "HEAD":
-            stream.drop_body()
+            stream.discard_body()
             self._close(trace.CLOSES)
         else:
             stream.follow_head()

@@ -38,5 +38,5 @@ class Feed(Protocol):
     def bring_rest(self) -> None:
         """Bring all that it still holds for the stream, by `relay`."""
 
-    def end(self) -> None:
+    def close(self) -> None:
         """The stream has ended, or wants nothing of it any more: bring nothing from now on, and count nothing."""

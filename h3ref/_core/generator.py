@@ -120,7 +120,7 @@ async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> N
             await stream_of(writer).send(data)
     finally:
         await close_generator(items)
-    await _finish(commit)
+    await _open_if_empty(commit)
 
 
 async def close_generator(items: AsyncGenerator[Any, None]) -> None:
@@ -138,7 +138,7 @@ async def close_generator(items: AsyncGenerator[Any, None]) -> None:
 
 async def _stream_on_thread(items: Generator[Item, None, None], commit: _Commit) -> None:
     await host_of(commit.event).stream_on_thread(_drive, items, commit)
-    await _finish(commit)
+    await _open_if_empty(commit)
 
 
 def _drive(items: Generator[Item, None, None], commit: _Commit) -> None:
@@ -156,7 +156,7 @@ def _drive(items: Generator[Item, None, None], commit: _Commit) -> None:
             writer.send_event(item)
 
 
-async def _finish(commit: _Commit) -> None:
+async def _open_if_empty(commit: _Commit) -> None:
     """A generator that ended without an item is an empty stream, unless it has answered otherwise."""
     if commit.event.state in (State.REQUESTED, State.SSE_STARTED):  # or the timer is opening it just now
         await commit.writer()

@@ -77,15 +77,15 @@ class Mailbox:
         """Wait until all that was sent has left, or the stream has ended."""
         self._ask(self._after_mail, self._stream.flush)
 
-    def close(self) -> None:
+    def close_stream(self) -> None:
         """Close the stream, and wait for its end; the thread itself is not cancelled."""
         if not self._stream.is_ending:
             self._ask(self._after_mail, self._stream.close_and_end)
 
-    def leave(self, error: BaseException) -> None:
-        """As `Stream.leave`."""
+    def fail_stream(self, error: BaseException) -> None:
+        """As `Stream.fail`."""
         if not self._stream.is_ending:
-            self._ask(self._after_mail, self._stream.leave, error)
+            self._ask(self._after_mail, self._stream.fail, error)
 
     def _put(self, data: bytes) -> bool:
         """Leave an event for the loop, and wake it if it sleeps; False if it might not fit."""
@@ -228,7 +228,7 @@ class Mailbox:
         """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
         self.bring_sent()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """`Feed`: what the thread has sent, and the loop has not taken over, was sent to nobody."""
         with self._lock:
             self._room = 0

@@ -175,24 +175,24 @@ class Order:
             self._feeds = (*self._feeds, feed)
         self._set_room(0)
 
-    def remove_feed(self, feed: Feed) -> None:
+    def discard_feed(self, feed: Feed) -> None:
         """The feed brings its rest, and nothing more; what it has brought stays counted. Again: does nothing."""
         if any(other is feed for other in self._feeds):
             if self._turns and self.is_active:
                 self._bring_all()
             self._feeds = tuple(other for other in self._feeds if other is not feed)
-            self._part_with(feed, rest=True)
+            self._close_feed(feed, rest=True)
 
-    def _part_with(self, feed: Feed, *, rest: bool) -> None:
+    def _close_feed(self, feed: Feed, *, rest: bool) -> None:
         if rest:
             feed.bring_rest()
-        feed.end()
+        feed.close()
         self.count += feed.taken
         self._size += feed.taken_size
         for turn in self._turns:
             turn.places.pop(feed, None)
 
-    def part_with_feeds(self, task: int, *, rest: bool) -> None:
+    def close_feeds(self, task: int, *, rest: bool) -> None:
         """The stream ends now: tell its feeds, and all who wait to send but the task that streams.
 
         That one is cancelled: once, and for that reason.
@@ -200,7 +200,7 @@ class Order:
         self._set_room(0)
         feeds, self._feeds = self._feeds, ()
         for feed in feeds:
-            self._part_with(feed, rest=rest)
+            self._close_feed(feed, rest=rest)
         for turn in self._turns:
             if turn.task != task:
                 turn.look_again()

@@ -61,7 +61,7 @@ class BehindHead:
             self._chunks.append(data)
             self.buffered += len(data)
 
-    def let_go(self) -> bytes:
+    def take_all(self) -> bytes:
         """Wait no longer; return what was sent meanwhile."""
         data = b"".join(self._chunks)
         self._chunks.clear()

@@ -214,19 +214,19 @@ class Stream(Order):
         waiting = self.connection
         assert isinstance(waiting, BehindHead), "a head leaves once"
         if self.lifecycle.reason is Reason.CLIENT_GONE:
-            self.drop_body()
+            self.discard_body()
             return
         self.connection = waiting.connection
         for arrives, event in waiting.arrivals:
             self._record_arrival(arrives, event)
-        if data := waiting.let_go():
+        if data := waiting.take_all():
             self.connection.write_chunk(data)
 
-    def drop_body(self) -> None:
+    def discard_body(self) -> None:
         """The head can't be sent, or is all that there is to send: nothing follows it."""
         waiting = self.connection
         assert isinstance(waiting, BehindHead), "a head leaves once, or never"
-        self._size -= len(waiting.let_go())
+        self._size -= len(waiting.take_all())
 
     async def until_headed(self) -> None:
         """Wait until the head has left, or it is known that it never will."""
@@ -250,13 +250,13 @@ class Stream(Order):
 
         Who has left, or is too slow, has had enough.
         """
-        self.part_with_feeds(self.host.task, rest=step is not trace.DISCONNECT and reason is not Reason.SLOW_CONSUMER)
+        self.close_feeds(self.host.task, rest=step is not trace.DISCONNECT and reason is not Reason.SLOW_CONSUMER)
         self.lifecycle.take(step, reason=reason, detail=detail)
 
     def say_farewell(self, data: bytes) -> None:
         """Take an encoded event as the last one."""
         if self.is_active:
-            self.part_with_feeds(self.host.task, rest=True)
+            self.close_feeds(self.host.task, rest=True)
             self.put(data)
 
     def cancel(self) -> None:
@@ -305,7 +305,7 @@ class Stream(Order):
         self.close()
         await self.end()
 
-    async def leave(self, error: BaseException) -> None:
+    async def fail(self, error: BaseException) -> None:
         """A writer's `with` is left by an exception: the stream has failed; by a cancellation, that is told later."""
         if isinstance(error, anyio.get_cancelled_exc_class()):
             self.is_cut_short = True

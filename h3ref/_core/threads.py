@@ -58,12 +58,12 @@ class Places:
             await event.wait()
         except BaseException:
             if event.is_set():
-                self.give_back()
+                self.release()
             else:
                 waiting.remove(event)
             raise
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Give a place to who waits for one, or leave it free."""
         now, then = self._turns
         if now:
@@ -118,7 +118,7 @@ class ThreadPool:
             raise TooManyStreams(f"{most} threads of blocking streams still run, most after their end; try again later")
         self.streams.add(use)
 
-    def dismiss(self, use: ThreadUse) -> None:
+    def discard(self, use: ThreadUse) -> None:
         """A stream's last thread has ended."""
         self.streams.discard(use)
         self.abandoned.discard(use)
@@ -200,7 +200,7 @@ class ThreadUse:
             if self._takes is None:
                 self._takes = Kind.HANDLER
             else:  # another task of the exchange has got one meanwhile
-                self._pool.handlers.give_back()
+                self._pool.handlers.release()
         self._is_kept = True
 
     async def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -209,7 +209,7 @@ class ThreadUse:
         try:
             await anyio.to_thread.run_sync(call.run, abandon_on_cancel=True, limiter=self._pool.unlimited)
         finally:
-            if call.leave():
+            if call.abandon():
                 self.ended()
 
     def ended(self) -> None:
@@ -234,7 +234,7 @@ class ThreadUse:
         if self._takes is not Kind.STREAM:
             self._pool.admit(self)
             if self._takes is Kind.HANDLER:
-                self._pool.handlers.give_back()
+                self._pool.handlers.release()
             self._takes = Kind.STREAM
         self._is_kept = True
 
@@ -253,9 +253,9 @@ class ThreadUse:
             return
         takes, self._takes = self._takes, None
         if takes is Kind.HANDLER:
-            self._pool.handlers.give_back()
+            self._pool.handlers.release()
         elif takes is Kind.STREAM:
-            self._pool.dismiss(self)
+            self._pool.discard(self)
 
     def abandon(self) -> None:
         """Leave the thread to itself."""
@@ -268,7 +268,7 @@ class _Stage(Enum):
 
     WAITS = auto()
     RUNS = auto()
-    LEFT = auto()  # nobody waits for it any more: one that has not begun never does
+    ABANDONED = auto()  # nobody waits for it any more: one that has not begun never does
     OVER = auto()
 
 
@@ -289,7 +289,7 @@ class _Call:
     def run(self) -> None:
         """Call it, on the thread."""
         with self._lock:
-            if self._stage is _Stage.LEFT:
+            if self._stage is _Stage.ABANDONED:
                 return
             self._stage = _Stage.RUNS
         thread = threading.current_thread()
@@ -303,22 +303,22 @@ class _Call:
             self._pool.busy.discard(thread)
             with self._lock:
                 stage, self._stage = self._stage, _Stage.OVER
-            if stage is _Stage.LEFT:
+            if stage is _Stage.ABANDONED:
                 self._tell(self._use.ended)
 
-    def leave(self) -> bool:
+    def abandon(self) -> bool:
         """Wait for it no longer, on the event loop; whether no thread runs it any more, nor ever will."""
         with self._lock:
             if self._stage is _Stage.RUNS:
                 self._tell = caller_from_threads()
-                self._stage = _Stage.LEFT
+                self._stage = _Stage.ABANDONED
                 return False
-            self._stage = _Stage.LEFT
+            self._stage = _Stage.ABANDONED
             return True
 
     def _log_alone(self, error: Exception) -> None:
         """Nobody is told of an error, if nobody waits; that the stream is over is none."""
-        if self._stage is _Stage.LEFT and not isinstance(error, LifecycleError | CancelledError):
+        if self._stage is _Stage.ABANDONED and not isinstance(error, LifecycleError | CancelledError):
             name = name_of(self._function)
             log.error("%s raised %s after its time was up", name, type(error).__name__, exc_info=error)
 

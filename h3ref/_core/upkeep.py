@@ -125,12 +125,12 @@ class Upkeep:
             if not self._rounds[found.look_every]:
                 del self._rounds[found.look_every]
 
-    def give_up(self, connection: Connection) -> None:
+    def stop(self, connection: Connection) -> None:
         """Cut a stream whose reader doesn't read, for an adapter that can hold no more for it."""
         found = self._open.get(connection)
         if found is not None and found.stream is not None:
             self._refused["server_buffer"] += 1
-            self._end(found.stream, Reason.SLOW_CONSUMER)
+            self._stop(found.stream, Reason.SLOW_CONSUMER)
 
     async def run(self) -> None:
         """Look after the streams until cancelled."""
@@ -170,13 +170,13 @@ class Upkeep:
         if not stream.is_active:
             return
         if found.ends_at is not None and now >= found.ends_at:
-            self._end(stream, Reason.TIMEOUT)
+            self._stop(stream, Reason.TIMEOUT)
             return
         stalled_since = connection.stalled_since
         if stalled_since is not None:
             if self._send_timeout is not None and now - stalled_since >= self._send_timeout:
                 self._refused["send_timeout"] += 1
-                self._end(stream, Reason.SLOW_CONSUMER)
+                self._stop(stream, Reason.SLOW_CONSUMER)
             return  # what waits for it already shows, when it arrives, that the connection is alive
         if stream.keep_alive is None:
             return
@@ -184,7 +184,7 @@ class Upkeep:
             stream.offer_keep_alive()
             found.sent, found.silent_since = stream.event_count + stream.comment_count, now
 
-    def _end(self, stream: Stream, reason: Reason) -> None:
+    def _stop(self, stream: Stream, reason: Reason) -> None:
         """End a stream, also where its own task can't, as that of a thread that waits for room."""
         stream.stop(reason, trace.CLOSES)
         self.end_soon(stream)

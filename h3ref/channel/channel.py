@@ -274,7 +274,7 @@ class Channel:
                     await subscription.connection.flush()
                 self.tell_moved()
         finally:
-            stream.remove_feed(subscription)
+            stream.discard_feed(subscription)
 
     def stream_from(self, last_event_id: str) -> Callable[[SSEWriter], Coroutine[Any, Any, None]]:
         """Return a stream callback that is `stream`, but resumes after this id instead of the header's.
@@ -354,12 +354,12 @@ class Channel:
 
     def hold(self, subscription: Subscription) -> None:
         """Let a live subscriber read the log from here on."""
-        self._leave_group(subscription)
+        self._discard_from_group(subscription)
         self._fell_behind(subscription)
 
-    def leave(self, subscription: Subscription) -> None:
+    def discard(self, subscription: Subscription) -> None:
         """Its stream has ended, or it is told to go: from now on it gets nothing, and nothing is counted for it."""
-        self._leave_group(subscription)
+        self._discard_from_group(subscription)
         del self._subscriptions[subscription]
         self._behind.pop(subscription, None)
         self._delivered += subscription.taken
@@ -374,7 +374,7 @@ class Channel:
             self._moved.set()
             self._moved = None
 
-    def _leave_group(self, subscription: Subscription) -> None:
+    def _discard_from_group(self, subscription: Subscription) -> None:
         connection = subscription.connection
         if self._shared.get(connection) is subscription:
             del self._shared[connection]

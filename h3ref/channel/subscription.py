@@ -135,10 +135,10 @@ class Subscription:
                 self.stream.relay(data, self._log.events(self._cursor, stop))
                 self._cursor = stop
 
-    def end(self) -> None:
+    def close(self) -> None:
         """`Feed`: leave the channel; what is published from now on is not for this stream."""
         self._cursor, self.is_live = self.cursor, False
-        self._channel.leave(self)
+        self._channel.discard(self)
         self.parking.wake()
 
 
@@ -149,7 +149,7 @@ class Home(Protocol):
 
     def hold(self, subscription: Subscription) -> None: ...
 
-    def leave(self, subscription: Subscription) -> None: ...
+    def discard(self, subscription: Subscription) -> None: ...
 
     def tell_moved(self) -> None: ...
 

@@ -111,7 +111,7 @@ class BlockingEventSource(Source[httpx2.Client]):
         except httpx2.HTTPError as error:
             self._wait(error)
         except BaseException as error:
-            self._give_up(error)
+            self._fail(error)
             self._disconnect()
             raise
 

@@ -222,7 +222,7 @@ class Source(ABC, Generic[Client]):
             raise H3Error(f"{self!r}: the stream was given up when a wait for it was cancelled, and is not reconnected")
         return True
 
-    def _give_up(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         if isinstance(error, Exception):
             self._core.close()  # the same would happen again, such as EventTooLarge
         else:
@@ -325,7 +325,7 @@ class EventSource(Source[httpx2.AsyncClient]):
         except httpx2.HTTPError as error:
             await self._wait(error)
         except BaseException as error:
-            self._give_up(error)
+            self._fail(error)
             await self._disconnect()
             raise
 

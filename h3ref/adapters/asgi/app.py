@@ -138,7 +138,7 @@ async def answer(service: Service, scope: Message, receive: Receive, send: Send,
             failure = error
         finally:
             if keeper is not None:
-                keeper.leave(tasks)
+                keeper.discard(tasks)
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure

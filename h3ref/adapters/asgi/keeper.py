@@ -21,13 +21,13 @@ class Keeper:
         self._groups: dict[TaskGroup, None] = {}
         self._host: TaskGroup | None = None  # where it runs
 
-    def enter(self, tasks: TaskGroup) -> None:
+    def add(self, tasks: TaskGroup) -> None:
         """A stream's request has begun."""
         self._groups[tasks] = None
         if self._host is None and self._streams.look_every:
             self._run_in(tasks)
 
-    def leave(self, tasks: TaskGroup) -> None:
+    def discard(self, tasks: TaskGroup) -> None:
         """A request is over, and its tasks are about to be cancelled; one that was no stream is no error."""
         self._groups.pop(tasks, None)
         if self._host is tasks:

@@ -190,7 +190,7 @@ class _Reply:
                 event.send_error(500)
             elif writer is not None and event.state is not State.CLOSED:
                 self.failure = error
-                await stream_of(writer).leave(error)  # cut, not ended properly
+                await stream_of(writer).fail(error)  # cut, not ended properly
             elif event.reason is Reason.ERROR:
                 self.failure = error  # which has cut the stream already, in a callback's `async with` or at its head
             else:

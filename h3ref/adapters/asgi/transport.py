@@ -160,7 +160,7 @@ class ASGITransport:
     def create_connection(self) -> ASGIConnection:
         self._throw_away_the_rest()
         if self._keeper is not None:
-            self._keeper.enter(self._tasks)
+            self._keeper.add(self._tasks)
         limits = self._service.limits
         self._connection = ASGIConnection(self._send, self._tasks, limits, self._lost, can_cut=self._can_cut)
         return self._connection

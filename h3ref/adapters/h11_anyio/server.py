@@ -44,7 +44,7 @@ class Server:
             bound_silence(listener, service.limits.send_timeout)
         self.service = service
         self.host = host
-        self.loop = Loop(flush_gap, service.limits, service.streams.give_up)
+        self.loop = Loop(flush_gap, service.limits, service.streams.stop)
         self.port: int = self._listeners[0].getsockname()[1]
         self._clients: set[ClientConnection] = set()
         service.count_connections = self._clients.__len__
