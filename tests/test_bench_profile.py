@@ -24,6 +24,7 @@ HOUSE = str(Path(h3ref.__file__).parent)
         (["h3ref/sse/event.py"], "`SSEEvent`: its values checked, and encoded"),
         (["h3ref/adapters/h11_anyio/stream.py", "h3ref/writer.py"], "framing, and the system call that sends"),
         (["python/asyncio/tasks.py", "packages/anyio/_core.py", "h3ref/writer.py"], "the writer"),
+        (["h3ref/writer.py", "h3ref/_core/order.py"], "the writer"),
         (["packages/h11/_connection.py", "h3ref/adapters/h11_anyio/peer.py"], "the guard, and h11"),
         (["h3ref/adapters/h11_anyio/peer.py"], "accepting, reading and closing"),
         (["h3ref/adapters/h11_anyio/flusher.py"], "rounds of sending, deadlines, watching for a client that leaves"),
