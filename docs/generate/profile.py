@@ -30,10 +30,10 @@ PARTS: Final = {
     "the benchmark's own handler": ("lab/bench/servers/",),
     "`SSEEvent`: its values checked, and encoded": ("sse/event.py",),
     "the writer": (
-        *("h3ref/writer.py", "h3ref/blocking.py", "_core/stream.py", "_core/order.py", "_core/turn.py"),
+        *("writer.py", "blocking.py", "_core/stream.py", "_core/order.py", "_core/turn.py"),
         *("_core/standins.py", "_core/mailbox.py"),
     ),
-    "the channel: its log, groups and subscriptions": ("h3ref/channel/", "group.py"),
+    "the channel: its log, groups and subscriptions": ("channel/", "group.py"),
     "framing, and the system call that sends": ("h11_anyio/stream.py", "h11_anyio/wire.py"),
     "rounds of sending, deadlines, watching for a client that leaves": (
         *("h11_anyio/loop.py", "h11_anyio/watcher.py", "h11_anyio/flusher.py"),
