@@ -496,6 +496,27 @@ async def test_a_stream_may_have_a_pace_and_a_comment_of_its_own(usual: float | 
 
 @pytest.mark.anyio
 @in_virtual_time
+async def test_a_comment_that_cant_be_made_is_the_usual_one(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(event: H3Event) -> None:
+        host_of(event).comment = lambda: b"" if silences.append(1) is None and len(silences) == 1 else bytes(1 // 0)
+        event.start_sse()
+        event.set_stream_callback(silent)
+
+    silences: list[int] = []
+    app = H3App()
+    app.get("/stream")(handler)
+    async with open_memory(app) as server:
+        reply = await server.request("GET", "/stream")
+        assert [await reply.receive(), await reply.receive(), await reply.receive()] == [BEAT] * 3
+        reply.disconnect()
+    assert len(silences) == 3
+    told = [record for record in caplog.records if record.name == "h3ref.stream"]
+    assert len(told) == 2
+    assert all(record.exc_info and "the usual one is sent instead" in record.getMessage() for record in told)
+
+
+@pytest.mark.anyio
+@in_virtual_time
 async def test_without_the_limit_a_silent_stream_stays_silent() -> None:
     async def hours(writer: SSEWriter) -> None:
         await anyio.sleep(36_000)

@@ -121,6 +121,7 @@ class Stream(Order):
         self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
 
     # -- what it is
+
     @property
     def is_ending(self) -> bool:
         """Whether somebody has begun to end its connection."""
@@ -174,7 +175,15 @@ class Stream(Order):
         """Send a comment without waiting or raising; a stream that has ended takes none."""
         if self.is_active:
             with suppress(WriterClosed):  # a thread may close it just now
-                self._put_keep_alive((self.comment and self.comment()) or KEEP_ALIVE)
+                self._put_keep_alive(self._made_comment())
+
+    def _made_comment(self) -> bytes:
+        """What the stream's own maker of comments makes; one that raises must not end those of other streams."""
+        try:
+            return (self.comment and self.comment()) or KEEP_ALIVE
+        except Exception:
+            log.exception("%r: what makes its comments raised; the usual one is sent instead", self)
+            return KEEP_ALIVE
 
     def relay(self, data: bytes, events: Sequence[bytes]) -> None:
         """Take events that a feed brings and counts, as their joined bytes; a stream that has ended takes nothing."""
