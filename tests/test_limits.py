@@ -498,11 +498,17 @@ async def test_a_stream_may_have_a_pace_and_a_comment_of_its_own(usual: float | 
 @in_virtual_time
 async def test_a_comment_that_cant_be_made_is_the_usual_one(caplog: pytest.LogCaptureFixture) -> None:
     async def handler(event: H3Event) -> None:
-        host_of(event).comment = lambda: b"" if silences.append(1) is None and len(silences) == 1 else bytes(1 // 0)
+        host_of(event).comment = make
         event.start_sse()
         event.set_stream_callback(silent)
 
-    silences: list[int] = []
+    def make() -> bytes:
+        silences.append(anyio.current_time())
+        if len(silences) > 1:
+            raise RuntimeError("the user's")
+        return b""
+
+    silences: list[float] = []
     app = H3App()
     app.get("/stream")(handler)
     async with open_memory(app) as server:
