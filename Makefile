@@ -10,7 +10,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
 
-# One worker process a core, each with whole files of tests: what these share is made once.
+# One worker process more than there are cores (see tests/conftest.py), each with whole files of tests: what these share
+# is made once.
 PYTEST = $(PY) -m pytest -n $(or $(JOBS),auto) --dist loadfile --no-loadscope-reorder
 
 FUZZ := record request stream

@@ -20,8 +20,22 @@ from granian.server.embed import Server as GranianServer
 from h3ref import H3App
 from h3ref.adapters.asgi import ASGIApp
 from tests.ports import free_port
+from tests.waits import runs_on_asyncio
 
 GRACE = 2
+
+
+class Hasty:
+    """asyncio as uvicorn's server gets it: it looks ten times a second whether it may end, and here much oftener."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+
+uvicorn.server.asyncio = Hasty()  # type: ignore[attr-defined, assignment]
 
 
 class ASGIServer:
@@ -91,14 +105,6 @@ async def on_granian(app: H3App, **options: Any) -> AsyncIterator[ASGIServer]:
             yield ASGIServer(asgi, port)
         finally:
             server.stop()  # type: ignore[no-untyped-call]
-
-
-def runs_on_asyncio() -> bool:
-    """Whether the event loop is asyncio's."""
-    try:
-        return bool(asyncio.get_running_loop())
-    except RuntimeError:
-        return False
 
 
 async def accepting(port: int, seconds: float = 10) -> None:

@@ -55,6 +55,9 @@ SLOW = (
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
 
+LONG = ("test_http", "test_sse", "test_contract", "test_fault_injection", "test_client", "test_guard", "test_limits")
+"""The modules that take longest of the others; they come next, for the same reason."""
+
 RULES = load_rules()
 
 
@@ -92,11 +95,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if item.path.parent.name == "notebooks":
             item.add_marker(pytest.mark.timeout(180))  # one of its cells measures nine servers
-    items.sort(key=lambda item: not _is_in_slow_module(item))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if _is_in_slow_module(item):
+        return 0
+    return LONG.index(item.path.stem) + 1 if item.path.stem in LONG else len(LONG) + 1
 
 
 def _is_in_slow_module(item: pytest.Item) -> bool:
     return item.path.stem in SLOW or item.path.parent.name in SLOW
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Have one worker process more than there are cores: now and then each waits for what takes real time."""
+    return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) + 1
 
 
 def pytest_collection_finish() -> None:

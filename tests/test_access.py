@@ -24,6 +24,7 @@ from h3ref.adapters.memory import open_memory
 from h3ref.stats import SHOWN, Access
 from h3ref.testing import virtual_backends
 from tests.clients import open_client, raw, server_of
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -187,8 +188,7 @@ async def test_a_client_for_whom_there_is_no_room_is_one_line(lines: Lines) -> N
         running(app_of(), limits=Limits(connections=1)) as server,
         await anyio.connect_tcp("127.0.0.1", server.port),
     ):
-        while not server.open_connections:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: server.open_connections)
         assert b" 503 " in await raw(server.port, b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
         assert server.stats().refused == {"connections": 1}
         assert server.stats().connections == 1
@@ -203,8 +203,7 @@ async def test_a_request_whose_client_left_before_the_head_has_no_status(lines: 
     async with running(app_of(waits=waits)) as server:
         async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
             await stream.send(b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
-            while not server.service.live:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: server.service.live)
         await settled(server)
     assert [(entry.status, entry.reason, entry.size) for entry in lines.entries] == [(0, "client_gone", 0)]
     assert ' "GET /waits" - client_gone, 0 events, 0 bytes, ' in lines.records[0].getMessage()

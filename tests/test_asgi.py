@@ -42,6 +42,7 @@ from tests.clients import open_client, raw, server_of
 from tests.ports import free_port
 from tests.processes import kill_group
 from tests.test_contract import ORDERS
+from tests.waits import until, wait_all_tasks_blocked
 
 FLOWS = ("callback", "awaited", "blocking", "generated", "broken")
 
@@ -365,6 +366,7 @@ async def test_a_reset_of_one_http_2_stream_cancels_it_and_no_other() -> None:
             await sock.send(peer.data_to_send())
             await cleaned.wait()
             await ask(3, "/count", h2.events.StreamEnded)
+        assert server.service.stats().closed["client_gone"] == 1
 
 
 @pytest.mark.anyio
@@ -497,12 +499,6 @@ def only(handler: Callable[[H3Event], Any], **options: Any) -> ASGIApp:
 async def forever(event: H3Event) -> None:
     event.start_sse()
     event.set_stream_callback(asgi_app.for_ever)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    with anyio.fail_after(5):
-        while not condition():  # noqa: ASYNC110
-            await anyio.sleep(0.001)
 
 
 @pytest.mark.anyio
@@ -741,8 +737,10 @@ async def test_a_server_that_takes_no_head_is_given_up() -> None:
         async def send(self, message: Any) -> None:
             await anyio.sleep_forever()
 
+    call = Stuck(only(forever, limits=Limits(close_timeout=0.05)))
     with anyio.fail_after(2):
-        await Stuck(only(forever, limits=Limits(close_timeout=0.05))).run()
+        await call.run()
+    assert call.sent == []
 
 
 @pytest.mark.anyio
@@ -950,7 +948,7 @@ async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_firs
         for number in range(events):
             await writer.send_event(str(number))
             await writer.flush()
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
         quiet.set()
         await anyio.sleep_forever()
 
@@ -963,7 +961,7 @@ async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_firs
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.run)
         await quiet.wait()
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert len(anyio.get_running_tasks()) - before == tasks_of_its_own, "the app's call among them"
         call.put.send_nowait({"type": "http.disconnect"})
     assert len(anyio.get_running_tasks()) == before
@@ -982,7 +980,7 @@ async def test_what_comes_in_the_moment_of_a_cancellation_is_sent(pauses: bool) 
         connection = ASGIConnection(send, tasks, Limits(), lambda: None)
         connection.write_chunk(b"1")
         await connection.flush()
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         if pauses:
             connection.write_chunk(b"2")
         tasks.cancel_scope.cancel()

@@ -28,6 +28,7 @@ from h3ref.testing import AsyncTestClient, TestClient
 from h3ref.trace import Record
 from h3ref.writer import stream_of
 from tests.clients import open_client, server_of
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -320,8 +321,7 @@ async def test_such_a_thread_is_told_of_a_full_buffer_of_its_failure_and_that_th
         assert len(await reply.read()) > 64 * 1024
         assert reply.end is End.CUT
         (await server.request("GET", "/leave")).disconnect()
-        while server.service.live:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not server.service.live)
     assert [error.reason for error in told] == ["client_gone"]
 
 
@@ -355,8 +355,7 @@ async def test_one_that_sends_while_the_server_ends_is_told_so(waits: bool) -> N
         assert writer is not None
         if not waits:
             tasks.start_soon(reply.read)
-        while writer.event_count < 1000 if not waits else not reply._changed.statistics().tasks_waiting:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: reply._changed.statistics().tasks_waiting if waits else writer.event_count >= 1000)
     assert [error.reason for error in told] == ["shutdown"]
 
 
@@ -378,8 +377,7 @@ def test_one_that_waits_when_all_tasks_of_its_loop_are_cancelled_is_told_so() ->
         server = MemoryServer(Service(app_of(stream), flow=check_flow(None)), tasks := anyio.create_task_group())
         await tasks.__aenter__()
         reply = await server.request("GET", "/callback")
-        while not reply._changed.statistics().tasks_waiting:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: reply._changed.statistics().tasks_waiting)
 
     asyncio.run(main())
     assert over.wait(20)

@@ -44,7 +44,7 @@ from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 from h3ref.writer import stream_of
 from tests.clients import ReplyLike, open_client
-from tests.waits import until
+from tests.waits import until, wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -177,6 +177,7 @@ async def test_a_subscriber_that_left_is_forgotten() -> None:
             while len(channel):
                 await anyio.lowlevel.checkpoint()
         await channel.publish("nobody listens")
+        assert channel.stats().delivered == 0
 
 
 async def test_a_closed_channel_publishes_nothing() -> None:
@@ -384,7 +385,7 @@ async def test_a_publish_that_waits_while_the_channel_is_closed_says_so() -> Non
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(publish_late)
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             tasks.start_soon(channel.close)
             await reply.read()
 
@@ -756,7 +757,7 @@ async def test_what_a_thread_had_sent_when_its_client_left_is_counted_as_far_as_
         reply = await server.request("GET", "/events")
         assert await reply.receive() == b"data: first\n\n"
         (exchange,) = server.service.live
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         go.set()
         sent.wait(10)  # the loop stands meanwhile, so it has taken over nothing
         reply.disconnect()
@@ -788,7 +789,7 @@ async def test_who_waits_for_room_is_told_of_the_end_at_once_though_nobody_reads
 
         async with open_memory(app) as server:
             await server.request("GET", "/events")
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             (exchange,) = server.service.live
             with anyio.fail_after(5):
                 exchange.shut_down()
@@ -832,17 +833,17 @@ async def test_a_writers_own_events_keep_their_place_however_much_waits(backlog:
                 await channel.publish("A")
                 if together:
                     sends.start_soon(writer.send_event, "B")
-                    await anyio.wait_all_tasks_blocked()
+                    await wait_all_tasks_blocked()
                 else:
                     await writer.send_event("B")
                 await channel.publish("C")
 
     async with open_memory(app_giving([channel], writers)) as server, anyio.create_task_group() as tasks:
         reply = await server.request("GET", "/events")
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         async with anyio.create_task_group() as calls:
             calls.start_soon(make_calls, writers[0])
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             tasks.start_soon(collect, reply, body)
         assert writers[0].event_count <= backlog + 9
         await channel.close()
@@ -864,7 +865,7 @@ async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> 
 
     async with open_memory(app_giving([*channels.values()], writers)) as server:
         reply = await server.request("GET", "/events")
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         async with anyio.create_task_group() as reading:
             async with anyio.create_task_group() as tasks:
                 for _ in range(100):
@@ -873,7 +874,7 @@ async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> 
                             await channels[name].publish(event_of(name))
                         case "own":
                             tasks.start_soon(writers[0].send_event, event_of("own"))
-                            await anyio.wait_all_tasks_blocked()
+                            await wait_all_tasks_blocked()
                         case "now":
                             event, room = event_of("own"), has_room(writers[0])
                             with nullcontext() if room else pytest.raises(BackpressureDetected):
@@ -883,7 +884,7 @@ async def test_whatever_is_sent_arrives_in_the_order_of_the_calls(seed: int) -> 
                         case "read" if reply._chunks:
                             body += await reply.receive()
                         case "wait":
-                            await anyio.wait_all_tasks_blocked()
+                            await wait_all_tasks_blocked()
                         case "given up" if not has_room(writers[0]):
                             with anyio.move_on_after(0):
                                 await writers[0].send_event(event_of("own"))
@@ -916,10 +917,10 @@ async def test_a_gap_is_told_in_its_place_among_what_the_stream_itself_sends() -
     async with open_memory(app) as server, anyio.create_task_group() as tasks:
         reply = await server.request("GET", "/events", headers={"Last-Event-ID": "0"})
         await until(lambda: len(channel) == 1)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         await publish(channel, 4)
         tasks.start_soon(collect, reply, body)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         await channel.close()
     assert bytes(body) == big.encode() + b"data: B\n\nevent: gap\ndata: 0\n\n" + numbered(2, 3, 4)
 
@@ -1082,7 +1083,7 @@ async def test_wait_loses_nothing_and_holds_the_publisher_at_the_limit() -> None
     async with open_memory(app_of(channel)) as server, anyio.create_task_group() as tasks:
         slow = await subscribe(server, channel)
         tasks.start_soon(fill, channel, 0, 50)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         held = channel.stats()
         assert isinstance(held, ChannelStats)
         assert held.largest_lag == 10_000
@@ -1149,7 +1150,7 @@ async def test_a_replay_is_no_lag_and_fills_no_buffer() -> None:
     async with open_memory(app_of(channel)) as server:
         await fill(channel, 0, 100)
         reply = await subscribe(server, channel, "00000")
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert channel.stats().largest_lag <= 5_000
         await fill(channel, 100, 102)
         assert await received(reply, 101 * SIZE) == encoded(1, 102)

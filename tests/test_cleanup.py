@@ -947,7 +947,7 @@ async def test_a_time_limit_around_a_yield_that_expires_cuts_the_stream(
 ) -> None:
     cleaned = anyio.Event()
     with anyio.fail_after(20):
-        async with open_client(adapter, standing_at_a_yield(lambda: limit(0.3), cleaned)) as client:
+        async with open_client(adapter, standing_at_a_yield(lambda: limit(0.1), cleaned)) as client:
             service = server_of(client).service
             reply = await client.request("GET", "/stream")
             await cleaned.wait()

@@ -24,6 +24,7 @@ import httpx
 import httpx2
 import pytest
 
+import h3ref
 from h3ref import (
     BlockingEventSource,
     Channel,
@@ -42,6 +43,7 @@ from h3ref.client import EventSourceError, RefusedStatus, WrongContentType
 from h3ref.client.protocol import JITTER, LONGEST_RETRY_AFTER, LONGEST_WAIT, STEADY, Protocol
 from h3ref.testing import virtual_backends
 from tests.ports import free_port
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -135,12 +137,6 @@ async def collect(
 
 def data_of(messages: list[MessageEvent]) -> list[str]:
     return [message.data for message in messages]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not holds():  # noqa: ASYNC110
-            await anyio.sleep(0.005)
 
 
 def counting(limit: int = 10**9, part: int = 3) -> H3App:
@@ -291,19 +287,19 @@ async def test_a_killed_process_costs_no_event_and_repeats_none(twin: Any) -> No
     process, port = await anyio.to_thread.run_sync(start, free_port())
 
     async def receive() -> None:
-        await collect(twin, f"http://127.0.0.1:{port}/events", 400, received)
+        await collect(twin, f"http://127.0.0.1:{port}/events", 200, received, max_reconnection_time=SOON)
 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receive)
-            await until(lambda: len(received) >= 100)
+            await until(lambda: len(received) >= 50)
             process.kill()
             process.communicate()
             process, _ = await anyio.to_thread.run_sync(start, port)
     finally:
         process.kill()
         process.communicate()
-    assert [message.last_event_id for message in received] == [str(number) for number in range(1, 401)]
+    assert [message.last_event_id for message in received] == [str(number) for number in range(1, 201)]
 
 
 # -- leaving
@@ -485,6 +481,7 @@ async def test_cancelling_the_whole_task_closes_the_socket_at_once() -> None:
             async with EventSource(server.url + "/events") as source:
                 async for _ in source:
                     scope.cancel()
+        assert scope.cancelled_caught
         with anyio.fail_after(5):
             await gone.wait()
 
@@ -669,7 +666,11 @@ async def test_what_is_no_event_stream_is_refused(twin: Any, head: bytes, body: 
 
 
 @TWINS
-async def test_a_refusal_whose_body_never_ends_is_raised_all_the_same(twin: Any) -> None:
+async def test_a_refusal_whose_body_never_ends_is_raised_all_the_same(
+    twin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (h3ref.client.blocking, h3ref.client.source):
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.1)
     head = b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with scripted([head, chunk(b"no"), Scripted.HOLD]) as server:
         with anyio.fail_after(5), pytest.raises(RefusedStatus) as caught:

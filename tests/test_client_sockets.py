@@ -34,8 +34,8 @@ from tests.test_client import (
     data_of,
     scripted,
     streaming,
-    until,
 )
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 

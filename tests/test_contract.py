@@ -42,6 +42,7 @@ from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 from h3ref.writer import stream_of
 from tests.clients import open_client, server_of
+from tests.waits import until, wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -204,12 +205,11 @@ async def test_the_broken_flow_asks_too_early_and_then_is_silent(
     async with open_client(adapter, handled(too_early), flow=flows.broken, trace=records.append) as client:
         reply = await client.request("GET", STREAM)
         assert reply.status == 200
-        with anyio.move_on_after(0.2) as silence:
+        with anyio.move_on_after(0.05) as silence:
             await reply.receive()
         assert silence.cancelled_caught, "nothing comes, and the connection stays open"
         reply.disconnect()
-        while server_of(client).service.live:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not server_of(client).service.live)
     assert [record.step for record in records] == [
         *("request", "start_sse", "get_sse_writer", "returns"),
         *OPENING,
@@ -497,7 +497,8 @@ async def test_its_own_close_does_not_cancel_the_callback(adapter: str) -> None:
         cleaned.set()
 
     async with open_client(adapter, streaming(callback)) as client:
-        await (await client.request("GET", STREAM)).read()
+        reply = await client.request("GET", STREAM)
+        assert (await reply.read(), reply.end) == (b"", End.PROPER)
         await cleaned.wait()
 
 
@@ -540,7 +541,7 @@ async def test_a_close_from_outside_sends_what_a_slow_reader_has_not_read(adapte
         await full.wait()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writers[0].close)
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             body = await reply.read()
         assert body.count(b"data: ") == writers[0].event_count
         assert reply.end is End.PROPER
@@ -644,8 +645,7 @@ async def test_a_thread_learns_of_a_disconnect_at_its_next_send(adapter: str) ->
         await reply.receive()
         await sent.wait()
         reply.disconnect()
-        while records[-1].step != "disconnect":
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: records[-1].step == "disconnect")
         left.set()
     assert learned[0].reason == "client_gone"
 
@@ -813,8 +813,7 @@ async def test_what_is_sent_while_the_head_is_on_its_way_goes_behind_it(
         reply = await client.request(method, STREAM)
         body = await reply.read()
         service = server_of(client).service
-        while service.live:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not service.live)
         told = service.stats().bytes
     assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
     steps = [record.step for record in records]
@@ -967,7 +966,7 @@ async def test_a_client_that_leaves_runs_the_generators_finally(adapter: str) ->
 
     async with open_client(adapter, generated(generator)) as client:
         reply = await client.request("GET", STREAM)
-        await reply.receive()
+        assert await reply.receive() == b"data: 1\n\n"
         reply.disconnect()
         await cleaned.wait()
 
@@ -1140,7 +1139,7 @@ async def test_a_disconnect_reaches_a_producer_that_waits_for_room(adapter: str)
 
     async with open_client(adapter, streaming(callback)) as client:
         reply = await client.request("GET", STREAM)
-        await reply.receive()
+        assert await reply.receive()
         reply.disconnect()
         await ended.wait()
 
@@ -1163,8 +1162,7 @@ async def test_the_end_of_the_server_ends_streams_properly(adapter: str) -> None
                 body.append(await reply.read())
 
             tasks.start_soon(read)
-            while not body and not [record for record in records if record.step == "event"]:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: body or any(record.step == "event" for record in records))
             for exchange in list(server_of(client).service.live):
                 exchange.shut_down()
     assert body == [b"data: 1\n\n"]
@@ -1288,14 +1286,11 @@ async def test_a_slow_reader_makes_publish_wait_where_the_channel_says_so(adapte
     channel = Channel(policy="wait")
     async with open_client(adapter, streaming(channel.stream)) as client:
         reply = await client.request("GET", STREAM)
-        while len(channel) < 1:
-            await anyio.lowlevel.checkpoint()
-        published = 0
-        with anyio.move_on_after(0.3) as stuck:
-            while True:
+        await until(lambda: len(channel) >= 1)
+        with anyio.move_on_after(0.1) as stuck:
+            for _ in range(1000):  # far more than the system's own buffers take
                 await channel.publish("x" * 65536)
-                published += 1
-        assert stuck.cancelled_caught, f"{published} were published without waiting"
+        assert stuck.cancelled_caught, "all were published without waiting"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reply.read)
             with anyio.fail_after(5):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from h3ref import H3App, H3Event
+from h3ref.adapters.memory import open_memory
 from h3ref.cors import cors
 from h3ref.event import host_of
 from tests.clients import ClientLike, ReplyLike, open_client
@@ -238,4 +239,9 @@ async def test_what_no_browser_could_use_or_nobody_should_is_refused(
     "origin", ["http://localhost:3000", "http://[::1]:3000", "chrome-extension://abc", "https://a-b.c_d"]
 )
 async def test_what_a_browser_sends_as_an_origin_is_taken(origin: str) -> None:
-    cors(H3App(), origins=[origin])
+    app = H3App()
+    cors(app, origins=[origin])
+    app.get("/", lambda event: event.send_text("x"))
+    async with open_memory(app) as client:
+        reply = await client.request("GET", "/", headers={"Origin": origin})
+    assert reply.headers["access-control-allow-origin"] == origin

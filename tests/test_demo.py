@@ -45,29 +45,58 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "COLUMNS": "100", **more}
 
 
-def run_once(*arguments: str, columns: int = 100) -> str:
-    begin = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, "-m", "h3ref", "demo", "--once", *arguments],
-        env=environment(COLUMNS=str(columns)),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=30,
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert time.monotonic() - begin < 5
-    return result.stdout
+class Reports:
+    """Demos that report once; all run at the same time, since most of theirs is a wait for what does not come."""
+
+    def __init__(self, taken: int) -> None:
+        self.processes = {
+            "as it is": self.start("--port", "0"),
+            "all": self.start("--port", "0", "--all"),
+            "all on a wide terminal": self.start("--port", "0", "--all", COLUMNS="160"),
+            "all in ASCII": self.start("--port", "0", "--all", PYTHONIOENCODING="ascii"),
+            "on a taken port": self.start("--port", str(taken)),
+        }
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "h3ref", "demo", "--once", *arguments],
+            env=environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def __getitem__(self, name: str) -> str:
+        process = self.processes[name]
+        printed, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+        return printed
 
 
 @pytest.fixture(scope="module")
-def printed() -> str:
-    return run_once("--port", "0")
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
-def everything() -> str:
-    return run_once("--port", "0", "--all")
+def reports(taken: int) -> Iterator[Reports]:
+    reports = Reports(taken)
+    yield reports
+    for process in reports.processes.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def printed(reports: Reports) -> str:
+    return reports["as it is"]
+
+
+@pytest.fixture(scope="module")
+def everything(reports: Reports) -> str:
+    return reports["all"]
 
 
 def section(printed: str, name: str) -> str:
@@ -111,8 +140,8 @@ def test_the_steps_are_drawn(everything: str) -> None:
         assert "late" not in fixed
 
 
-def test_wide_terminals_get_two_diagrams_side_by_side() -> None:
-    printed = run_once("--port", "0", "--all", columns=160)
+def test_wide_terminals_get_two_diagrams_side_by_side(reports: Reports) -> None:
+    printed = reports["all on a wide terminal"]
     assert re.search(r"^broken {70,}callback$", printed, re.MULTILINE)
     assert "in brief" not in printed
     assert re.search(r"^awaited {70,}blocking$", printed, re.MULTILINE)
@@ -165,23 +194,14 @@ def test_it_says_what_each_client_had_in_the_end(printed: str) -> None:
         assert f"  {name:9} headers, 4 events, ended properly\n" in printed
 
 
-def test_a_taken_port_moves_it_to_the_next_free_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        printed = run_once("--port", str(port))
-    found = re.search(r"GET http://127.0.0.1:(\d+)/callback", printed)
+def test_a_taken_port_moves_it_to_the_next_free_one(reports: Reports, taken: int) -> None:
+    found = re.search(r"GET http://127.0.0.1:(\d+)/callback", reports["on a taken port"])
     assert found is not None
-    assert int(found[1]) != port
+    assert int(found[1]) != taken
 
 
-def test_a_terminal_without_box_characters_is_no_failure() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "h3ref", "demo", "--once", "--all", "--port", "0"],
-        env=environment(PYTHONIOENCODING="ascii"),
-        capture_output=True,
-        timeout=30,
-    )
-    assert (result.returncode, result.stderr) == (0, b"")
+def test_a_terminal_without_box_characters_is_no_failure(reports: Reports) -> None:
+    assert reports["all in ASCII"].isascii()
 
 
 class Demo:
@@ -196,8 +216,11 @@ class Demo:
             text=True,
             encoding="utf-8",
         )
+        self.ports: dict[str, int] = {}
+
+    def read_report(self) -> None:
+        """Read what it prints up to its page's address, which is when it serves."""
         assert self.process.stdout is not None
-        self.ports = {}
         for line in self.process.stdout:
             if found := re.search(r"GET http://127.0.0.1:(\d+)/(\w+)", line):
                 self.ports[found[2]] = int(found[1])
@@ -225,12 +248,21 @@ class Demo:
         raise AssertionError(f"{target} is {found['state']}, not {wanted}")
 
 
+@pytest.fixture(scope="module")
+def demos() -> Iterator[list[Demo]]:
+    """One that answers, and two that are ended; these, too, wait at the same time."""
+    demos = [Demo() for _ in range(3)]
+    for demo in demos:
+        demo.read_report()
+    yield demos
+    for demo in demos:
+        demo.process.kill()
+        demo.process.communicate()
+
+
 @pytest.fixture
-def demo() -> Iterator[Demo]:
-    demo = Demo()
-    yield demo
-    demo.process.kill()
-    demo.process.communicate()
+def demo(demos: list[Demo]) -> Demo:
+    return demos[0]
 
 
 def test_the_page_and_its_panels_answer(demo: Demo) -> None:
@@ -268,8 +300,9 @@ def test_the_state_of_a_stream_is_told_by_its_own_server(demo: Demo) -> None:
     assert demo.state(broken, "/broken%3Fstream%3Db", "closed")["reason"] == "client_gone"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_tidily(demo: Demo, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("place", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_signal_ends_it_tidily(demos: list[Demo], place: int, number: signal.Signals) -> None:
+    demo = demos[place]
     with socket.create_connection(("127.0.0.1", demo.ports["broken"]), timeout=5) as hanging:
         hanging.sendall(b"GET /broken HTTP/1.1\r\nHost: test\r\n\r\n")
         assert len(hanging.recv(1000)) == 124

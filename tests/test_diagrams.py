@@ -217,6 +217,7 @@ def test_the_check_finds_what_overlaps_or_is_cut(x: float, y: float, wrong: str 
 # -- sequences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [False, True], ids=["even", "scale"])
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_a_sequence_has_room_for_its_words(name: str, scale: bool) -> None:
@@ -333,6 +334,7 @@ def test_what_can_not_be_drawn() -> None:
 # -- the machine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_machine_has_room_for_its_words(name: str) -> None:
     check(MACHINES[name]())
@@ -375,6 +377,7 @@ def test_the_path_is_numbered_and_rejections_stand_at_their_state() -> None:
 # -- timelines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2, 30, 200])
 def test_a_timeline_has_room_for_its_words(count: int) -> None:
     figure = diagrams.timeline(streams(count), title="Many streams " * (1 if count < 200 else 40))
@@ -464,6 +467,7 @@ def test_colours_are_told_apart(eyes: str) -> None:
 # -- files
 
 
+@pytest.mark.slow
 def test_an_svg_is_the_same_in_every_run_whatever_the_reader_has_set(tmp_path: Path) -> None:
     script = (
         "import sys, matplotlib\n"

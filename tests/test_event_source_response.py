@@ -37,6 +37,7 @@ from h3ref._core.service import Service
 from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.connection import End
 from h3ref.errors import WriteError
+from tests import waits
 from tests.clients import SocketClient, SocketReply
 
 CASES = {"starlette on uvicorn": "asyncio", "fastapi on uvicorn": "asyncio", "starlette on hypercorn, trio": "trio"}
@@ -697,8 +698,7 @@ async def test_by_default_a_reader_holds_up_a_channel_no_longer_than_on_the_nati
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(answer)
-        while not len(feed):
-            await anyio.lowlevel.checkpoint()
+        await waits.until(lambda: len(feed))
         start = anyio.current_time()
         await feed.publish("never read")
         await feed.publish("waits for the reader")

@@ -27,6 +27,7 @@ from h3ref import (
 from h3ref.adapters.memory import MemoryConnection, open_memory
 from h3ref.connection import End, StreamHead
 from tests.clients import open_client, raw, server_of
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -226,8 +227,7 @@ async def test_a_plain_def_hook_leaves_the_streams_thread_counted() -> None:
         release.set()
         for reply in replies:
             assert await reply.read() == b""
-        while server.service.live:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not server.service.live)
         assert len(server.service.threads.streams) == 0
         assert server.service.threads.handlers.taken == 0
 
@@ -259,8 +259,7 @@ async def test_after_an_answer_that_was_given_up_no_other_follows() -> None:
         await anyio.connect_tcp("127.0.0.1", server.port) as stream,
     ):
         await stream.send(b"GET /stream HTTP/1.1\r\nHost: t\r\n\r\nGET /second HTTP/1.1\r\nHost: t\r\n\r\n")
-        while server.service.live or server.open_connections:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not server.service.live and not server.open_connections)
         received = b""
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
             while True:
@@ -367,7 +366,7 @@ async def test_who_retries_a_refused_send_for_ever_still_gives_way() -> None:
                 rejected += 1
 
     async with open_memory(streaming(callback)) as server:
-        await (await server.request("GET", "/stream")).read()
+        assert await (await server.request("GET", "/stream")).read() == b""
         with anyio.fail_after(5):
             while rejected < 10:
                 await anyio.lowlevel.checkpoint()
@@ -497,8 +496,7 @@ async def test_two_tasks_that_wait_for_the_writer_get_the_same(monkeypatch: pyte
             writers.append(await event.await_sse_writer())
 
         async def while_the_head_is_on_its_way() -> None:
-            while event.state != "headers_sent":
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: event.state == "headers_sent")
             writers.append(event.get_sse_writer())
 
         async with anyio.create_task_group() as tasks:
@@ -549,8 +547,7 @@ async def test_a_stream_that_starts_while_the_server_ends_is_a_503() -> None:
 
     async with anyio.create_task_group() as tasks, running(app_of(handler), grace=5) as server:
         tasks.start_soon(client, server.port)
-        while not server.service.live:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: server.service.live)
         tasks.start_soon(_set_soon, go_on)
     assert answers[0].startswith(b"HTTP/1.1 503")
     assert anyio.current_time() - began < 2
@@ -577,8 +574,7 @@ async def test_cancelled_from_outside_the_streams_of_a_server_still_end(caplog: 
     scope, ports = anyio.CancelScope(), list[int]()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve, scope, ports)
-        while not ports:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: ports)
         async with await anyio.connect_tcp("127.0.0.1", ports[0]) as stream:
             await stream.send(b"GET /stream HTTP/1.1\r\nHost: t\r\n\r\n")
             received = b""

@@ -33,6 +33,8 @@ from h3ref.errors import RequestError, WriteError
 from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder, Recording
 from tests.clients import ClientLike, open_client, server_of
+from tests.conftest import LOOPS, OTHERS
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -307,7 +309,19 @@ TABLE: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Way in to the steps that may raise in it, and each step to what it may raise."""
 
+PLACES = [("memory", "asyncio"), ("h11_anyio", "trio"), ("asgi-hypercorn", "asyncio")]
+"""Every adapter on one event loop, and each of these on an adapter; the rest is slow."""
 
+
+@pytest.mark.parametrize(
+    ("adapter", "anyio_backend"),
+    [
+        pytest.param(name, loop, id=f"{name}-{loop}", marks=[] if (name, loop) in PLACES else pytest.mark.slow)
+        for name in OTHERS
+        for loop in LOOPS
+    ],
+    indirect=True,
+)
 @pytest.mark.parametrize("way", TABLE)
 async def test_the_first_error_is_the_answer_and_nothing_is_left_open(
     adapter: str,
@@ -357,12 +371,10 @@ async def ask(client: ClientLike, path: str) -> tuple[int, bytes, End | None]:
 
 async def until_all_is_over(client: ClientLike, ways: Ways) -> None:
     service = server_of(client).service
-    while service.live:
-        await anyio.lowlevel.checkpoint()
+    await until(lambda: not service.live)
     assert len(service.streams) == 0
     ways.go_on.set()  # a thread learns at its next item that nobody waits for it
-    while service.threads.busy or ways.entered != ways.left:
-        await anyio.lowlevel.checkpoint()
+    await until(lambda: not service.threads.busy and ways.entered == ways.left)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -557,6 +569,5 @@ async def respond(contents: Contents, kind: str, plan: Plan) -> tuple[BaseExcept
     assert not service.live
     assert len(service.streams) == 0
     contents.go_on.set()  # a thread learns at its next item that nobody waits for it
-    while service.threads.busy:
-        await anyio.lowlevel.checkpoint()
+    await until(lambda: not service.threads.busy)
     return raised, sent

@@ -7,6 +7,7 @@ import pytest
 
 from h3ref.adapters.h11_anyio.deadlines import Deadlines
 from h3ref.adapters.h11_anyio.flusher import SENDS_A_TURN, Flusher
+from tests.waits import wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,7 @@ async def test_the_first_after_quiet_is_sent_at_once_and_the_next_after_the_gap(
     flusher, stream = Flusher(0.005), Stream()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         flusher.put(stream)
         assert stream.sent == 1
         flusher.put(stream)
@@ -53,7 +54,9 @@ async def test_what_is_put_before_the_task_runs_is_not_forgotten() -> None:
         with anyio.fail_after(5):
             while not stream.sent:
                 await anyio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
+    assert stream.sent == 1
 
 
 async def test_one_streams_failure_stops_no_other() -> None:
@@ -64,7 +67,7 @@ async def test_one_streams_failure_stops_no_other() -> None:
         for _ in range(3):
             for stream in streams:
                 flusher.put(stream)
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert [stream.sent for stream in streams] == [3, 3, 3]
 
@@ -101,7 +104,7 @@ async def test_deadlines_end_the_oldest_first_and_spare_who_has_left() -> None:
     first, gone, last = Waiter(), Waiter(), Waiter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(deadlines.run)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         for waiter in (first, gone, last):
             deadlines.put(waiter)
         deadlines.discard(gone)

@@ -23,6 +23,7 @@ from h3ref import Channel, H3App, H3Event, Limits, RequestError, flows, running
 from h3ref.adapters.h11_anyio import Server
 from tests.clients import raw
 from tests.ports import free_port
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -930,8 +931,7 @@ async def test_a_connection_that_comes_in_the_last_moment_does_not_delay_the_end
     @app.get("/")
     async def slow(event: H3Event) -> None:
         started.set()
-        while ending.is_accepting:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not ending.is_accepting)
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
         event.send_text("slow")
@@ -953,8 +953,7 @@ async def test_a_handler_that_runs_at_the_end_may_finish_and_its_answer_says_clo
     @app.get("/")
     async def slow(event: H3Event) -> None:
         started.set()
-        while ending.is_accepting:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not ending.is_accepting)
         event.send_text("slow")
 
     async with running(app) as ending:

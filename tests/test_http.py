@@ -22,7 +22,7 @@ Do = Callable[[H3Event], Any]
 Asks = Callable[..., Awaitable[ReplyLike]]
 
 
-@pytest.fixture(params=[None, flows.broken], ids=["by_handler", "broken"])
+@pytest.fixture(params=[None, pytest.param(flows.broken, marks=pytest.mark.slow)], ids=["by_handler", "broken"])
 def flow(request: pytest.FixtureRequest) -> Any:
     """A plain answer must not depend on the flow."""
     return request.param

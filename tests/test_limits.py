@@ -39,6 +39,7 @@ from h3ref.event import host_of
 from h3ref.testing import virtual_backends
 from tests.clients import open_client, raw, server_of
 from tests.conftest import require_permission
+from tests.waits import until
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
 STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -385,7 +386,7 @@ async def test_streams_that_are_too_old_end_properly_and_not_all_at_once() -> No
         assert reply.end is End.PROPER
         assert body == BEAT * body.count(BEAT)
 
-    limits = Limits(stream_age=3600, stream_age_jitter=0.25)
+    limits = Limits(stream_age=3600, stream_age_jitter=0.25, stream_keep_alive=300)
     async with open_memory(streaming(silent, ends), limits=limits) as server:
         began = anyio.current_time()
         async with anyio.create_task_group() as readers:
@@ -582,8 +583,7 @@ async def test_a_reader_that_does_not_read_is_cut() -> None:
     async with running(streaming(flood, ends), limits=Limits(send_timeout=0.2)) as server:
         async with connected(server, STREAM) as sock:
             await ends.changed.wait()
-            while server.open_connections:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: not server.open_connections)
             assert not (await read_all(sock)).endswith(b"\r\n0\r\n\r\n")
         assert ends.reasons == [Reason.SLOW_CONSUMER]
         assert server.service.refused == {"send_timeout": 1}
@@ -618,8 +618,8 @@ async def test_a_thread_that_waits_for_a_reader_that_does_not_read_is_told() -> 
 
 @pytest.mark.anyio
 async def test_a_slow_reader_that_reads_a_little_is_served() -> None:
-    async with running(streaming(flood), limits=Limits(send_timeout=0.3)) as server, connected(server, STREAM) as sock:
-        for _ in range(100):
+    async with running(streaming(flood), limits=Limits(send_timeout=0.2)) as server, connected(server, STREAM) as sock:
+        for _ in range(50):
             await anyio.sleep(0.01)
             assert await receive(sock)
         assert server.open_connections == 1
@@ -629,7 +629,7 @@ async def test_a_slow_reader_that_reads_a_little_is_served() -> None:
 async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
     large = HELLO.replace(b"hello", b"large")
     async with running(streaming(silent), limits=Limits(send_timeout=0.2)) as server, connected(server, large) as sock:
-        for _ in range(100):
+        for _ in range(50):
             await anyio.sleep(0.01)
             assert await receive(sock)
         assert server.open_connections == 1
@@ -670,10 +670,8 @@ def test_the_systems_clock_is_off_only_while_ours_runs() -> None:
 async def test_a_plain_answer_to_a_peer_that_does_not_read_is_given_up() -> None:
     async with running(streaming(silent), limits=Limits(send_timeout=0.1, close_timeout=30)) as server:
         async with connected(server, HELLO.replace(b"hello", b"large")):
-            while not server.service.refused:
-                await anyio.lowlevel.checkpoint()
-            while server.open_connections:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: server.service.refused)
+            await until(lambda: not server.open_connections)
         assert server.service.refused == {"send_timeout": 1}
         assert b"200 OK" in await raw(server.port, HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
 
@@ -690,8 +688,7 @@ async def test_a_peer_that_has_vanished_is_found_by_the_keep_alive() -> None:
         require_permission(lambda: sock.setsockopt(socket.SOL_SOCKET, 26, program), "a packet filter")
         await ends.changed.wait()
         assert ends.reasons == [Reason.CLIENT_GONE]
-        while server.open_connections:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not server.open_connections)
 
 
 # -- how much waits
@@ -750,8 +747,7 @@ async def test_past_the_buffers_of_all_who_has_taken_nothing_for_longest_is_cut(
                 await context.__aexit__(None, None, None)
         assert ends.reasons[:2] == [Reason.SLOW_CONSUMER] * 2
         assert server.service.refused == {"server_buffer": 2}
-        while server.open_connections:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not server.open_connections)
         assert server.loop.backlog.size == 0
 
 

@@ -155,6 +155,7 @@ async def test_leaving_cancels_the_stream(tmp_path: Path) -> None:
         reply.disconnect()
         with anyio.fail_after(2):
             await ended.wait()
+        assert reply.status == 200
 
 
 async def test_keep_alives_hold_the_connection(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import End
 from h3ref.flows import awaited
 from tests.flow_runs import heads
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -259,8 +260,7 @@ async def test_a_server_that_ends_during_the_opening_is_a_503(caplog: pytest.Log
     async with anyio.create_task_group() as tasks, open_memory(refusing(app_of(handler), after=60)) as server:
         for how in ("shut_down", "cancel"):
             tasks.start_soon(request, server)
-            while not len(server.service.streams):
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: len(server.service.streams))
             (exchange,) = server.service.live
             getattr(exchange, how)()
             await until_idle(server)
@@ -276,8 +276,7 @@ async def test_a_client_that_leaves_during_the_opening_is_no_fault(caplog: pytes
     async with open_memory(refusing(app_of(handler), after=60), limits=Limits(streams=1)) as server:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.request, "GET", "/stream")
-            while not len(server.service.streams):
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: len(server.service.streams))
             tasks.cancel_scope.cancel()
         await until_idle(server)
         await open_streams(server, 1)
@@ -344,8 +343,7 @@ async def test_a_channel_follows_the_head_of_who_is_early() -> None:
     @app.get("/stream")
     async def handler(event: H3Event) -> None:
         async def early() -> None:
-            while event.state != "headers_sent":
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: event.state == "headers_sent")
             await channel.stream(event.get_sse_writer())
 
         event.start_sse()
@@ -362,11 +360,9 @@ async def test_a_channel_follows_the_head_of_who_is_early() -> None:
                 replies.append(await server.request("GET", "/stream"))
 
             tasks.start_soon(request)
-            while not server.service.live:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: server.service.live)
             await channel.publish(SSEEvent("meanwhile", id="2"))
-            while not (replies and len(channel)):
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: replies and len(channel))
             await channel.publish(SSEEvent("after", id="3"))
             await channel.close()
     assert await replies[0].read() == b"id: 1\ndata: before\n\nid: 2\ndata: meanwhile\n\nid: 3\ndata: after\n\n"
@@ -496,8 +492,7 @@ async def test_a_first_item_that_meets_the_timers_opening_is_told_with_it(caplog
 
     @app.sse("/stream", commit_after=0)
     async def generated(event: H3Event) -> Any:
-        while not len(server.service.streams):
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: len(server.service.streams))
         yield "1"  # while the hook is at work
 
     async with open_memory(refusing(app, after=0.01), limits=Limits(streams=1)) as server:
@@ -512,8 +507,7 @@ async def test_a_generator_that_fails_while_the_timer_opens_is_what_is_told(capl
 
     @app.sse("/stream", commit_after=0)
     async def generated(event: H3Event) -> Any:
-        while not len(server.service.streams):
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: len(server.service.streams))
         if event.path:
             raise KeyError("while the hook is at work")
         yield "1"

@@ -23,6 +23,7 @@ from h3ref._core.owned import Owned
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.testing import AsyncTestClient, virtual_backends
 from tests.conftest import require_module
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 
@@ -313,8 +314,7 @@ async def test_a_failure_of_its_own_is_told_and_raised_on_leaving(
         async with Owned(failing(fails)) as value:
             assert value == "value"
             fails.set()
-            while anyio_backend == "trio" and not caplog.records:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: anyio_backend == "asyncio" or caplog.records)
             if anyio_backend == "asyncio":  # whose tasks can cancel one another
                 try:
                     await anyio.sleep_forever()
@@ -345,8 +345,7 @@ async def test_an_interrupt_that_meets_a_task_of_it_reaches_the_program(anyio_ba
 
     async def serve() -> None:
         async with Owned(interrupted()):
-            while not seen:
-                await anyio.lowlevel.checkpoint()
+            await until(lambda: seen)
 
     seen = list[int]()
     before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from h3ref._core.parking import Parking, ThreadParking, current_task_id
+from tests.waits import wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +20,7 @@ async def test_a_wake_ends_a_wait_that_began_before() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert not woken
         parking.wake()
     assert woken
@@ -44,6 +45,9 @@ async def test_a_wait_that_was_cancelled_leaves_the_parking_as_good_as_new() -> 
     parking.wake()
     with anyio.fail_after(5):
         await parking.wait()
+    with anyio.move_on_after(0.01) as still_waiting:
+        await parking.wait()
+    assert still_waiting.cancelled_caught, "one wake ends one wait"
 
 
 async def test_a_wake_that_meets_a_cancellation_is_kept_for_the_next() -> None:
@@ -51,19 +55,25 @@ async def test_a_wake_that_meets_a_cancellation_is_kept_for_the_next() -> None:
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(parking.wait)
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             scope.cancel()
             parking.wake()
-    with anyio.move_on_after(0.01):
-        await parking.wait()  # woken or not: what counts is that it did not break
+    with anyio.move_on_after(5) as next_wait:
+        await parking.wait()
+    assert not next_wait.cancelled_caught
 
 
 async def test_any_thread_can_wake() -> None:
-    parking = ThreadParking()
+    parking, told = ThreadParking(), list[bool]()
+
+    async def wake() -> None:
+        told.append(await anyio.to_thread.run_sync(parking.wake_from_thread))
+
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(anyio.to_thread.run_sync, parking.wake_from_thread)
+            tasks.start_soon(wake)
             await parking.wait()
+    assert told == [True]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -71,7 +81,7 @@ def test_a_loop_that_has_ended_is_no_error(backend: str) -> None:
     async def make() -> ThreadParking:
         return ThreadParking()
 
-    anyio.run(make, backend=backend).wake_from_thread()
+    assert not anyio.run(make, backend=backend).wake_from_thread()
 
 
 async def test_each_task_has_a_number_of_its_own() -> None:

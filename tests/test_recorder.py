@@ -16,6 +16,7 @@ from h3ref.lab.recorder import Recorder, Recording
 from h3ref.lifecycle import Lifecycle
 from h3ref.testing import virtual_backends
 from h3ref.trace import Listener, Record, Step
+from tests.waits import wait_all_tasks_blocked
 
 
 def take(listener: Listener, exchange: int, *steps: Step, target: str = "GET /events") -> None:
@@ -203,9 +204,9 @@ async def test_until_waits_for_a_record_of_this_loop(anyio_backend: str) -> None
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         take(recorder, 1, trace.RETURNS, target="GET /a")
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert not found
         take(recorder, 2, trace.RETURNS, target="GET /b")
     assert [record.exchange for record in found] == [2]
@@ -249,7 +250,7 @@ async def test_until_raises_what_its_function_raises_and_the_server_goes_on(anyi
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
+                await wait_all_tasks_blocked()
                 reply = await server.request("GET", "/events")
             assert await reply.receive() == b"data: 0\n\n"
             reply.disconnect()
@@ -261,6 +262,7 @@ async def test_a_function_may_look_at_the_recording(anyio_backend: str) -> None:
         await server.request("GET", "/thread")
         with anyio.fail_after(5):
             await recorder.until(lambda _: len(recorder.recording.of("/thread")) > 5)
+    assert len(recorder.recording.of("/thread")) > 5
 
 
 async def test_until_refuses_a_step_that_there_is_not(anyio_backend: str) -> None:

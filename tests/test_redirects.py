@@ -274,7 +274,11 @@ async def test_a_redirect_without_a_location_is_a_refusal_as_any(twin: Any) -> N
 
 
 @TWINS
-async def test_a_redirect_whose_body_never_ends_is_followed_and_the_stream_may_be_silent_for_longer(twin: Any) -> None:
+async def test_a_redirect_whose_body_never_ends_is_followed_and_the_stream_may_be_silent_for_longer(
+    twin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (h3ref.client.blocking, h3ref.client.source):
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.1)
     redirect = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n"
     timeouts: list[Any] = []
     async with scripted([redirect, Scripted.HOLD], [EOF_HEAD, b"data: 1\n\n", Scripted.HOLD]) as server:

@@ -37,14 +37,14 @@ SETS: Mapping[str, Set] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("bad", BAD, ids=repr)
 @pytest.mark.parametrize("name", SETS)
-async def test_a_handler_and_its_hooks_are_refused(adapter: str, name: str, bad: str) -> None:
+async def test_a_handler_and_its_hooks_are_refused(adapter: str, name: str) -> None:
     app, refused = H3App(), list[str]()
 
     def tries(event: H3Event, place: str) -> None:
-        with pytest.raises((TypeError, ValueError)):
-            SETS[name](event, bad)
+        for bad in BAD:
+            with pytest.raises((TypeError, ValueError)):
+                SETS[name](event, bad)
         refused.append(place)
 
     @app.on_request

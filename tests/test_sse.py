@@ -145,15 +145,14 @@ def run_parse_case(case: Case, cut: Cut | None) -> None:
 
 
 @pytest.mark.parametrize("case", PARSE)
-@pytest.mark.parametrize("cut", [None, whole, by_one], ids=["as written", "whole", "by one byte"])
-def test_parse_vector(case: Case, cut: Cut | None) -> None:
-    run_parse_case(case, cut)
+def test_parse_vector(case: Case) -> None:
+    for cut in (None, whole, by_one):  # as written first
+        run_parse_case(case, cut)
 
 
-@pytest.mark.parametrize("case", PARSE)
-@settings(max_examples=20, deadline=None)
-@given(cut=CUTS)
-def test_parse_vector_at_random_cuts(case: Case, cut: Cut) -> None:
+@settings(max_examples=1000, deadline=None)
+@given(case=st.sampled_from([param.values[0] for param in PARSE]), cut=CUTS)
+def test_parse_vectors_at_random_cuts(case: Case, cut: Cut) -> None:
     run_parse_case(case, cut)
 
 
@@ -758,7 +757,7 @@ def test_ten_million_bytes_of_data(line: bytes, size: int) -> None:
 def test_the_cost_near_the_limit_is_linear_too() -> None:
     parser = EventStreamParser(5_000_010)
     assert not parser.feed(b"data:" + b"x" * 5_000_000 + b"\n")
-    for _ in range(MANY // 5):
+    for _ in range(MANY // 15):
         assert not parser.feed(b":\n")
         assert not parser.feed(b":abcd\n")
     assert len(parser.feed(b"\n")) == 1

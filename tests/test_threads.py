@@ -19,7 +19,7 @@ from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.lifecycle import Reason
 from tests.clients import ReplyLike, SocketClient, open_client, server_of
-from tests.waits import until
+from tests.waits import until, wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -235,7 +235,7 @@ async def test_handlers_and_hooks_that_wait_take_turns() -> None:
     async with anyio.create_task_group() as tasks:
         for name in ["handler"] * 2 + ["hook"] * 4:
             tasks.start_soon(pass_through, name)
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
         places.release()
     assert steps == ["hook", "handler", "hook", "handler", "hook", "hook"]
     assert places.taken == 0
@@ -256,9 +256,9 @@ async def test_who_is_cancelled_in_the_line_leaves_the_place_to_the_next() -> No
     async with anyio.create_task_group() as tasks:
         for name in scopes:
             tasks.start_soon(pass_through, name)
-            await anyio.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
         scopes["waits"].cancel()
-        await anyio.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         places.release()
         scopes["gets it"].cancel()
     assert (steps[-1], "waits" in steps, places.taken) == ("is next", False, 0)
