@@ -1,4 +1,4 @@
-"""`BlockingSSEWriter`, `SSEWriter`'s twin for worker threads."""
+"""`BlockingSSEWriter`: the twin of `SSEWriter` for worker threads."""
 
 from __future__ import annotations
 

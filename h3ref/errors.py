@@ -1,4 +1,4 @@
-"""What can be refused, and why: one exception for each kind of rejection, named as in H3Z."""
+"""Errors: what can be refused, and why; one exception for each kind of rejection, named as in H3Z."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`H3Event`, the context of one request: what a handler reads, and what it answers with."""
+"""`H3Event`: the context of one request, what a handler reads and what it answers with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The orders of steps: the bug, and the three ways that make it impossible, side by side.
+"""Flows, the orders of steps: the bug, and the three ways that make it impossible, side by side.
 
 Each line is one step. A step pulls its trigger of the state machine first and moves bytes second, so that a
 wrong order is rejected before anything is sent; the value that one step returns is what the next one needs.

@@ -1,4 +1,4 @@
-"""Names and values of a request, as mappings: the last value wins, `getlist` has them all."""
+"""Headers, and all that comes as names with values: mappings where the last one wins, `getlist` has them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve` an app until a signal comes, or keep it `running` inside a notebook or a test."""
+"""`serve` and `running`: an app on a port of its own, until a signal comes, or inside a notebook or a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server tells of itself: `Stats`, its figures; `Access`, a line of its access log."""
+"""`Stats`, a server's figures; and `Access`, what its access log says of an exchange."""
 
 from __future__ import annotations
 

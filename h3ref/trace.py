@@ -1,4 +1,4 @@
-"""What a step of an exchange records: names, lanes, one line of NDJSON. A hook, no collector.
+"""`Record`: what a step of an exchange leaves, with names and lanes, as a line of NDJSON. A hook, no collector.
 
 The steps are the arrows of the seeds' sequence diagrams, between the same four lanes. Whoever wants
 to see them passes a listener (a callable that takes a `Record`) as `trace` to `running`, `serve` or an

@@ -1,4 +1,4 @@
-"""`SSEWriter`, what a stream sends with."""
+"""`SSEWriter`: what a stream is written with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kind of callable a user gave us: whether it is awaited, yields, and can be called as it will be."""
+"""Callables that a user gave us: whether one is awaited, yields, and can be called as it will be."""
 
 from __future__ import annotations
 

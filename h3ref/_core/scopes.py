@@ -1,4 +1,4 @@
-"""What the cancel scopes around a task say of themselves, which anyio and trio keep private.
+"""Cancel scopes: what those around a task say of themselves, which anyio and trio keep private.
 
 `Cleanup` needs it in rare cases only, such as a scope of the code's own that is cancelled in the moment in which the
 code is. Where a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases stay as

@@ -1,4 +1,4 @@
-"""`Service`: what all exchanges of one server share, and every adapter's way in: `await service.answer(transport)`."""
+"""`Service`: every adapter's way in, `await service.answer(transport)`, and the way out when a server ends."""
 
 from __future__ import annotations
 

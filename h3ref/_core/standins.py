@@ -1,4 +1,4 @@
-"""What stands for a stream's connection while its head is on its way, and when its end has begun."""
+"""Stand-ins for a stream's connection, while its head is on its way and when its end has begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small programs to read and to run, H3Z's six examples: each module has an `app`.
+"""Examples: small programs to read and to run, H3Z's six; each module has an `app`.
 
     python -m h3ref serve h3ref.examples.counter:app
 

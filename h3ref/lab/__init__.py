@@ -1,4 +1,4 @@
-"""What looks at the library from outside: recordings, diagrams, benchmarks, the demo."""
+"""The laboratory: what looks at the library from outside, as recordings, diagrams, benchmarks and the demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endless streams, tested in process: without a socket, and in no real time.
+"""Test clients: endless streams, tested in process, without a socket and in no real time.
 
 `TestClient` drives an `H3App` or any other ASGI app from plain test functions and notebooks, on an event
 loop of its own whose clock is virtual. `AsyncTestClient` does it in the loop of an async test.
