@@ -56,6 +56,7 @@ def test_what_it_links_to_is_in_the_sdist() -> None:
         "(tests/clients.py)",
         "docs/pictures/",
         "(CONTRIBUTING.md)",
+        "(docs/house.md)",
     ],
 )
 def test_the_first_screen_has(words: str) -> None:

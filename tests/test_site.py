@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from h3ref import flows
 from h3ref.lifecycle import TRIGGERS
 from tests.conftest import require_module, require_program
 from tests.pages import PAGES, ROOT
@@ -98,6 +100,11 @@ def test_a_dead_end_would_be_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text('<a href="b.html#there"></a><a href="b.html#not"></a><img src="none.png">')
     (tmp_path / "b.html").write_text('<p id="there"><a href="a.html"></a><a href="http://127.0.0.1/x"></a>')
     assert sorted(dead_ends(tmp_path)) == ["a.html: b.html#not", "a.html: none.png"]
+
+
+def test_a_link_to_what_a_file_defines_leads_to_its_line(site: Path) -> None:
+    line = inspect.getsourcelines(flows.by_handler)[1]
+    assert f"../source/h3ref/flows.py.html#line-{line}" in page(site / "docs" / "house.html").targets
 
 
 def test_every_page_is_in_it(site: Path) -> None:

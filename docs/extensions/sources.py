@@ -1,13 +1,16 @@
 """Pages that show the files: a link to a file that is no page leads to one made of it, and so do the API's [source]s.
 
-The link in the Markdown stays an ordinary relative one, so that it works on a code host too.
+The link in the Markdown stays an ordinary relative one, so that it works on a code host too. In the site it leads
+to the line where the file defines what the link's title, or its text, names.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from posixpath import relpath
 from typing import Any
@@ -43,7 +46,28 @@ def link_files(app: Any, doctree: nodes.document) -> None:
         else:
             _wanted(app.env).setdefault(file, set()).add(app.env.docname)
             uri = app.builder.get_relative_uri(app.env.docname, page_of(file))
-        node.replace_self(nodes.reference("", "", *node.children, internal=True, refuri=uri))
+            named = str(node.get("reftitle") or node.astext()).rpartition("::")[2]
+            if path.suffix == ".py" and named in lines_of(path):
+                uri = f"{uri}#line-{lines_of(path)[named]}"
+        title = {"reftitle": node["reftitle"]} if node.get("reftitle") else {}
+        node.replace_self(nodes.reference("", "", *node.children, internal=True, refuri=uri, **title))
+
+
+@cache
+def lines_of(path: Path) -> dict[str, int]:
+    """Where a module defines what: its functions, classes and constants, and the members of classes after a dot."""
+    return dict(_lines(ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def _lines(body: list[ast.stmt], within: str = "") -> Iterator[tuple[str, int]]:
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{within}{node.name}", node.lineno
+            if isinstance(node, ast.ClassDef):
+                yield from _lines(node.body, f"{within}{node.name}.")
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield f"{within}{ast.unparse(target)}", node.lineno
 
 
 def link_objects(app: Any, doctree: nodes.document) -> None:

@@ -13,14 +13,14 @@ from typing import Final, NamedTuple
 HOUSE: Final = Path(__file__).resolve().parents[2] / "h3ref"
 
 STOREYS: Final[dict[str, list[set[str]]]] = {
-    "What is said": [
+    "The ground: what the specification says, and tools": [
         {"errors", "trace", "headers", "limits"}
         | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
         | {"_core.failure", "_core.cleanup", "_core.owned"},
         {"sse", "lifecycle", "connection", "stats"},
     ],
-    "A stream": [
-        {"_core.router", "_core.threads", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
+    "A stream, or a plain answer": [
+        {"_core.threads", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
         {"_core.stream", "_core.mailbox", "_core.upkeep", "_core.answer"},
     ],
     "What a handler has in its hands": [
@@ -28,7 +28,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"event", "channel"},
     ],
     "An app": [
-        {"_core.generator"},
+        {"_core.generator", "_core.router"},
         {"app"},
         {"cors"},
     ],
@@ -42,7 +42,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"adapters"},
         {"server"},
     ],
-    "What uses all that": [
+    "Around it": [
         {"client", "testing"},
         {"examples"},
         {"lab"},
