@@ -143,6 +143,42 @@ def test_each_word_for_an_ending_is_used() -> None:
     assert {word.replace(" ", "_") for word in WORDS} - methods == {"proper_end"}
 
 
+SYNONYMS = {
+    *("abort", "destroy", "dismiss", "dispose", "drop", "end_stream", "finish", "give_back", "give_up", "interrupt"),
+    *("kill", "leave", "let_go", "part_with", "quit", "remove", "shutdown", "terminate", "unsubscribe"),
+}
+"""Words that once said what one of ours says."""
+
+NOT_OURS = {
+    ("_core/parking.py", "_abort"),  # trio's word for what it calls
+    ("channel/subscription.py", "drop"),  # the policy's word, for events
+    ("adapters/asgi/transport.py", "abort"),
+}
+
+STREAMING = ("_core", "adapters", "channel")
+"""The packages in which something ends; so it does in the modules at the top."""
+
+
+def test_no_method_has_another_word_for_an_ending() -> None:
+    files = [
+        *(ROOT / "h3ref").glob("*.py"),
+        *(path for name in STREAMING for path in (ROOT / "h3ref" / name).rglob("*.py")),
+    ]
+    functions = {
+        (str(path.relative_to(ROOT / "h3ref")), node.name)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(functions) > 500
+    others = {
+        (file, name)
+        for file, name in functions
+        if any(f"{name.strip('_')}_".startswith(f"{synonym}_") for synonym in SYNONYMS)
+    }
+    assert others - NOT_OURS == set()
+
+
 # -- ways
 
 
