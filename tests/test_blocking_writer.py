@@ -384,8 +384,34 @@ def test_one_that_waits_when_all_tasks_of_its_loop_are_cancelled_is_told_so() ->
     assert [error.reason for error in told] == ["shutdown"]
 
 
+async def test_one_that_sends_after_the_end_is_told_so_though_the_loop_is_busy() -> None:
+    """Or about to end, and with it whatever was asked of it."""
+    told, gone, over = list[WriterClosed](), threading.Event(), threading.Event()
+
+    def stream(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        writer.send_event("2")  # there is room from here on: it asks the loop no more
+        gone.wait(20)
+        try:
+            for send in (writer.send_event, writer.send_nowait):
+                with pytest.raises(WriterClosed) as refused:
+                    send("too late")
+                told.append(refused.value)
+        finally:
+            over.set()
+
+    async with open_memory(app_of(stream)) as server:
+        reply = await server.request("GET", "/callback")
+        await until(lambda: [exchange for exchange in server.service.live if exchange.event_count == 2])
+        reply.disconnect()
+        gone.set()
+        assert over.wait(20), "the loop does nothing else meanwhile"
+    assert [error.reason for error in told] == ["client_gone"] * 2
+
+
 def left_behind(backend: str, way: str) -> tuple[BlockingSSEWriter, Callable[[], None]]:
     """A writer whose event loop has ended, and what ends its thread."""
+    kept = set[asyncio.Task[Any]]()
     writers: list[BlockingSSEWriter] = []
     begun, over = threading.Event(), threading.Event()
 
@@ -408,6 +434,8 @@ def left_behind(backend: str, way: str) -> tuple[BlockingSSEWriter, Callable[[],
         await tasks.__aenter__()
         await server.request("GET", "/callback")
         await anyio.to_thread.run_sync(begun.wait)
+        if way == "stopped with its tasks kept":
+            kept.update(asyncio.all_tasks())
 
     if way == "in order":
         anyio.run(main, backend=backend)
@@ -415,19 +443,32 @@ def left_behind(backend: str, way: str) -> tuple[BlockingSSEWriter, Callable[[],
         loop = asyncio.new_event_loop()
         loop.run_until_complete(stop())
         loop.close()
-    return writers[0], over.set
+
+    def end() -> None:
+        over.set()
+        kept.clear()
+
+    return writers[0], end
 
 
 @pytest.mark.parametrize(
-    ("backend", "way"), [("asyncio", "in order"), ("trio", "in order"), ("asyncio", "stopped and closed")]
+    ("backend", "way"),
+    [
+        ("asyncio", "in order"),
+        ("trio", "in order"),
+        ("asyncio", "stopped and closed"),
+        ("asyncio", "stopped with its tasks kept"),
+    ],
 )
-def test_when_the_loop_has_ended_the_writer_is_closed(backend: str, way: str) -> None:
+@pytest.mark.parametrize("run", [on_own_thread, lambda function, *args: function(*args)], ids=["own", "the loop's"])
+def test_when_the_loop_has_ended_the_writer_is_closed(backend: str, way: str, run: Callable[..., None]) -> None:
+    """On any thread, also that on which the loop has run."""
     writer, end = left_behind(backend, way)
     try:
         writer.flush()
         for send in (writer.send_event, writer.send_nowait):
             with pytest.raises(WriterClosed) as told:
-                send("too late")
+                run(send, "too late")
             assert told.value.reason == "shutdown"
         with pytest.raises(WriterClosed):
             writer.send_keep_alive()

@@ -59,19 +59,17 @@ class Mailbox:
 
     def send(self, data: bytes) -> None:
         """Send an encoded event. Raises as `SSEWriter.send_event` does."""
-        if not self._put(data) and not self._ask(self._send, data):
-            self._check()
+        if not self._put(data):
+            self._ask_to(self._send, data)
 
     def send_nowait(self, data: bytes) -> None:
         """Send an encoded event without waiting for the reader. Raises as `SSEWriter.send_nowait` does."""
-        if not self._put(data) and not self._ask(self._send_nowait, data):
-            self._check()
+        if not self._put(data):
+            self._ask_to(self._send_nowait, data)
 
     def send_keep_alive(self) -> None:
         """Send a comment that clients ignore. Raises as `SSEWriter.send_event` does."""
-        self._check()
-        if not self._ask(self._after_mail, self._stream.send_keep_alive):
-            self._check()
+        self._ask_to(self._after_mail, self._stream.send_keep_alive)
 
     def flush(self) -> None:
         """Wait until all that was sent has left, or the stream has ended."""
@@ -104,14 +102,22 @@ class Mailbox:
         assert parking is not None, "there is room only while there is a task to wake"
         return parking.wake_from_thread()
 
+    def _ask_to(self, send: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Have the loop send something, unless the stream is closed: then the loop may be busy, or about to end."""
+        self._check()
+        if not self._ask(send, *args):
+            self._check()
+
     def _ask(self, function: Callable[..., Awaitable[object]], *args: object) -> bool:
         """Have the loop run it, and wait for that; False if the loop ends instead, and the stream with it."""
         self._check_thread()
         try:
             return anyio.from_thread.run(self._answer, function, args, token=self._stream.host.token)
-        except anyio.RunFinishedError:
+        except anyio.RunFinishedError:  # nobody is left to take anything over, or to close the stream
+            with self._lock:
+                self._room = 0
             lifecycle = self._stream.lifecycle
-            if lifecycle.state is not State.CLOSED:  # nobody else is left to close it
+            if lifecycle.state is not State.CLOSED:
                 lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
             return False
 
