@@ -193,3 +193,31 @@ async def test_the_rest_of_an_event_is_held_and_not_all_of_it() -> None:
                     await receive(sock)
             assert server.loop.backlog.size > 0
             assert grown() <= 2 * server.loop.backlog.size + SLACK // 2
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_goes_past_the_room_by_its_own_send_is_cancelled() -> None:
+    """Though it is its own task that ends it, and may wait for something else from then on."""
+    seen: list[str | None] = []
+
+    async def one_large(writer: SSEWriter) -> None:
+        try:
+            await writer.send_event("x" * SIZE)
+            await anyio.sleep_forever()
+        finally:
+            seen.append(writer.event.reason)
+
+    app = H3App()
+
+    @app.get("/stream")
+    async def stream(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(one_large)
+
+    with ExitStack() as stack:
+        async with serving(app, SIZE // 4) as server:
+            ask(server, stack, b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
+            with anyio.fail_after(20):
+                await until(lambda: seen)
+                await until(lambda: not server.open_connections)
+    assert seen == ["slow_consumer"]

@@ -58,6 +58,9 @@ class StreamHost(Protocol):
     def cancel_from_outside(self) -> None:
         """Cancel the code that streams, unless it is that which calls."""
 
+    def stop(self, reason: Reason) -> None:
+        """Close the stream, and cancel the code that streams, also where it is that which calls."""
+
     def release(self) -> None:
         """The stream's connection has come to its end, while a thread may never do so: give back what is held."""
 
@@ -244,14 +247,14 @@ class Stream(Order):
 
     # -- its end
 
-    def close(self, reason: Reason = Reason.COMPLETE, step: trace.Step = trace.CLOSE) -> bool:
+    def close(self, reason: Reason = Reason.COMPLETE) -> bool:
         """Take nothing any more; who streams comes by itself, or is told by `cancel`. False if it was closed already.
 
         To cancel a task costs as much as all else that is done at a stream's end.
         """
         if self.lifecycle.state is State.CLOSED:
             return False
-        self.take_last(step, reason=reason)
+        self.take_last(trace.CLOSE, reason=reason)
         return True
 
     def take_last(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
@@ -272,9 +275,9 @@ class Stream(Order):
         """Cancel the code that streams, unless it is that which calls."""
         self.host.cancel_from_outside()
 
-    def stop(self, reason: Reason, step: trace.Step = trace.CLOSE) -> None:
-        """Close it from outside, and cancel the code that streams, which brings about the connection's end."""
-        if self.close(reason, step):
+    def stop(self, reason: Reason) -> None:
+        """Close it, and cancel the code that streams, which brings about its end, unless it is that which calls."""
+        if self.close(reason):
             self.cancel()
 
     async def end(self) -> None:

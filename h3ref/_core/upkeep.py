@@ -9,7 +9,6 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from .. import trace
 from ..connection import Connection
 from ..errors import TooManyStreams
 from ..lifecycle import Reason
@@ -185,8 +184,8 @@ class Upkeep:
             found.sent, found.silent_since = stream.event_count + stream.comment_count, now
 
     def _stop(self, stream: Stream, reason: Reason) -> None:
-        """End a stream, also where its own task can't, as that of a thread that waits for room."""
-        stream.stop(reason, trace.CLOSES)
+        """Stop a stream, also where its own task can't end it, as that of a thread that waits for room."""
+        stream.host.stop(reason)
         self.end_soon(stream)
 
     def end_soon(self, stream: Stream) -> None:
