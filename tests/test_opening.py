@@ -27,7 +27,7 @@ from h3ref import (
 )
 from h3ref._core.exchange import Exchange
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
-from h3ref.connection import End
+from h3ref.connection import Connection, End
 from h3ref.flows import awaited
 from tests.flow_runs import heads
 from tests.waits import until
@@ -561,6 +561,41 @@ async def test_a_plain_generator_whose_commit_fails_is_told_at_its_next_item(cap
 
 
 # -- flows of one's own
+
+
+async def test_a_flow_may_wrap_the_connection_that_it_sends_by() -> None:
+    class Loud:
+        """A connection that says all in capitals."""
+
+        def __init__(self, connection: Connection) -> None:
+            self._connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+        def write_chunk(self, data: bytes) -> None:
+            self._connection.write_chunk(data.upper())
+
+    async def loudly(exchange: Exchange) -> None:
+        await exchange.run_handler()
+        exchange.check_sse_started()
+        callback = exchange.take_callback()
+        connection: Any = Loud(exchange.create_connection())
+        await exchange.send_headers(connection)
+        await exchange.run_callback(callback, exchange.connection_ready(connection))
+        await exchange.close()
+
+    def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stay)
+
+    limits = Limits(stream_keep_alive=0.01)
+    async with open_memory(app_of(handler), flow=loudly, limits=limits) as server:
+        reply = await server.request("GET", "/stream")
+        assert await reply.receive() == b"DATA: HERE\n\n"
+        with anyio.fail_after(20):
+            assert await reply.receive() == b": KEEP-ALIVE\n\n", "the stream is looked after as any other"
+        reply.disconnect()
 
 
 async def test_a_flow_that_creates_a_second_connection_is_refused(caplog: pytest.LogCaptureFixture) -> None:

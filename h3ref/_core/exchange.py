@@ -184,7 +184,8 @@ class Exchange(Host):
         except LifecycleError:
             self.stream = self.writer = None
             raise
-        self.service.streams.look_after(connection, stream)
+        if self.connection is not None:  # which a flow of one's own may have wrapped
+            self.service.streams.look_after(self.connection, stream)
         return stream
 
     def connection_ready(self, connection: Connection) -> SSEWriter:
