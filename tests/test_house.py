@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import logging
+import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 from docs.generate import house
 from docs.generate.house import WORDS
 from h3ref import Channel, H3App, H3Event, Reason, SSEWriter
+from h3ref._core.parking import asyncio_loop
 from tests.clients import open_client, raw
 from tests.pages import ROOT, functions_in
 from tests.waits import until
@@ -110,6 +114,82 @@ def test_the_links_are_found() -> None:
     assert len(NAMED) > 150
     assert len(SHOWN) > 30
     assert {file for file, _ in SHOWN} <= {path.name for path in (ROOT / "tests").glob("test_*.py")}
+
+
+# -- tasks
+
+
+TASKS: dict[str, str] = dict(
+    re.findall(
+        r"^\| \[`([\w.]+)`\][^|]+\| ([^|]+) \| [^|]+ \|$", TEXT.partition("| task |")[2].partition("\n\n")[0], re.M
+    )
+)
+"""For each task in the table, what there is one for."""
+
+TOO_SHORT = {"Upkeep._bring_to_end"}
+"""Over before anybody looks."""
+
+
+WORD_FOR = {"memory": "memory", "h11_anyio": "native", "asgi-hypercorn": "ASGI"}
+"""By which the table names what only one adapter has."""
+
+
+def our_tasks() -> set[str]:
+    """Those that run, by the class and the name of what they run."""
+    named = {name for task in anyio.get_running_tasks() if (name := task.name or "").startswith("h3ref.")}
+    if asyncio_loop() is not None:  # where a task that is in no group of anyio's has no such name
+        codes = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
+        named |= {code.co_qualname for code in codes if code and code.co_filename.startswith(str(ROOT / "h3ref"))}
+    return {".".join(name.split(".")[-2:]) for name in named}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", WORD_FOR)
+async def test_the_tasks_that_run_are_those_of_the_table(name: str) -> None:
+    app = H3App()
+
+    @app.get("/callback")
+    def by_callback(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(hello)
+
+    async def hello(writer: SSEWriter) -> None:
+        await writer.send_event("hello")
+        await anyio.sleep_forever()
+
+    @app.get("/blocking")
+    def on_a_thread(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            writer.send_event("hello")
+            over.wait(30)
+
+    @app.sse("/generated", commit_after=math.inf)
+    async def generated(event: H3Event) -> AsyncIterator[str]:
+        seen.update(our_tasks())
+        yield "hello"
+        await anyio.sleep_forever()
+
+    over = threading.Event()
+    seen: set[str] = set()
+    async with open_client(name, app) as client:
+        for path in ("/callback", "/blocking", "/generated"):
+            reply = await client.request("GET", path)
+            assert b"hello" in await reply.receive()
+            if path == "/blocking":
+                await until(lambda: "Mailbox._look_for_mail" in our_tasks())
+            seen |= our_tasks()
+        over.set()
+    assert seen - TASKS.keys() == set(), "tasks that the table leaves out"
+    missing = {task for task in TASKS.keys() - seen - TOO_SHORT if is_one_for(name, TASKS[task])}
+    assert missing == set(), "tasks that the table has, and that do not run"
+
+
+def is_one_for(adapter: str, what: str) -> bool:
+    """Whether there is such a task on the event loop that runs."""
+    if "on asyncio" in what and asyncio_loop() is None:
+        return False
+    adapters = {word for word in WORD_FOR.values() if word in what}
+    return not adapters or WORD_FOR[adapter] in adapters
 
 
 # -- endings
