@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import anyio
 import hypothesis as hypothesis  # it has to see who holds its plugins' things, before `gc.freeze` hides that
 import pytest
 
@@ -106,6 +109,23 @@ def _turn(item: pytest.Item) -> int:
 
 def _is_in_slow_module(item: pytest.Item) -> bool:
     return item.path.stem in SLOW or item.path.parent.name in SLOW
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Cancel an async test that does not end, before pytest-timeout ends the whole process; in real time only."""
+    test = pyfuncitem.obj
+    if pyfuncitem.funcargs.get("anyio_backend") not in LOOPS or not inspect.iscoroutinefunction(test):
+        return
+    mark = pyfuncitem.get_closest_marker("timeout")
+    seconds = 0.8 * float(mark.args[0] if mark else pyfuncitem.config.getini("timeout"))
+
+    @functools.wraps(test)
+    async def bounded(**arguments: Any) -> None:
+        with anyio.fail_after(seconds):
+            await test(**arguments)
+
+    pyfuncitem.obj = bounded
 
 
 @pytest.hookimpl(optionalhook=True)

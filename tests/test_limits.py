@@ -640,8 +640,8 @@ async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
 @pytest.mark.parametrize("path", [b"/stream", b"/large"])
 async def test_a_slow_reader_with_a_small_window_is_served(path: bytes) -> None:
     said = HELLO.replace(b"/hello", path)
-    async with running(streaming(flood), limits=Limits(send_timeout=1)) as server, connected(server, said) as sock:
-        for _ in range(45):  # of a tenth of a second: much longer than twice the time
+    async with running(streaming(flood), limits=Limits(send_timeout=0.6)) as server, connected(server, said) as sock:
+        for _ in range(27):  # of a tenth of a second: much longer than twice the time
             await anyio.sleep(0.1)
             with suppress(BlockingIOError):
                 assert sock.recv(2000), "it is not cut"

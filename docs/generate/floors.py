@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -92,11 +93,11 @@ def floor_of(room: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def modules() -> list[Path]:
+@cache
+def modules() -> tuple[Path, ...]:
     """The files that are in a room."""
-    return sorted(
-        path for path in HOUSE.rglob("*.py") if path not in (HOUSE / "__init__.py", HOUSE / "_core" / "__init__.py")
-    )
+    outside = (HOUSE / "__init__.py", HOUSE / "_core" / "__init__.py")
+    return tuple(sorted(path for path in HOUSE.rglob("*.py") if path not in outside))
 
 
 def name_of(path: Path) -> str:
@@ -116,8 +117,13 @@ def room_of(path: Path) -> str:
     return f"_core.{rest[0]}" if first == "_core" else first
 
 
-def imports_of(path: Path) -> Iterator[Import]:
-    """Yield what a file imports; of a name of ours that is a module, that one."""
+@cache
+def imports_of(path: Path) -> tuple[Import, ...]:
+    """What a file imports; of a name of ours that is a module, that one."""
+    return tuple(_imports_in(path))
+
+
+def _imports_in(path: Path) -> Iterator[Import]:
     package = name_of(path).split(".") if path.stem == "__init__" else name_of(path).split(".")[:-1]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
