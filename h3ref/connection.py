@@ -12,10 +12,10 @@ cut, so that the adapter may release what it holds. To end in order, call `shut_
 wait until they are answered. Then add a line to `ADAPTERS` in `tests/clients.py`: the contract test tells what is
 missing.
 
-Every member is there in every adapter; what one can't do, it says so: `sharing` and `stalled_since` of a connection may
-be None, a transport's `client` may be "", and its `release` may do nothing. An adapter that refuses a request before it
-becomes an exchange tells that by `service.log_refusal`; one whose connections are its own sets
-`service.count_connections`, which is None else.
+Every member is there in every adapter, also in one that lacks the ability: `sharing` and `stalled_since` of a
+connection may be None, a transport's `client` may be "", and its `release` may do nothing. An adapter that refuses a
+request before it becomes an exchange tells that by `service.log_refusal`; one whose connections are its own sets
+`service.count_connections`, which is None otherwise.
 """
 
 from __future__ import annotations

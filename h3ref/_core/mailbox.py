@@ -50,7 +50,7 @@ class Mailbox:
         self._mail: list[bytes] = []  # events that the loop has not taken over yet
         self._count = 0  # of all that were ever put there
         self._size = 0  # bytes of those that the loop has taken over
-        # Bytes that fit for sure; without room, as in a stream that is closed, the thread asks the loop, and waits.
+        # Bytes that fit for sure, none once the stream is closed; without room the thread asks the loop, and waits.
         self._room = 0
         self._is_awake = False  # whether the loop will look for mail by itself
         self._parking: ThreadParking | None = None  # where the task that looks for it sleeps, once there is one

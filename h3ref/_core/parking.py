@@ -1,7 +1,7 @@
 """`Parking`: where one task waits until it is woken. An `anyio.Event` would do, at four times the memory.
 
-Neither loop is imported here: who runs one has imported it, and who runs none needs not wait for asyncio's import,
-which takes as long as that of all the rest.
+Neither loop is imported here: who runs one has imported it, and who runs none need not wait for asyncio's import, which
+takes as long as that of all the rest.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .upkeep import Upkeep
 
 
 class Shared(ABC):
-    """What all exchanges of one server share: the part of a `Service` that they see, which says what is what."""
+    """The part of a `Service` that its exchanges see; the docstring there says what each attribute is."""
 
     def __init__(
         self,
