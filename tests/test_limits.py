@@ -36,7 +36,7 @@ from h3ref.adapters.h11_anyio.watcher import Watcher
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.event import host_of
-from h3ref.testing import virtual_backends
+from h3ref.testing import TestClient, virtual_backends
 from tests.clients import open_client, raw, server_of
 from tests.conftest import require_permission
 from tests.waits import until
@@ -493,6 +493,23 @@ async def test_a_stream_may_have_a_pace_and_a_comment_of_its_own(usual: float | 
             assert await usual_reply.receive() == BEAT, "after 15 seconds; who has not read it needs no other"
         reply.disconnect()
         usual_reply.disconnect()
+
+
+@pytest.mark.parametrize("usual", [15, None])
+def test_a_pace_of_its_own_holds_under_an_asgi_server_too(usual: float | None) -> None:
+    """Whose streams are looked after in the task of one of them, also where no limit asks for that."""
+    app = H3App()
+
+    @app.get("/quick")
+    async def quick(event: H3Event) -> None:
+        host_of(event).keep_alive = 2.0
+        event.start_sse()
+        event.set_stream_callback(silent)
+
+    limits = Limits(stream_keep_alive=usual, send_timeout=None)
+    with TestClient(app, limits=limits) as client, client.stream("GET", "/quick") as stream:
+        client.advance(7)
+        assert stream.comments == ["keep-alive"] * 3
 
 
 @pytest.mark.anyio

@@ -61,7 +61,6 @@ class Upkeep:
 
     Attributes:
         opened: how many there were so far.
-        look_every: seconds between two looks at a stream without a pace of its own; 0 if there is nothing to look for.
     """
 
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
@@ -70,7 +69,6 @@ class Upkeep:
         self._age = limits.stream_age
         self._jitter = limits.stream_age_jitter
         self._send_timeout = limits.send_timeout
-        self.look_every = self._look_every(limits.stream_keep_alive)
         self.opened = 0
         self._open: dict[Connection, Streaming] = {}
         # Those that are looked at equally often; in each, who was looked at longest ago comes first.

@@ -24,7 +24,7 @@ class Keeper:
     def add(self, tasks: TaskGroup) -> None:
         """A stream's request has begun."""
         self._groups[tasks] = None
-        if self._host is None and self._streams.look_every:
+        if self._host is None:
             self._run_in(tasks)
 
     def discard(self, tasks: TaskGroup) -> None:
