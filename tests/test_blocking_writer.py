@@ -480,6 +480,31 @@ def test_when_the_loop_has_ended_the_writer_is_closed(backend: str, way: str, ru
         end()
 
 
+def test_when_the_loop_has_ended_and_a_thread_has_noticed_its_twin_takes_nothing_either() -> None:
+    writers: list[BlockingSSEWriter] = []
+    app = H3App()
+
+    @app.get("/")
+    async def handler(event: H3Event) -> None:
+        await anyio.to_thread.run_sync(on_own_thread, lambda: writers.append(event.start_sse_blocking()))
+        await anyio.sleep_forever()
+
+    async def stop() -> None:
+        server = MemoryServer(Service(app, flow=check_flow(None)), tasks := anyio.create_task_group())
+        await tasks.__aenter__()
+        await server.request("GET", "/")
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(stop())
+    loop.close()
+    twin = writers[0].event.get_sse_writer()
+    with pytest.raises(WriterClosed):
+        on_own_thread(writers[0].send_event, "too late")
+    with pytest.raises(WriterClosed):
+        anyio.run(twin.send_event, "too late, and in another loop")
+    assert twin.event_count == 0
+
+
 async def test_on_the_loops_own_thread_it_is_refused_at_once(adapter: str) -> None:
     app, told = H3App(), list[RuntimeError]()
 

@@ -9,8 +9,7 @@ from threading import get_ident
 import anyio
 import anyio.from_thread
 
-from .. import trace
-from ..lifecycle import Reason, State
+from ..lifecycle import Reason
 from .parking import ThreadParking, runs_loop
 from .stream import Stream
 
@@ -113,12 +112,10 @@ class Mailbox:
         self._check_thread()
         try:
             return anyio.from_thread.run(self._answer, function, args, token=self._stream.host.token)
-        except anyio.RunFinishedError:  # nobody is left to take anything over, or to close the stream
+        except anyio.RunFinishedError:
             with self._lock:
                 self._room = 0
-            lifecycle = self._stream.lifecycle
-            if lifecycle.state is not State.CLOSED:
-                lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+            self._stream.close_without_loop()
             return False
 
     def _check(self) -> None:

@@ -257,6 +257,12 @@ class Stream(Order):
         self.take_last(trace.CLOSE, reason=reason)
         return True
 
+    def close_without_loop(self) -> None:
+        """Close it, on any thread, when its event loop has ended: nobody is left to take anything, or to close it."""
+        if self.lifecycle.state is not State.CLOSED:
+            self._set_room(0)
+            self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
+
     def take_last(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
         """Take a step that closes the exchange, when its feeds have brought their rest.
 

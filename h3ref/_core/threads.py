@@ -284,7 +284,7 @@ class _Call:
         self._args = args
         self._lock = threading.Lock()
         self._stage = _Stage.WAITS
-        self._tell: Callable[[Callable[[], None]], bool]  # made by who leaves it
+        self._tell: Callable[[Callable[[], None]], bool]  # made by who abandons it
 
     def run(self) -> None:
         """Call it, on the thread."""
