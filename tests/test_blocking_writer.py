@@ -493,6 +493,7 @@ def test_when_the_loop_has_ended_and_a_thread_has_noticed_its_twin_takes_nothing
         server = MemoryServer(Service(app, flow=check_flow(None)), tasks := anyio.create_task_group())
         await tasks.__aenter__()
         await server.request("GET", "/")
+        await until(lambda: writers)
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(stop())
