@@ -1086,6 +1086,7 @@ async def test_who_waits_for_the_tasks_of_a_group_cleans_up_after_it() -> None:
         await reply.receive()
         await settle()
         reply.disconnect()
-        while client.service.live:  # noqa: ASYNC110
-            await anyio.sleep(0.1)
+        with anyio.fail_after(5):
+            while client.service.live:  # noqa: ASYNC110
+                await anyio.sleep(0.1)
     assert saved == ["all"]

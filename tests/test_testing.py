@@ -53,6 +53,7 @@ from h3ref.testing import (
     VirtualLoop,
     virtual_backends,
 )
+from tests.waits import blocking_until
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to" / "test-a-stream.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
@@ -87,7 +88,7 @@ def _nothing_is_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     if request.node.get_closest_marker("anyio"):  # pytest's own loop is still open
         assert not [thread for thread in threads() if thread.name == "h3ref TestClient"]
         return
-    assert threads() <= before
+    blocking_until(lambda: threads() <= before)  # a worker thread of anyio's is told to end, and not waited for
     assert [loop for loop in loops if not loop.is_closed()] == []
 
 
@@ -504,8 +505,7 @@ def test_a_stuck_app_is_an_error_that_says_where_it_is(backend: Any, kind: str) 
     assert "GET /, no answer yet, state requested" in str(raised.value)
     assert handler.__name__ in str(raised.value)
     end.set()
-    while not threads() <= before:
-        time.sleep(0.005)
+    blocking_until(lambda: threads() <= before)
 
 
 def test_a_stuck_lifespan_is_an_error() -> None:

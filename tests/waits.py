@@ -27,14 +27,23 @@ async def until(condition: Callable[[], object]) -> None:
         await anyio.lowlevel.checkpoint()
 
 
+def blocking_until(condition: Callable[[], object]) -> None:
+    """`until` where there is no event loop."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.001)
+
+
 async def wait_all_tasks_blocked() -> None:
     """anyio's, which on asyncio looks again after 0.1 s; this one does after 1 ms, in which it waits, too."""
     if not runs_on_asyncio():
         await anyio.wait_all_tasks_blocked()
         return
     await anyio.lowlevel.checkpoint()
-    this = asyncio.current_task()
-    while not all(task is this or _is_blocked(task) for task in asyncio.all_tasks()):  # noqa: ASYNC110
+    this, end = asyncio.current_task(), time.monotonic() + 30
+    while not all(task is this or _is_blocked(task) for task in asyncio.all_tasks()):
+        assert time.monotonic() < end, "they do not come to rest"
         await anyio.sleep(0.001)
 
 
