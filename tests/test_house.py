@@ -69,7 +69,7 @@ def test_what_has_drifted_is_told_and_written_again(
 def test_a_room_that_says_not_what_it_is_is_told(tmp_path: Path) -> None:
     silent = tmp_path / "silent.py"
     silent.write_text("x = 1\n")
-    with pytest.raises(ValueError, match=r"silent.py says not what it is"):
+    with pytest.raises(ValueError, match=r"silent.py does not say what it is"):
         house.first_line(silent)
 
 

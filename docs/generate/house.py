@@ -128,7 +128,7 @@ def first_line(path: Path) -> str:
     """
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     if not text:
-        raise ValueError(f"{path} says not what it is: its first line has to be a docstring")
+        raise ValueError(f"{path} does not say what it is: its first line has to be a docstring")
     return text.partition("\n")[0]
 
 

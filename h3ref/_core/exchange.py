@@ -309,7 +309,7 @@ class Exchange(Host):
             self.threads.rest()
             response, size = self.answer.take(), 0
             status, sending = response.status, self.transport.send_response(response)
-            del response  # its body is the adapter's alone, which may have to let go of it at once
+            del response  # its body is the adapter's alone, which may have to release it at once
             try:
                 size = await sending
             finally:  # given up, it has ended all the same

@@ -136,7 +136,7 @@ class Host:
         self.stop(Reason.SHUTDOWN)
 
     def stop(self, reason: Reason) -> None:
-        """Our side ends the stream, or gives up the request; a thread learns of it at its next send."""
+        """Close the stream, or the request, and cancel what runs for it; a thread learns of it at its next send."""
         if self.state is not State.CLOSED:
             self._close(trace.CLOSES, reason=reason)
             self._cancel()
