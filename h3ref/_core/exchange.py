@@ -152,6 +152,8 @@ class Exchange(Host):
         self.threads.rest()
         stream = self._begin_stream(connection)
         try:
+            if self.connection is not None:  # which a flow of one's own may have wrapped
+                self.service.streams.look_after(self.connection, stream)
             size = await connection.send_headers(head)
         except BaseException:
             stream.discard_body()
@@ -184,8 +186,6 @@ class Exchange(Host):
         except LifecycleError:
             self.stream = self.writer = None
             raise
-        if self.connection is not None:  # which a flow of one's own may have wrapped
-            self.service.streams.look_after(self.connection, stream)
         return stream
 
     def connection_ready(self, connection: Connection) -> SSEWriter:

@@ -69,6 +69,8 @@ class Upkeep:
         self._age = limits.stream_age
         self._jitter = limits.stream_age_jitter
         self._send_timeout = limits.send_timeout
+        self._keep_alive = limits.stream_keep_alive
+        self._usually = self._look_every(self._keep_alive)
         self.opened = 0
         self._open: dict[Connection, Streaming] = {}
         # Those that are looked at equally often; in each, who was looked at longest ago comes first.
@@ -105,10 +107,11 @@ class Upkeep:
         """Look after a stream that was added: its head is on its way."""
         found = self._open[connection]
         found.stream = stream
-        found.look_every = self._look_every(stream.keep_alive)
+        is_usual = stream.keep_alive == self._keep_alive
+        found.look_every = self._usually if is_usual else self._look_every(stream.keep_alive)
         if not found.look_every:
             return
-        found.look_at = anyio.current_time() + found.look_every
+        found.look_at = found.looked_at + found.look_every
         looked_at = self._rounds.setdefault(found.look_every, {})
         if not looked_at and self._parking is not None:
             self._parking.wake()  # it may sleep for longer than that
