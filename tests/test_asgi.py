@@ -221,7 +221,7 @@ def test_shutdown_gives_each_stream_its_proper_end(tmp_path: Path) -> None:
         for process in started.values():
             process.process.send_signal(signal.SIGTERM)
         for name, process in started.items():
-            process.process.wait(5)
+            process.process.wait(30)
             for sock in open_streams[name]:
                 assert sock.recv(100) == b"0\r\n\r\n", name
                 assert sock.recv(100) == b"", name

@@ -66,7 +66,7 @@ async def test_curl_shows_events_as_they_are_sent(curl: str, route: str) -> None
     on_loop, on_thread = anyio.Event(), threading.Event()
 
     def wait_on_thread() -> None:
-        assert on_thread.wait(5), "curl had the first event before the second was sent"
+        assert on_thread.wait(30), "curl had the first event before the second was sent"
 
     async with running(app_of(on_loop.wait, wait_on_thread)) as server:
         command = [curl, "-sSN", f"{server.url}/{route}"]

@@ -210,7 +210,7 @@ async def test_a_plain_def_hook_leaves_the_streams_thread_counted() -> None:
 
     def hold(writer: BlockingSSEWriter) -> None:
         writer.send_event("1")
-        assert release.wait(5)
+        assert release.wait(30)
 
     @app.get("/blocking")
     def blocking(event: H3Event) -> None:
@@ -591,7 +591,7 @@ async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(cap
     def handler(event: H3Event) -> None:
         event.start_sse()
         started.set()
-        left.wait(5)
+        left.wait(30)
         try:
             event.set_stream_callback(lambda writer: None)
         except H3Error as error:
@@ -600,7 +600,7 @@ async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(cap
 
     async with open_memory(app_of(handler)) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(server.request, "GET", "/stream")
-        await anyio.to_thread.run_sync(started.wait, 5)
+        await anyio.to_thread.run_sync(started.wait, 30)
         (exchange,) = server.service.live
         exchange.disconnect()
         left.set()

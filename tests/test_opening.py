@@ -404,7 +404,7 @@ async def test_where_no_thread_is_left_the_handler_may_answer_otherwise(instead:
 
     def hold(event: H3Event) -> None:
         with event.start_sse_blocking():
-            assert release.wait(5)
+            assert release.wait(30)
 
     app = app_of(handler)
     app.get("/hold", hold)
@@ -425,7 +425,7 @@ async def test_a_thread_that_asks_when_all_is_over_is_counted_nowhere(whose: str
 
     def on_the_thread(event: H3Event) -> None:
         begun.set()
-        assert left.wait(5)
+        assert left.wait(30)
         try:
             event.start_sse_blocking()
         except H3Error as error:
@@ -446,13 +446,13 @@ async def test_a_thread_that_asks_when_all_is_over_is_counted_nowhere(whose: str
     async with open_memory(app, limits=Limits(stream_threads=1)) as server:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.request, "GET", "/stream")
-            assert await anyio.to_thread.run_sync(begun.wait, 5)
+            assert await anyio.to_thread.run_sync(begun.wait, 30)
             for exchange in list(server.service.live):
                 exchange.shut_down()
                 exchange.abandon()
             await until_idle(server)
         left.set()
-        assert await anyio.to_thread.run_sync(over.wait, 5)
+        assert await anyio.to_thread.run_sync(over.wait, 30)
         assert [error.__name__ for error in seen] == ["ResponseAlreadySent"]
         reply = await server.request("GET", "/thread")
         assert (reply.status, await reply.read()) == (200, b"data: 1\n\n")
@@ -538,13 +538,13 @@ async def test_a_plain_generator_whose_commit_fails_is_told_at_its_next_item(cap
     @app.on_response
     async def wait_for_the_thread(event: H3Event) -> None:
         if event.path == "/stream":  # a thread that is given up before it has begun closes nothing
-            await anyio.to_thread.run_sync(begun.wait, 5)
+            await anyio.to_thread.run_sync(begun.wait, 30)
 
     @app.sse("/stream", commit_after=0.01)
     def generated(event: H3Event) -> Any:
         try:
             begun.set()
-            assert go_on.wait(5)
+            assert go_on.wait(30)
             yield "1"
             raise AssertionError("nobody takes a second item")
         finally:
@@ -555,7 +555,7 @@ async def test_a_plain_generator_whose_commit_fails_is_told_at_its_next_item(cap
         await until_idle(server)
         assert not closed.is_set(), "the answer did not wait for the thread"
         go_on.set()
-        assert await anyio.to_thread.run_sync(closed.wait, 5)
+        assert await anyio.to_thread.run_sync(closed.wait, 30)
         await open_streams(server, 3)
     assert errors_in(caplog) == ["Refused"]
 

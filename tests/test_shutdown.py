@@ -140,7 +140,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, backend: str) -> None:
         read(stream)  # the shutdown is under way, and a handler that swallows its cancellation holds it up
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == -signal.SIGTERM
+        assert process.wait(30) == -signal.SIGTERM
         assert time.monotonic() - began < 1
 
 
@@ -155,7 +155,7 @@ def test_a_second_signal_ends_at_once_also_while_the_loop_is_blocked(
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)  # the first one is taken, and waits for the loop
         process.send_signal(second)
-        assert process.wait(5) == -second
+        assert process.wait(30) == -second
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
