@@ -128,6 +128,11 @@ def received(parser: EventStreamParser, chunks: Iterator[bytes]) -> tuple[list[M
     return messages, None
 
 
+def without_retry(messages: list[MessageEvent]) -> list[MessageEvent]:
+    """The messages with no more than WHATWG's MessageEvent has, as the vectors have them."""
+    return [message._replace(retry=None) for message in messages]
+
+
 def run_parse_case(case: Case, cut: Cut | None) -> None:
     limit = case.get("max_event_size", DEFAULT_MAX_EVENT_SIZE)
     parser = EventStreamParser(limit, last_event_id=case.get("starts_from", ""))
@@ -139,7 +144,7 @@ def run_parse_case(case: Case, cut: Cut | None) -> None:
             more, error = received(parser, cut(b"".join(chunks)) if cut else iter(chunks))
             messages += more
             errors.append(error)
-    assert messages == [MessageEvent(**message) for message in case["messages"]]
+    assert without_retry(messages) == [MessageEvent(**message) for message in case["messages"]]
     assert errors == [case.get("error"), None][: len(errors)]
     assert (parser.last_event_id, parser.retry) == (case["last_event_id"], case["retry"])
 
@@ -314,7 +319,7 @@ async def test_exchange_vector(case: Case, adapter: str) -> None:
             assert reply.end.value == case["end"]
     if case["status"] == 200:
         assert reply.headers["content-type"].partition(";")[0] == "text/event-stream"
-        assert messages == [MessageEvent(**message) for message in case["messages"]]
+        assert without_retry(messages) == [MessageEvent(**message) for message in case["messages"]]
         assert (parser.last_event_id, parser.retry) == (case["last_event_id"], case["retry"])
     if "blocks" in case:
         *blocks, rest = body.split(b"\n\n")
@@ -364,8 +369,8 @@ def decoded(data: bytes) -> str:
     return "".join(text) + ("\ufffd" if needed else "")
 
 
-def by_the_standard(stream: bytes) -> Outcome:
-    """Sections 9.2.5 and 9.2.6 for a whole stream, character by character."""
+def lines_by_the_standard(stream: bytes) -> list[str]:
+    """Section 9.2.5 for a whole stream, character by character."""
     text = decoded(stream.removeprefix(b"\xef\xbb\xbf"))
     lines: list[str] = []
     line = ""
@@ -377,19 +382,24 @@ def by_the_standard(stream: bytes) -> Outcome:
             line = ""
         else:
             line += character
+    return lines
+
+
+def by_the_standard(stream: bytes) -> Outcome:
+    """Section 9.2.6 for a whole stream, and with each message the reconnection time that its own block brought."""
     messages: list[MessageEvent] = []
     data = event_type = last_event_id_buffer = last_event_id = ""
-    retry: int | None = None
-    for line in lines:  # what follows the last line end is pending data, which is discarded
+    retry = retry_of_block = None
+    for line in lines_by_the_standard(stream):  # what follows the last line end is pending data, which is discarded
         if line == "":
             last_event_id = last_event_id_buffer
             if data == "":
-                event_type = ""
+                event_type, retry_of_block = "", None
                 continue
             if data[-1] == "\n":
                 data = data[:-1]
-            messages.append(MessageEvent(event_type or "message", data, last_event_id))
-            data = event_type = ""
+            messages.append(MessageEvent(event_type or "message", data, last_event_id, retry_of_block))
+            data, event_type, retry_of_block = "", "", None
             continue
         if line[0] == ":":
             continue
@@ -407,7 +417,7 @@ def by_the_standard(stream: bytes) -> Outcome:
                 last_event_id_buffer = value
         elif name == "retry" and value and all(character in "0123456789" for character in value):
             value = value.lstrip("0") or "0"  # Python makes no number of thousands of digits
-            retry = min(int(value), MAX_RETRY) if len(value) < 20 else MAX_RETRY
+            retry = retry_of_block = min(int(value), MAX_RETRY) if len(value) < 20 else MAX_RETRY
     return messages, None, last_event_id, retry
 
 
@@ -459,6 +469,60 @@ def largest_size(stream: bytes) -> int:
         elif not line.startswith(b":"):
             block += len(line)
     return largest
+
+
+def heard(stream: bytes, cut: Cut) -> tuple[list[tuple[str, int]], list[MessageEvent]]:
+    """Each comment with how many messages came before it, and the messages."""
+    comments: list[tuple[str, int]] = []
+    messages: list[MessageEvent] = []
+    parser = EventStreamParser(comments=lambda text, before: comments.append((text, len(messages) + before)))
+    for chunk in cut(stream):
+        messages += parser.feed(chunk)
+    return comments, messages
+
+
+@settings(max_examples=500, deadline=None)
+@given(stream=STREAMS, cut=CUTS)
+def test_comments_are_told_in_their_order_and_change_nothing_however_the_stream_is_cut(stream: bytes, cut: Cut) -> None:
+    texts = [line[1:].removeprefix(" ") for line in lines_by_the_standard(stream) if line.startswith(":")]
+    expected = heard(stream, whole)
+    assert [text for text, _ in expected[0]] == texts
+    assert expected[1] == by_the_standard(stream)[0]
+    assert heard(stream, by_one) == heard(stream, cut) == expected
+
+
+@pytest.mark.parametrize("cut", [whole, by_one])
+def test_a_comment_is_told_when_its_line_has_ended_and_with_its_place(cut: Cut) -> None:
+    assert heard(b":Hello\n", cut) == ([("Hello", 0)], [])
+    assert heard(b":\n: \n:  x\n::y\n", cut)[0] == [("", 0), ("", 0), (" x", 0), (":y", 0)]
+    assert heard(b": no line end", cut) == ([], [])
+    one, two = MessageEvent("message", "1", ""), MessageEvent("message", "2", "")
+    stream = b":a\ndata: 1\n:b\n\n:c\ndata: 2\n\n:d\n"
+    assert heard(stream, cut) == ([("a", 0), ("b", 0), ("c", 1), ("d", 2)], [one, two])
+
+
+def test_a_comment_of_ours_is_told_as_it_was_written() -> None:
+    event = SSEEvent("1", comment="two\n lines")
+    assert [text for text, _ in heard(event.encode(), whole)[0]] == ["two", " lines"]
+
+
+def test_a_message_has_the_reconnection_time_of_its_own_block() -> None:
+    stream = b"retry: 5\n\nretry: 10\nretry: x\ndata: 1\n\ndata: 2\n\ndata: 3\nretry:007\n\nretry: 8\ndata: 4\n"
+    parser = EventStreamParser()
+    assert [message.retry for message in parser.feed(stream)] == [10, None, 7]
+    parser.close()
+    assert parser.feed(b"data: 5\n\n") == [MessageEvent("message", "5", "", None)]
+    assert parser.retry == 8
+
+
+def test_without_a_limit_an_event_may_have_any_size() -> None:
+    data = "x" * (DEFAULT_MAX_EVENT_SIZE + 1)
+    stream = f"data: {data}\n\n".encode()
+    with pytest.raises(EventTooLarge):
+        EventStreamParser().feed(stream)
+    assert EventStreamParser(None).feed(stream) == [MessageEvent("message", data, "")]
+    with pytest.raises(ValueError, match="or None for no limit, not 0"):
+        EventStreamParser(0)
 
 
 HARD_BYTES = st.sampled_from([0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF])
@@ -515,7 +579,7 @@ def test_what_is_encoded_is_what_is_parsed(events: list[SSEEvent], cut: Cut) -> 
         retry = event.retry if event.retry is not None else retry
         if event.data is not None:
             data = event.data.replace("\r\n", "\n").replace("\r", "\n")
-            expected.append(MessageEvent(event.event or "message", data, last_event_id))
+            expected.append(MessageEvent(event.event or "message", data, last_event_id, event.retry))
     stream = b"".join(event.encode() for event in events)
     for any_cut in (whole, by_one, cut):
         assert outcome(stream, any_cut) == (expected, None, last_event_id, retry)

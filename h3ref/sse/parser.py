@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, NoReturn
 
 from ..errors import H3Error
@@ -29,11 +31,13 @@ class MessageEvent(NamedTuple):
         type: the event type, "message" if the sender named none.
         data: the text; its lines are separated by LF.
         last_event_id: the last event ID as of this message (WHATWG: lastEventId).
+        retry: the reconnection time in milliseconds that came in this message's own block; None if none did.
     """
 
     type: str
     data: str
     last_event_id: str
+    retry: int | None = None
 
     def json(self) -> Any:
         """Return the data read as JSON.
@@ -49,7 +53,8 @@ class MessageEvent(NamedTuple):
         What somebody else's server sends must not end a relay, so this raises nothing for what a parser has made. An
         id that no header could bring back (see `fault_of_id`) is left out, so that a client that comes back goes on
         after an earlier one; a NUL in the type becomes U+FFFD. A warning in the log tells of either. "" is no id: to
-        reset the last event ID, send `SSEEvent(..., id="")`.
+        reset the last event ID, send `SSEEvent(..., id="")`. Its `retry` is left out too: it was said to this client,
+        about the server that it reads.
 
         Raises:
             TypeError, ValueError: as `SSEEvent`, of a type or data that no parser makes.
@@ -89,23 +94,34 @@ class EventStreamParser:
 
     Args:
         max_event_size: the most bytes that an event may have: all its lines but comments, and the line that is
-            being received, even if it is a comment. Line ends and the BOM are not counted.
+            being received, even if it is a comment. Line ends and the BOM are not counted. None for no limit: then
+            a sender decides how much memory an event takes.
         last_event_id: the last event ID of an earlier connection, from which this one goes on.
+        comments: called with each comment as soon as its line has ended: with its text, without the colon and one
+            space behind it, and with how many of the messages that this `feed` returns came before it.
 
     Attributes:
         retry: the reconnection time last received, in milliseconds, or None.
     """
 
     __slots__ = (
-        *("_data", "_failed", "_id", "_last_event_id", "_limit", "_line", "_size", "_start", "_type", "_untold"),
+        *("_comments", "_data", "_failed", "_id", "_last_event_id", "_limit", "_line", "_retry", "_size", "_start"),
+        *("_type", "_untold"),
         "retry",
     )
 
-    def __init__(self, max_event_size: int = DEFAULT_MAX_EVENT_SIZE, *, last_event_id: str = "") -> None:
-        if max_event_size < 1:
-            raise ValueError(f"max_event_size must be at least 1 byte, not {max_event_size}")
-        self._limit = max_event_size
+    def __init__(
+        self,
+        max_event_size: int | None = DEFAULT_MAX_EVENT_SIZE,
+        *,
+        last_event_id: str = "",
+        comments: Callable[[str, int], object] | None = None,
+    ) -> None:
+        if max_event_size is not None and max_event_size < 1:
+            raise ValueError(f"max_event_size must be at least 1 byte, or None for no limit, not {max_event_size}")
+        self._limit = sys.maxsize if max_event_size is None else max_event_size
         self._last_event_id = last_event_id
+        self._comments = comments
         self.retry: int | None = None
         self._reset()
 
@@ -120,6 +136,7 @@ class EventStreamParser:
         self._data: list[str] = []
         self._type = ""
         self._id = self._last_event_id
+        self._retry: int | None = None
 
     @property
     def last_event_id(self) -> str:
@@ -188,7 +205,7 @@ class EventStreamParser:
     def _take_lines(self, lines: list[str]) -> list[MessageEvent]:
         """9.2.6, the four kinds of line. The usual fields are taken here at once, by `_take_field`'s rules."""
         messages: list[MessageEvent] = []
-        data = self._data
+        data, retry = self._data, self._retry
         for line in lines:
             if line:
                 name, _, value = line.partition(": ")
@@ -201,9 +218,16 @@ class EventStreamParser:
                 else:
                     # "Collect the characters on the line before the first U+003A COLON character (:)"; without
                     # one, "using the whole line as the field name, and the empty string as the field value".
-                    name, _, value = line.partition(":")
+                    name, colon, value = line.partition(":")
                     # "If value starts with a U+0020 SPACE character, remove it from value."
-                    self._take_field(name, value.removeprefix(" "))
+                    value = value.removeprefix(" ")
+                    if name == "retry":
+                        retry = self._take_retry(value, retry)
+                    elif name or not colon:
+                        self._take_field(name, value)
+                    elif self._comments is not None:
+                        # "If the line starts with a U+003A COLON character (:): Ignore the line."
+                        self._comments(value, len(messages))
                 continue
             # "If the line is empty (a blank line): Dispatch the event". Step 1, before data is looked at: "Set the
             # last event ID string of the event source to the value of the last event ID buffer."
@@ -214,9 +238,11 @@ class EventStreamParser:
                 # Step 3: the buffer's last LF is removed, or here never added. Steps 4 to 6: the event's type is
                 # "message", unless the event type buffer is not empty. Step 8, "queue a task": it is returned.
                 text = data[0] if len(data) == 1 else "\n".join(data)
-                messages.append(_new_tuple(MessageEvent, (self._type or "message", text, self._id)))
+                messages.append(_new_tuple(MessageEvent, (self._type or "message", text, self._id, retry)))
                 data.clear()  # Step 7: "Set the data buffer and the event type buffer to the empty string."
             self._type = ""
+            retry = None
+        self._retry = retry
         return messages
 
     def _take_field(self, name: str, value: str) -> None:
@@ -228,14 +254,18 @@ class EventStreamParser:
         elif name == "id":
             if "\0" not in value:  # "If the field value does not contain U+0000 NULL [...] Otherwise, ignore"
                 self._id = value
-        elif name == "retry" and value.isascii() and value.isdigit():
-            # "If the field value consists of only ASCII digits, then interpret the field value as an integer in
-            # base ten". No digit at all is no integer. One that nobody can wait for is cut to MAX_RETRY, and
-            # never converted: int() refuses thousands of digits.
-            digits = value.lstrip("0")
-            self.retry = min(int(digits or "0"), MAX_RETRY) if len(digits) <= len(str(MAX_RETRY)) else MAX_RETRY
-        # "Otherwise: the field is ignored." So is the empty name, which is a comment: "If the line starts with a
-        # U+003A COLON character (:): Ignore the line."
+        # "Otherwise: the field is ignored."
+
+    def _take_retry(self, value: str, before: int | None) -> int | None:
+        """Take a reconnection time and return it; one that is none leaves what was there `before` in its block."""
+        # 9.2.6: "If the field value consists of only ASCII digits, then interpret the field value as an integer in
+        # base ten". No digit at all is no integer. One that nobody can wait for is cut to MAX_RETRY, and never
+        # converted: int() refuses thousands of digits.
+        if not value.isascii() or not value.isdigit():
+            return before
+        digits = value.lstrip("0")
+        self.retry = min(int(digits or "0"), MAX_RETRY) if len(digits) <= len(str(MAX_RETRY)) else MAX_RETRY
+        return self.retry
 
     def _count(self, lines: bytes | bytearray) -> None:
         """Bring the size of the block that has not ended up to date with lines that were taken."""
