@@ -15,9 +15,9 @@ except ModuleNotFoundError as error:
 
 from .blocking import BlockingEventSource
 from .errors import EventSourceError, RedirectRefused, RefusedStatus, WrongContentType
-from .protocol import ReadyState, Reconnect
+from .event_source import EventSource
+from .protocol import ReadyState, Reconnect, is_stream
 from .redirects import FollowRedirects
-from .source import EventSource
 
 __all__ = [
     "BlockingEventSource",
@@ -29,4 +29,5 @@ __all__ = [
     "RedirectRefused",
     "RefusedStatus",
     "WrongContentType",
+    "is_stream",
 ]

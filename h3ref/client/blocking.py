@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from .redirects import Redirects
 from .source import CONNECTED, REFUSAL_SECONDS, REFUSAL_SIZE, Source
 
 
-class BlockingEventSource(Source[httpx2.Client]):
+class BlockingEventSource(Source[httpx2.Client, Callable[[str], httpx2.Response]]):
     """`EventSource` for code without an event loop: the same arguments, errors and reconnections.
 
         with BlockingEventSource("http://127.0.0.1:3000/events") as source:
@@ -120,11 +120,9 @@ class BlockingEventSource(Source[httpx2.Client]):
         self._closing.wait(self._lost(error, time.monotonic()))
 
     def _connect(self) -> None:
-        assert self._client is not None
-        redirects = Redirects(self._follow_redirects, self._client.max_redirects)
-        request: httpx2.Request | None = self._request(self._client)
-        while request is not None:
-            response = self._send(self._client, request, redirects)
+        request, redirects = self._begin()
+        while True:
+            response = self._answer_to(request, redirects)
             if self.ready_state is ReadyState.CLOSED:
                 _close(response)
                 return
@@ -134,17 +132,29 @@ class BlockingEventSource(Source[httpx2.Client]):
                 self._opened(response)
                 return
             try:
-                request = redirects.following(response, self._client.cookies)
+                request = redirects.following(response, self._cookies)
                 body = _start_of(response)
             finally:
                 _close(response)
+            if request is None:
+                break
         self._response = response
         self._core.refuse(response, body, redirects.fault_of(response))
+
+    def _answer_to(self, request: httpx2.Request | None, redirects: Redirects) -> httpx2.Response:
+        if request is not None:
+            assert self._client is not None
+            return self._send(self._client, request, redirects)
+        response = self._take_handed()
+        if response is None:
+            assert self._reopen is not None, "without it there is no reconnection"
+            response = self._reopen(self._core.id_to_send)
+        return self._of_the_caller(response)
 
     def _send(self, client: httpx2.Client, request: httpx2.Request, redirects: Redirects) -> httpx2.Response:
         if self.ready_state is ReadyState.CLOSED:
             raise _Closed
-        auth = httpx2.USE_CLIENT_DEFAULT if redirects.same_origin else None
+        auth = self._auth if redirects.same_origin else None
         response = client.send(request, stream=True, follow_redirects=False, auth=auth)
         response.history = [*redirects.history, *response.history]
         return response
@@ -165,9 +175,10 @@ class BlockingEventSource(Source[httpx2.Client]):
 
     def _disconnect(self) -> None:
         chunks, self._chunks = self._chunks, None
+        handed = self._take_handed()
         if isinstance(chunks, Pump):
             chunks.close()
-        elif chunks is not None and self._response is not None:
+        elif (chunks is not None or handed is not None) and self._response is not None:
             _close(self._response)
 
 
@@ -179,8 +190,8 @@ def _start_of(response: httpx2.Response) -> bytes:
     """Read the start of a body that is no stream."""
     body = b""
     deadline = time.monotonic() + REFUSAL_SECONDS
-    timeouts = response.request.extensions["timeout"]  # looked at by the transport when it reads
-    heartbeat, timeouts["read"] = timeouts["read"], REFUSAL_SECONDS
+    timeouts = response.request.extensions.setdefault("timeout", {})  # looked at by the transport when it reads
+    heartbeat, timeouts["read"] = timeouts.get("read"), REFUSAL_SECONDS
     try:
         for chunk in response.iter_bytes():
             body += chunk

@@ -10,19 +10,23 @@ import contextlib
 import random
 import threading
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import IntEnum
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import httpx2
 
 from ..headers import EVENT_STREAM, is_event_stream
 from ..sse import DEFAULT_MAX_EVENT_SIZE, EventStreamParser, EventTooLarge, MessageEvent, fault_of_id
 from . import urls
+from .body import encoded
 from .errors import EventSourceError, RedirectRefused, RefusedStatus, WrongContentType
 from .urls import shown
+
+if TYPE_CHECKING:
+    from httpx2._types import QueryParamTypes
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "TRACE"})
 """The methods that change nothing at the server (RFC 9110, section 9.2.1), so that a request may be sent again."""
@@ -50,6 +54,7 @@ TRANSIENT: Final = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteP
 
 HeaderFields = Mapping[str, str] | Sequence[tuple[str, str]]
 Reconnect = bool | Literal["after_error"]
+Comments = Callable[[str], object]
 
 
 class ReadyState(IntEnum):
@@ -69,6 +74,9 @@ class Protocol:
         *,
         method: str = "GET",
         headers: HeaderFields | None = None,
+        params: QueryParamTypes | None = None,
+        content: str | bytes | None = None,
+        data: Mapping[str, Any] | None = None,
         json: Any = None,
         last_event_id: str = "",
         reconnect: Reconnect | None = None,
@@ -79,13 +87,13 @@ class Protocol:
         retry_statuses: Collection[int] = (),
         heartbeat: float | None = None,
         connect_timeout: float | None = 10.0,
-        max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        max_event_size: int | None = DEFAULT_MAX_EVENT_SIZE,
+        comments: Comments | None = None,
     ) -> None:
         self.url = urls.parsed(url)
         self.method = method.upper()
-        if json is not None and self.method == "GET":
-            raise ValueError('a GET carries no body: pass method="POST" with json')
-        self.json = json
+        self.params = None if params is None else httpx2.QueryParams(params)
+        self.body = encoded(self.method, content=content, data=data, json=json)
         if reconnect not in (None, True, False, "after_error"):
             raise ValueError(f'reconnect is True, False or "after_error", not {reconnect!r}')
         self.reconnect = self.method in SAFE_METHODS if reconnect is None else reconnect
@@ -114,9 +122,13 @@ class Protocol:
         if any(char in last_event_id for char in "\r\n\0"):
             raise ValueError(f"last_event_id is one line without NUL, not {last_event_id!r}")
         last_event_id.encode()  # a lone surrogate is refused now, not at the first request
-        self._parser = EventStreamParser(max_event_size, last_event_id=last_event_id)
+        self._comments = comments
+        self._heard: list[tuple[str, int]] = []  # while bytes are parsed: each comment, and the messages before it
+        self._parser = EventStreamParser(
+            max_event_size, last_event_id=last_event_id, comments=None if comments is None else self._hear
+        )
         self._delivered_id = last_event_id
-        self._messages: deque[MessageEvent] = deque()
+        self._received: deque[MessageEvent | str] = deque()  # a str is a comment
         self._state = ReadyState.CONNECTING
         self._turning = threading.Lock()  # a source may be closed by another thread
         self._ever_open = False
@@ -138,7 +150,7 @@ class Protocol:
     @property
     def last_event_id(self) -> str:
         # What is parsed but not handed over must come again, if the user goes on elsewhere from this id.
-        return self._delivered_id if self._messages else self._parser.last_event_id
+        return self._delivered_id if self._received else self._parser.last_event_id
 
     @property
     def reconnection_time(self) -> float:
@@ -156,12 +168,19 @@ class Protocol:
             (b"Cache-Control", b"no-cache"),
             (b"Accept-Encoding", b"identity"),  # a compressor that is not flushed holds events back
         ]
+        if self.body.content_type is not None:
+            ours.append((b"Content-Type", self.body.content_type.encode()))
         headers = [(name, value) for name, value in ours if name.decode() not in self._headers]
         headers += self._headers.raw
         # 9.2.3, "reestablish the connection", and 9.2.4: UTF-8, when it is not the empty string.
-        if self._id_of_header and self.fault_of_id is None:
-            headers.append((b"Last-Event-ID", self._id_of_header.encode()))
+        if id := self.id_to_send:
+            headers.append((b"Last-Event-ID", id.encode()))
         return headers
+
+    @property
+    def id_to_send(self) -> str:
+        """The last event ID, as far as a header can carry it; "" for none."""
+        return self._id_of_header if self.fault_of_id is None else ""
 
     @property
     def fault_of_id(self) -> str | None:
@@ -177,7 +196,7 @@ class Protocol:
 
     def announce(self, response: httpx2.Response, now: float) -> bool:
         """Take the head of an answer and return whether a stream follows it."""
-        if response.status_code != 200 or not is_event_stream(response.headers.get("content-type", "")):
+        if not is_stream(response):
             return False
         # 9.2.3, "announce the connection"
         if self._turn(ReadyState.OPEN):
@@ -199,33 +218,41 @@ class Protocol:
         if response.status_code == 204 and (self._ever_open or self._parser.last_event_id):
             self.close()
             return
-        where = f"{response.request.method} {shown(response.request.url)}"
-        answer = _with_body(response, body)
-        if response.status_code != 200:
-            status = f"{response.status_code} {response.reason_phrase}".rstrip()
-            if redirect is not None:
-                assert response.next_request is not None
-                to = shown(response.next_request.url)
-                raise RedirectRefused(f"{where} was answered with {status}, a redirect to {to}: {redirect}", answer)
-            raise RefusedStatus(f"{where} was answered with {status}, not with an event stream", answer)
-        found = response.headers.get("content-type")
-        content_type = f"content type {found!r}" if found else "no content type"
-        raise WrongContentType(f"{where} was answered with {content_type}, not {EVENT_STREAM}", answer)
+        if redirect is not None:
+            assert response.next_request is not None
+            redirect = f"a redirect to {shown(response.next_request.url)}: {redirect}"
+        raise refusal(_with_body(response, body), redirect)
 
     def feed(self, chunk: bytes) -> None:
         """Take bytes of the stream, once all messages have been handed over."""
         self._delivered_id = self._parser.last_event_id
-        if messages := self._parser.feed(chunk):
-            self._messages.extend(messages)
+        self._heard.clear()
+        messages = self._parser.feed(chunk)
+        if messages:
             self._attempts = 0
+        told = 0
+        for text, before in self._heard:
+            self._received.extend(messages[told:before])
+            self._received.append(text)
+            told = before
+        self._received.extend(messages[told:] if told else messages)
+
+    def _hear(self, text: str, before: int) -> None:
+        self._heard.append((text, before))
 
     def next_message(self) -> MessageEvent | None:
-        """Hand over a message that has been received; none once the source is closed (9.2.2, close())."""
-        if not self._messages or self.ready_state is ReadyState.CLOSED:
-            return None
-        message = self._messages.popleft()
-        self._delivered_id = message.last_event_id
-        return message
+        """Hand over a message that has been received; none once the source is closed (9.2.2, close()).
+
+        Comments are told when their turn comes, so that they keep their place among the messages.
+        """
+        while self._received and self.ready_state is not ReadyState.CLOSED:
+            received = self._received.popleft()
+            if not isinstance(received, str):
+                self._delivered_id = received.last_event_id
+                return received
+            if self._comments is not None:
+                self._comments(received)
+        return None
 
     # -- ends
 
@@ -296,6 +323,24 @@ class Protocol:
             delay = max(delay, min(doubled, self.max_reconnection_time))
         delay = min(delay, LONGEST_WAIT) * (1 + JITTER * random.random())
         return max(delay, min(_retry_after(error) or 0.0, LONGEST_RETRY_AFTER))
+
+
+def is_stream(response: httpx2.Response) -> bool:
+    """Whether an answer is an event stream: by its status, 200, and its content type, `text/event-stream`."""
+    return response.status_code == 200 and is_event_stream(response.headers.get("content-type", ""))
+
+
+def refusal(response: httpx2.Response, redirect: str | None = None) -> EventSourceError:
+    """The error that an answer is which is no stream; `redirect` says where it leads, and why it isn't followed."""
+    where = f"{response.request.method} {shown(response.request.url)}"
+    if response.status_code != 200:
+        status = f"{response.status_code} {response.reason_phrase}".rstrip()
+        if redirect is not None:
+            return RedirectRefused(f"{where} was answered with {status}, {redirect}", response)
+        return RefusedStatus(f"{where} was answered with {status}, not with an event stream", response)
+    found = response.headers.get("content-type")
+    content_type = f"content type {found!r}" if found else "no content type"
+    return WrongContentType(f"{where} was answered with {content_type}, not {EVENT_STREAM}", response)
 
 
 def _retry_after(error: httpx2.HTTPError | None) -> float | None:

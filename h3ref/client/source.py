@@ -1,25 +1,24 @@
-"""`EventSource`, and what it shares with its blocking twin: they connect, read and wait as the protocol says."""
+"""What `EventSource` and its blocking twin share: all but the I/O."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection
-from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
-import anyio
-import anyio.to_thread
 import httpx2
 
 from ..errors import H3Error
-from ..sse import DEFAULT_MAX_EVENT_SIZE, MessageEvent
-from . import http2, sockets, urls
-from .errand import Errand
-from .protocol import HeaderFields, Protocol, ReadyState, Reconnect
+from ..sse import DEFAULT_MAX_EVENT_SIZE
+from . import sockets, urls
+from .protocol import Comments, HeaderFields, Protocol, ReadyState, Reconnect, is_stream, refusal
 from .redirects import FollowRedirects, Redirects, checked
 from .urls import shown
+
+if TYPE_CHECKING:
+    from httpx2._client import UseClientDefault
+    from httpx2._types import AuthTypes, QueryParamTypes
 
 log = logging.getLogger("h3ref.client")
 
@@ -30,16 +29,14 @@ REFUSAL_SECONDS: Final = 1.0
 CONNECTED: Final = "connection.connect_tcp.complete"
 """httpcore2's name for the step after which a socket is there."""
 
-UNWINDING_READS: Final = 16
-"""How often a cancelled read is tried before the generators are left to the garbage collector."""
-
 Client = TypeVar("Client", httpx2.AsyncClient, httpx2.Client)
+Reopen = TypeVar("Reopen")
 OnOpen = Callable[[httpx2.Response], object]
 OnReconnect = Callable[[float, httpx2.HTTPError | None], object]
 
 
-class Source(ABC, Generic[Client]):
-    """What the twins share: all but the I/O."""
+class Source(ABC, Generic[Client, Reopen]):
+    """A stream that is received; each twin connects, reads and waits in its own way, as the protocol says."""
 
     _kind: ClassVar[type[httpx2.AsyncClient] | type[httpx2.Client]]
 
@@ -49,7 +46,11 @@ class Source(ABC, Generic[Client]):
         *,
         method: str = "GET",
         headers: HeaderFields | None = None,
+        params: QueryParamTypes | None = None,
+        content: str | bytes | None = None,
+        data: Mapping[str, Any] | None = None,
         json: Any = None,
+        auth: AuthTypes | UseClientDefault | None = httpx2.USE_CLIENT_DEFAULT,
         last_event_id: str = "",
         client: Client | None = None,
         follow_redirects: FollowRedirects | None = None,
@@ -61,7 +62,8 @@ class Source(ABC, Generic[Client]):
         retry_statuses: Collection[int] = (),
         heartbeat: float | None = None,
         connect_timeout: float | None = 10.0,
-        max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        max_event_size: int | None = DEFAULT_MAX_EVENT_SIZE,
+        comments: Comments | None = None,
         on_open: OnOpen | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> None:
@@ -72,7 +74,14 @@ class Source(ABC, Generic[Client]):
             method: the request's method.
             headers: further request headers; they take the place of the source's own. A Last-Event-ID among
                 them is taken as `last_event_id`.
-            json: what is sent as a JSON body, for a method that has one.
+            params: the URL's query, as httpx2 takes it: it stands in place of one in `url`, and beside the client's.
+            content: the body as it is. It is sent again when the source reconnects, follows a redirect or answers a
+                challenge; so it is str, sent as UTF-8, or bytes, and nothing that can be read but once.
+            data: a form's fields, sent as an application/x-www-form-urlencoded body.
+            json: what is sent as a JSON body. Of `content`, `data` and `json` only one says the body; it is encoded
+                now, and later changes to it don't count. A GET has none.
+            auth: who asks, as httpx2 takes it: a user and a password, an `httpx2.Auth`, or a function that changes
+                the request. None: nobody, also where the `client` has its own. It never goes to another origin.
             last_event_id: the id to resume after; "" for a new stream.
             client: the httpx2 client to connect with, for its auth, proxies, cookies or transport. It stays
                 open; its timeouts give way to those below.
@@ -96,7 +105,9 @@ class Source(ABC, Generic[Client]):
                 It also limits the wait for the answer's head. Without it only TCP keep-alive finds a peer that
                 has vanished, after two minutes, and no server that is there and stands still.
             connect_timeout: seconds that a connection may take to be made; None for no limit.
-            max_event_size: the most bytes that one event may have.
+            max_event_size: the most bytes that one event may have; None for no limit.
+            comments: called with each comment's text, such as a keep-alive's, when its turn comes among the messages:
+                by whoever waits for the next one. What it raises, that wait raises.
             on_open: called with the response whenever the stream is opened.
             on_reconnect: called before each wait with its seconds, and with the error, or None when the
                 stream ended properly.
@@ -110,6 +121,9 @@ class Source(ABC, Generic[Client]):
             url,
             method=method,
             headers=headers,
+            params=params,
+            content=content,
+            data=data,
             json=json,
             last_event_id=last_event_id,
             reconnect=reconnect,
@@ -121,7 +135,9 @@ class Source(ABC, Generic[Client]):
             heartbeat=heartbeat,
             connect_timeout=connect_timeout,
             max_event_size=max_event_size,
+            comments=comments,
         )
+        self._auth = _checked_auth(auth)
         if client is None or not client.base_url.host or self._core.url.is_absolute_url:
             urls.check(self._core.url)
         if follow_redirects is None:
@@ -129,11 +145,78 @@ class Source(ABC, Generic[Client]):
         self._follow_redirects = checked(follow_redirects)
         self._given: Client | None = client
         self._client: Client | None = None
+        self._entered = False
+        self._handed: httpx2.Response | None = None  # until it is read
+        self._reopen: Reopen | None = None
         self._on_open = on_open
         self._on_reconnect = on_reconnect
         self._response: httpx2.Response | None = None
         self._interrupted = False
         self._prepare()
+
+    @classmethod
+    def from_response(
+        cls,
+        response: httpx2.Response,
+        *,
+        reopen: Reopen | None = None,
+        reconnect: Reconnect | None = None,
+        max_reconnects: int | None = None,
+        reconnection_time: float = 3.0,
+        max_reconnection_time: float = 60.0,
+        retry_statuses: Collection[int] = (),
+        heartbeat: float | None = None,
+        max_event_size: int | None = DEFAULT_MAX_EVENT_SIZE,
+        comments: Comments | None = None,
+        on_open: OnOpen | None = None,
+        on_reconnect: OnReconnect | None = None,
+    ) -> Self:
+        """Make a source of a response that a client has begun to receive, such as `client.stream("POST", ...)` gives.
+
+        It has to be entered like any other, and closes the response when it is left. It goes on from the
+        Last-Event-ID that the response's request named, if it did.
+
+        Args:
+            response: the response, whose body has not been read.
+            reopen: called with the last event ID, "" for none, to reconnect; it sends a request of the caller's and
+                returns the response, unread. The asynchronous twin awaits it. An `httpx2.HTTPError` that it raises is
+                a failure to connect.
+            reconnect: as above; None: True with `reopen`. Without it nothing is asked for again.
+            heartbeat: seconds without a byte after which the connection counts as lost, in place of the request's own
+                read timeout; None leaves that as it is: 5 s, if the client says nothing else.
+
+        The other arguments are those of a source that asks by itself.
+
+        Raises:
+            RefusedStatus: the response is no stream, and has another status than 200, such as 202.
+            WrongContentType: the response is no stream but something else, such as JSON. Either error's `response`
+                is the one that was passed; nothing of it has been read.
+            TypeError: it is no response of httpx2's, or one of the other twin's.
+            ValueError: an argument that can't be used.
+        """
+        _check_response(response, cls._kind)
+        if reconnect and reopen is None:
+            raise ValueError("to reconnect, pass reopen, which asks again: a response alone can't be had twice")
+        if not is_stream(response):
+            raise refusal(response)
+        source = cls(
+            response.request.url,
+            method=response.request.method,
+            last_event_id=response.request.headers.get("last-event-id", ""),
+            reconnect=reopen is not None if reconnect is None else reconnect,
+            max_reconnects=max_reconnects,
+            reconnection_time=reconnection_time,
+            max_reconnection_time=max_reconnection_time,
+            retry_statuses=retry_statuses,
+            heartbeat=heartbeat,
+            max_event_size=max_event_size,
+            comments=comments,
+            on_open=on_open,
+            on_reconnect=on_reconnect,
+        )
+        source._response = source._handed = response
+        source._reopen = reopen
+        return source
 
     def _prepare(self) -> None:
         """Create what a twin needs besides."""
@@ -171,9 +254,38 @@ class Source(ABC, Generic[Client]):
         return f"<{type(self).__name__} {self._core.method} {shown(self._core.url)} {self.ready_state.name}>"
 
     def _enter(self, create: Callable[[], Client]) -> None:
-        if self._client is not None or self.ready_state is ReadyState.CLOSED:
+        if self._entered or self.ready_state is ReadyState.CLOSED:
             raise RuntimeError(f"{self!r} is used once; create another to connect again")
-        self._client = create() if self._given is None else self._given
+        self._entered = True
+        if self._handed is None:
+            self._client = create() if self._given is None else self._given
+
+    def _begin(self) -> tuple[httpx2.Request | None, Redirects]:
+        """What a connection begins with: a request to send; or None, where the caller's own way gives the answer."""
+        if self._client is None:
+            return None, Redirects(False, 0)
+        return self._request(self._client), Redirects(self._follow_redirects, self._client.max_redirects)
+
+    def _take_handed(self) -> httpx2.Response | None:
+        """Return the response that was handed over, the first time."""
+        handed, self._handed = self._handed, None
+        return handed
+
+    def _of_the_caller(self, response: httpx2.Response) -> httpx2.Response:
+        """Return an answer that the caller's own way gave, once it keeps the source's heartbeat.
+
+        Raises:
+            TypeError: it is none.
+        """
+        _check_response(response, self._kind)
+        heartbeat = self._core.timeout.read
+        if heartbeat is not None:  # looked at by the transport when it reads
+            response.request.extensions.setdefault("timeout", {})["read"] = heartbeat
+        return response
+
+    @property
+    def _cookies(self) -> httpx2.Cookies:
+        return httpx2.Cookies() if self._client is None else self._client.cookies
 
     def _request(self, client: httpx2.AsyncClient | httpx2.Client) -> httpx2.Request:
         core = self._core
@@ -182,8 +294,9 @@ class Source(ABC, Generic[Client]):
         return client.build_request(
             core.method,
             core.url,
+            params=core.params,
             headers=core.request_headers(),
-            json=core.json,
+            content=core.body.content,
             timeout=core.timeout,
             extensions={"trace": self._traced},
         )
@@ -214,7 +327,7 @@ class Source(ABC, Generic[Client]):
             RuntimeError: the source was never entered.
             H3Error: it ended because a wait was given up.
         """
-        if self._client is None:
+        if not self._entered:
             raise RuntimeError(f"{self!r} is not connected: enter it with `with` or `async with` first")
         if self.ready_state is not ReadyState.CLOSED:
             return False
@@ -229,6 +342,28 @@ class Source(ABC, Generic[Client]):
             self._interrupted = self._core.interrupted()
 
 
+def _checked_auth(auth: object) -> Any:
+    """Return the argument `auth`, if it is one."""
+    if auth is None or auth is httpx2.USE_CLIENT_DEFAULT or isinstance(auth, tuple | httpx2.Auth) or callable(auth):
+        return auth
+    raise TypeError(
+        "auth is a tuple of user and password, an httpx2.Auth, a function that takes the request, or None, "
+        f"not {type(auth).__name__}"
+    )
+
+
+def _check_response(response: object, kind: type[httpx2.AsyncClient] | type[httpx2.Client]) -> None:
+    if not isinstance(response, httpx2.Response):
+        of = f"{type(response).__module__.partition('.')[0]}.{type(response).__qualname__}"
+        hint = "httpx2 is a library of its own, and does not take httpx's responses; send the request with httpx2"
+        raise TypeError(f"a response is an httpx2.Response, not {of}: {hint}")
+    stream = httpx2.AsyncByteStream if kind is httpx2.AsyncClient else httpx2.SyncByteStream
+    if not isinstance(response.stream, stream):
+        raise TypeError(
+            f"a response of an httpx2.{kind.__name__} is needed: EventSource awaits, and BlockingEventSource does not"
+        )
+
+
 def _check_client(client: object, kind: type[httpx2.AsyncClient] | type[httpx2.Client]) -> None:
     if isinstance(client, kind):
         return
@@ -238,164 +373,3 @@ def _check_client(client: object, kind: type[httpx2.AsyncClient] | type[httpx2.C
         hint = "httpx2 is a library of its own, and does not take httpx's clients; make one with httpx2"
     of = f"{type(client).__module__.partition('.')[0]}.{type(client).__qualname__}"
     raise TypeError(f"client is an httpx2.{kind.__name__}, not {of}: {hint}")
-
-
-class EventSource(Source[httpx2.AsyncClient]):
-    """Receives an event stream, and reconnects as WHATWG HTML, section 9.2.3 says; for asyncio and trio.
-
-        async with EventSource("http://127.0.0.1:3000/events") as source:
-            async for message in source:
-                print(message.type, message.data)
-
-    Entering connects, and raises when that fails (a browser would go on trying: `patient=True`). Once it has
-    been open, the source reconnects for ever unless it is told otherwise, and resumes after the last event
-    that it received. The iteration ends when the server answers a reconnection with 204, when the stream
-    ends properly and is not reconnected, and when the source is closed.
-
-    A wait for a message that is cancelled, as by a timeout, leaves the source where it is: what came meanwhile is
-    handed over by the next one.
-
-    Raises, on entering and while iterating:
-        RefusedStatus: the server answered with another status than 200 (`httpx2.HTTPStatusError`).
-        RedirectRefused: it redirects where `follow_redirects` does not go (a RefusedStatus).
-        WrongContentType: the server answered with something else than an event stream.
-        httpx2.HTTPError: the network's error, when there is no reconnection, or it was the last.
-        EventTooLarge: an event was larger than `max_event_size`.
-    """
-
-    _kind = httpx2.AsyncClient
-    _chunks: AsyncGenerator[bytes, None] | None = None
-    _errand: Errand | None = None
-
-    async def __aenter__(self) -> Self:
-        self._enter(lambda: httpx2.AsyncClient(verify=sockets.WHEN_NEEDED))
-        try:
-            while self._chunks is None and not self._is_over():
-                await self._step()
-        except BaseException:
-            await self.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> MessageEvent:
-        while (message := self._core.next_message()) is None:
-            if self._errand is None and self._is_over():  # one that nobody waited for may have the last error to tell
-                raise StopAsyncIteration
-            await self._step()
-        return message
-
-    async def aclose(self) -> None:
-        """Close the connection at once; a task that iterates sees the end. A second call does nothing."""
-        self._core.close()
-        with anyio.CancelScope(shield=True):
-            if self._errand is not None:
-                await self._errand.cancel()
-                self._errand = None
-            await self._disconnect()
-            if self._client is not None and self._given is None:
-                await self._client.aclose()
-
-    async def _step(self) -> None:
-        """Connect, or receive; and after an end, wait."""
-        if self._errand is None:
-            self._errand = Errand(self._connect_or_receive)
-        elif self._errand.is_awaited:
-            raise RuntimeError(f"{self!r} is iterated by another task; one task receives, and may hand on")
-        errand = self._errand
-        await errand.wait()  # whoever gives up here finds it at the next step
-        self._errand = None
-        errand.result()
-
-    async def _connect_or_receive(self) -> None:
-        try:
-            if self._chunks is None:
-                await self._connect()
-            elif (chunk := await anext(self._chunks, None)) is not None:
-                self._core.feed(chunk)
-            else:
-                await self._wait(None)
-        except httpx2.HTTPError as error:
-            await self._wait(error)
-        except BaseException as error:
-            self._fail(error)
-            await self._disconnect()
-            raise
-
-    async def _wait(self, error: httpx2.HTTPError | None) -> None:
-        await self._disconnect()
-        await anyio.sleep(self._lost(error, anyio.current_time()))
-
-    async def _connect(self) -> None:
-        assert self._client is not None
-        redirects = Redirects(self._follow_redirects, self._client.max_redirects)
-        request: httpx2.Request | None = self._request(self._client)
-        while request is not None:
-            response = await self._send(self._client, request, redirects)
-            chunks = response.aiter_bytes()
-            if self.ready_state is ReadyState.CLOSED:  # by another task, just as the answer came
-                await _close(chunks, response)
-                return
-            if self._core.announce(response, anyio.current_time()):
-                self._response, self._chunks = response, chunks
-                self._opened(response)
-                return
-            try:
-                request = redirects.following(response, self._client.cookies)
-                body = await _start_of(chunks)
-            finally:
-                await _close(chunks, response)
-        self._response = response
-        self._core.refuse(response, body, redirects.fault_of(response))
-
-    async def _send(self, client: httpx2.AsyncClient, request: httpx2.Request, redirects: Redirects) -> httpx2.Response:
-        if self._given is None and request.url.scheme == "https":
-            await anyio.to_thread.run_sync(sockets.trusted)
-        auth = httpx2.USE_CLIENT_DEFAULT if redirects.same_origin else None
-        response = await client.send(request, stream=True, follow_redirects=False, auth=auth)
-        response.history = [*redirects.history, *response.history]
-        return response
-
-    async def _traced(self, name: str, info: dict[str, Any]) -> None:
-        if name == CONNECTED:
-            sockets.probe(info["return_value"])
-
-    async def _disconnect(self) -> None:
-        chunks, self._chunks = self._chunks, None
-        if chunks is not None and self._response is not None:
-            await _close(chunks, self._response)
-
-
-async def _start_of(chunks: AsyncGenerator[bytes, None]) -> bytes:
-    """Read the start of a body that is no stream."""
-    body = b""
-    with anyio.move_on_after(REFUSAL_SECONDS), contextlib.suppress(httpx2.HTTPError):
-        async for chunk in chunks:
-            body += chunk
-            if len(body) >= REFUSAL_SIZE:
-                break
-    return body[:REFUSAL_SIZE]
-
-
-async def _close(chunks: AsyncGenerator[bytes, None], response: httpx2.Response) -> None:
-    """Close the socket, or the stream on a shared one, whatever is cancelled around it."""
-    with anyio.CancelScope(shield=True), contextlib.suppress(httpx2.HTTPError):
-        await http2.aabandon(response)
-        try:
-            # Closing `chunks` closes the outermost of httpx2's generators only, and trio warns about the rest.
-            # A cancelled read unwinds all of them; what was received already may come before it.
-            with anyio.CancelScope() as read:
-                read.cancel()
-                for _ in range(UNWINDING_READS):
-                    if await anext(chunks, None) is None:
-                        break
-        finally:
-            await chunks.aclose()
-            await response.aclose()

@@ -251,9 +251,8 @@ class EventStreamParser:
             self._data.append(value)
         elif name == "event":
             self._type = value
-        elif name == "id":
-            if "\0" not in value:  # "If the field value does not contain U+0000 NULL [...] Otherwise, ignore"
-                self._id = value
+        elif name == "id" and "\0" not in value:  # "If the field value does not contain U+0000 NULL [...]"
+            self._id = value
         # "Otherwise: the field is ignored."
 
     def _take_retry(self, value: str, before: int | None) -> int | None:

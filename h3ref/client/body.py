@@ -1,0 +1,46 @@
+"""The body of a source's requests: read once, and sent with each of them, however often the source reconnects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import httpx2
+
+
+class Body(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        content: the bytes; none for no body.
+        content_type: what they are, where the way in which they were passed says so.
+    """
+
+    content: bytes
+    content_type: str | None
+
+
+def encoded(
+    method: str, *, content: str | bytes | None = None, data: Mapping[str, Any] | None = None, json: Any = None
+) -> Body:
+    """Return the body that one of the arguments says, as httpx2 encodes it.
+
+    Raises:
+        TypeError: content that is read but once, such as an iterator or a file; data that is no mapping; what JSON
+            can't say.
+        ValueError: more than one of them, or any with a GET; what JSON can't say.
+    """
+    given = [name for name, value in (("content", content), ("data", data), ("json", json)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} each say what the body is: pass one of them")
+    if given and method == "GET":
+        raise ValueError(f'a GET carries no body: pass method="POST" with {given[0]}')
+    if content is not None and not isinstance(content, str | bytes):
+        raise TypeError(
+            f"content is str or bytes, since it may have to be sent again, not {type(content).__name__}: "
+            "read it first; or send the request yourself, and pass the response to from_response"
+        )
+    if data is not None and not isinstance(data, Mapping):
+        raise TypeError(f"data is a form's fields, a mapping, not {type(data).__name__}: pass bytes or text as content")
+    request = httpx2.Request("POST", "http://any", content=content, data=data, json=json)
+    return Body(request.content, request.headers.get("content-type"))
