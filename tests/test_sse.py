@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from enum import Enum
 from itertools import cycle
@@ -128,11 +129,6 @@ def received(parser: EventStreamParser, chunks: Iterator[bytes]) -> tuple[list[M
     return messages, None
 
 
-def without_retry(messages: list[MessageEvent]) -> list[MessageEvent]:
-    """The messages with no more than WHATWG's MessageEvent has, as the vectors have them."""
-    return [message._replace(retry=None) for message in messages]
-
-
 def run_parse_case(case: Case, cut: Cut | None) -> None:
     limit = case.get("max_event_size", DEFAULT_MAX_EVENT_SIZE)
     parser = EventStreamParser(limit, last_event_id=case.get("starts_from", ""))
@@ -144,7 +140,7 @@ def run_parse_case(case: Case, cut: Cut | None) -> None:
             more, error = received(parser, cut(b"".join(chunks)) if cut else iter(chunks))
             messages += more
             errors.append(error)
-    assert without_retry(messages) == [MessageEvent(**message) for message in case["messages"]]
+    assert messages == [MessageEvent(**message) for message in case["messages"]]
     assert errors == [case.get("error"), None][: len(errors)]
     assert (parser.last_event_id, parser.retry) == (case["last_event_id"], case["retry"])
 
@@ -319,7 +315,7 @@ async def test_exchange_vector(case: Case, adapter: str) -> None:
             assert reply.end.value == case["end"]
     if case["status"] == 200:
         assert reply.headers["content-type"].partition(";")[0] == "text/event-stream"
-        assert without_retry(messages) == [MessageEvent(**message) for message in case["messages"]]
+        assert messages == [MessageEvent(**message) for message in case["messages"]]
         assert (parser.last_event_id, parser.retry) == (case["last_event_id"], case["retry"])
     if "blocks" in case:
         *blocks, rest = body.split(b"\n\n")
@@ -386,20 +382,20 @@ def lines_by_the_standard(stream: bytes) -> list[str]:
 
 
 def by_the_standard(stream: bytes) -> Outcome:
-    """Section 9.2.6 for a whole stream, and with each message the reconnection time that its own block brought."""
+    """Section 9.2.6 for a whole stream."""
     messages: list[MessageEvent] = []
     data = event_type = last_event_id_buffer = last_event_id = ""
-    retry = retry_of_block = None
+    retry: int | None = None
     for line in lines_by_the_standard(stream):  # what follows the last line end is pending data, which is discarded
         if line == "":
             last_event_id = last_event_id_buffer
             if data == "":
-                event_type, retry_of_block = "", None
+                event_type = ""
                 continue
             if data[-1] == "\n":
                 data = data[:-1]
-            messages.append(MessageEvent(event_type or "message", data, last_event_id, retry_of_block))
-            data, event_type, retry_of_block = "", "", None
+            messages.append(MessageEvent(event_type or "message", data, last_event_id))
+            data = event_type = ""
             continue
         if line[0] == ":":
             continue
@@ -417,7 +413,7 @@ def by_the_standard(stream: bytes) -> Outcome:
                 last_event_id_buffer = value
         elif name == "retry" and value and all(character in "0123456789" for character in value):
             value = value.lstrip("0") or "0"  # Python makes no number of thousands of digits
-            retry = retry_of_block = min(int(value), MAX_RETRY) if len(value) < 20 else MAX_RETRY
+            retry = min(int(value), MAX_RETRY) if len(value) < 20 else MAX_RETRY
     return messages, None, last_event_id, retry
 
 
@@ -509,10 +505,41 @@ def test_a_comment_of_ours_is_told_as_it_was_written() -> None:
 def test_a_message_has_the_reconnection_time_of_its_own_block() -> None:
     stream = b"retry: 5\n\nretry: 10\nretry: x\ndata: 1\n\ndata: 2\n\ndata: 3\nretry:007\n\nretry: 8\ndata: 4\n"
     parser = EventStreamParser()
-    assert [message.retry for message in parser.feed(stream)] == [10, None, 7]
+    messages = parser.feed(stream)
+    assert [message.retry for message in messages] == [10, None, 7]
+    assert messages[0] == MessageEvent("message", "1", "") == ("message", "1", "")
+    assert repr(messages[:2]) == (
+        "[MessageEvent(type='message', data='1', last_event_id='', retry=10), "
+        "MessageEvent(type='message', data='2', last_event_id='')]"
+    )
+    assert messages[0].to_event() == SSEEvent("1")
+    other = messages[0]._replace(data="x")
+    assert (other, other.retry) == (MessageEvent("message", "x", ""), 10)
+    kept = pickle.loads(pickle.dumps(messages))
+    assert (kept, [message.retry for message in kept]) == (messages, [10, None, 7])
     parser.close()
-    assert parser.feed(b"data: 5\n\n") == [MessageEvent("message", "5", "", None)]
+    assert [message.retry for message in parser.feed(b"data: 5\n\n")] == [None]
     assert parser.retry == 8
+
+
+@settings(max_examples=500, deadline=None)
+@given(stream=STREAMS, cut=CUTS)
+def test_the_reconnection_time_of_a_message_does_not_depend_on_how_the_stream_is_cut(stream: bytes, cut: Cut) -> None:
+    expected: list[int | None] = []
+    retry = has_data = None
+    for line in lines_by_the_standard(stream):
+        name, _, value = line.partition(":")
+        if not line:
+            expected += [retry] if has_data else []
+            retry = has_data = None
+        elif name == "data":
+            has_data = True
+        elif name == "retry" and re.fullmatch("[0-9]+", value.removeprefix(" ")):
+            retry = min(int(value), MAX_RETRY)
+    for any_cut in (whole, by_one, cut):
+        parser = EventStreamParser()
+        messages, _ = received(parser, any_cut(stream))
+        assert [message.retry for message in messages] == expected
 
 
 def test_without_a_limit_an_event_may_have_any_size() -> None:
@@ -579,7 +606,7 @@ def test_what_is_encoded_is_what_is_parsed(events: list[SSEEvent], cut: Cut) -> 
         retry = event.retry if event.retry is not None else retry
         if event.data is not None:
             data = event.data.replace("\r\n", "\n").replace("\r", "\n")
-            expected.append(MessageEvent(event.event or "message", data, last_event_id, event.retry))
+            expected.append(MessageEvent(event.event or "message", data, last_event_id))
     stream = b"".join(event.encode() for event in events)
     for any_cut in (whole, by_one, cut):
         assert outcome(stream, any_cut) == (expected, None, last_event_id, retry)

@@ -92,7 +92,7 @@ class Protocol:
     ) -> None:
         self.url = urls.parsed(url)
         self.method = method.upper()
-        self.params = None if params is None else httpx2.QueryParams(params)
+        self.params = _query(params)
         self.body = encoded(self.method, content=content, data=data, json=json)
         if reconnect not in (None, True, False, "after_error"):
             raise ValueError(f'reconnect is True, False or "after_error", not {reconnect!r}')
@@ -323,6 +323,12 @@ class Protocol:
             delay = max(delay, min(doubled, self.max_reconnection_time))
         delay = min(delay, LONGEST_WAIT) * (1 + JITTER * random.random())
         return max(delay, min(_retry_after(error) or 0.0, LONGEST_RETRY_AFTER))
+
+
+def _query(params: QueryParamTypes | None) -> httpx2.QueryParams | None:
+    if params is not None and not isinstance(params, str | bytes | Mapping | list | tuple):
+        raise TypeError(f"params is a mapping, a list of pairs, or a query as text, not {type(params).__name__}")
+    return None if params is None else httpx2.QueryParams(params)
 
 
 def is_stream(response: httpx2.Response) -> bool:

@@ -31,13 +31,19 @@ class MessageEvent(NamedTuple):
         type: the event type, "message" if the sender named none.
         data: the text; its lines are separated by LF.
         last_event_id: the last event ID as of this message (WHATWG: lastEventId).
-        retry: the reconnection time in milliseconds that came in this message's own block; None if none did.
     """
 
     type: str
     data: str
     last_event_id: str
-    retry: int | None = None
+
+    @property
+    def retry(self) -> int | None:
+        """The reconnection time in milliseconds that came in this message's own block; None if none did.
+
+        It is no part of the tuple, which is WHATWG's: messages that differ in it alone are equal.
+        """
+        return None
 
     def json(self) -> Any:
         """Return the data read as JSON.
@@ -70,6 +76,22 @@ class MessageEvent(NamedTuple):
             log.warning("a message is sent on without its id, which can't be sent: an id %s", fault)
             id = None
         return SSEEvent(self.data, event=kind, id=id)
+
+
+class _WithRetry(MessageEvent):
+    """One whose block brought a reconnection time. Few do, so that the others need no room for it."""
+
+    _retry: int
+
+    @property
+    def retry(self) -> int:
+        return self._retry
+
+    def _replace(self, **fields: Any) -> MessageEvent:  # type: ignore[override]
+        return _with_retry(MessageEvent(*self)._replace(**fields), self._retry)
+
+    def __repr__(self) -> str:
+        return f"{repr(MessageEvent(*self))[:-1]}, retry={self._retry})"
 
 
 class EventTooLarge(H3Error):
@@ -169,7 +191,10 @@ class EventStreamParser:
             lines = self._line + chunk[:end]
             self._line = chunk[end:]
             messages = self._take_lines(lines[:-1].decode("utf-8", "replace").split("\n"))
-            self._count(lines)
+            if lines.endswith(b"\n\n"):
+                self._size = 0
+            else:
+                self._count(lines)
         else:
             if not isinstance(self._line, bytearray):
                 self._line = bytearray(self._line)  # grows in place, however many pieces there are
@@ -221,10 +246,9 @@ class EventStreamParser:
                     name, colon, value = line.partition(":")
                     # "If value starts with a U+0020 SPACE character, remove it from value."
                     value = value.removeprefix(" ")
-                    if name == "retry":
-                        retry = self._take_retry(value, retry)
-                    elif name or not colon:
+                    if name or not colon:
                         self._take_field(name, value)
+                        retry = self._retry
                     elif self._comments is not None:
                         # "If the line starts with a U+003A COLON character (:): Ignore the line."
                         self._comments(value, len(messages))
@@ -238,11 +262,14 @@ class EventStreamParser:
                 # Step 3: the buffer's last LF is removed, or here never added. Steps 4 to 6: the event's type is
                 # "message", unless the event type buffer is not empty. Step 8, "queue a task": it is returned.
                 text = data[0] if len(data) == 1 else "\n".join(data)
-                messages.append(_new_tuple(MessageEvent, (self._type or "message", text, self._id, retry)))
+                messages.append(_new_tuple(MessageEvent, (self._type or "message", text, self._id)))
                 data.clear()  # Step 7: "Set the data buffer and the event type buffer to the empty string."
+                if retry is not None:
+                    messages[-1] = _with_retry(messages[-1], retry)
+                    retry = self._retry = None
+            else:
+                retry = self._retry = None
             self._type = ""
-            retry = None
-        self._retry = retry
         return messages
 
     def _take_field(self, name: str, value: str) -> None:
@@ -253,22 +280,18 @@ class EventStreamParser:
             self._type = value
         elif name == "id" and "\0" not in value:  # "If the field value does not contain U+0000 NULL [...]"
             self._id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            # "If the field value consists of only ASCII digits, then interpret the field value as an integer in
+            # base ten". No digit at all is no integer. One that nobody can wait for is cut to MAX_RETRY, and
+            # never converted: int() refuses thousands of digits.
+            digits = value.lstrip("0")
+            self.retry = min(int(digits or "0"), MAX_RETRY) if len(digits) <= len(str(MAX_RETRY)) else MAX_RETRY
+            self._retry = self.retry
         # "Otherwise: the field is ignored."
-
-    def _take_retry(self, value: str, before: int | None) -> int | None:
-        """Take a reconnection time and return it; one that is none leaves what was there `before` in its block."""
-        # 9.2.6: "If the field value consists of only ASCII digits, then interpret the field value as an integer in
-        # base ten". No digit at all is no integer. One that nobody can wait for is cut to MAX_RETRY, and never
-        # converted: int() refuses thousands of digits.
-        if not value.isascii() or not value.isdigit():
-            return before
-        digits = value.lstrip("0")
-        self.retry = min(int(digits or "0"), MAX_RETRY) if len(digits) <= len(str(MAX_RETRY)) else MAX_RETRY
-        return self.retry
 
     def _count(self, lines: bytes | bytearray) -> None:
         """Bring the size of the block that has not ended up to date with lines that were taken."""
-        if lines.endswith(b"\n\n") or lines == b"\n":
+        if lines == b"\n":
             self._size = 0
             return
         blank = lines.rfind(b"\n\n")
@@ -298,6 +321,12 @@ class EventStreamParser:
         self._data, self._line = [], b""
         self._untold = False
         raise EventTooLarge(self._limit)
+
+
+def _with_retry(fields: tuple[str, str, str], retry: int) -> MessageEvent:
+    message = _WithRetry(*fields)
+    message._retry = retry
+    return message
 
 
 _new_tuple: Final = tuple.__new__  # MessageEvent(...) takes the way through a Python function, and twice the time
