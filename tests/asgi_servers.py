@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,13 +52,13 @@ class ASGIServer:
 
 
 @asynccontextmanager
-async def on_uvicorn(app: Any, *, bare: bool = False, **options: Any) -> AsyncIterator[ASGIServer]:
+async def on_uvicorn(
+    app: Any, *, bare: bool = False, config: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[ASGIServer]:
     """Serve an app by uvicorn; a bare one is any ASGI application, as it is."""
     asgi = app if bare else ASGIApp(app, **options)
-    config = uvicorn.Config(
-        asgi, port=0, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE
-    )
-    server = uvicorn.Server(config)
+    own: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "on"} | dict(config or {})
+    server = uvicorn.Server(uvicorn.Config(asgi, port=0, timeout_graceful_shutdown=GRACE, **own))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve, [listener])
@@ -69,20 +69,22 @@ async def on_uvicorn(app: Any, *, bare: bool = False, **options: Any) -> AsyncIt
 
 
 @asynccontextmanager
-async def on_hypercorn(app: Any, *, bare: bool = False, **options: Any) -> AsyncIterator[ASGIServer]:
+async def on_hypercorn(
+    app: Any, *, bare: bool = False, config: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[ASGIServer]:
     """Serve an app by hypercorn, on asyncio or trio, HTTP/2 included; a bare one is any ASGI application, as it is."""
     asgi = app if bare else ASGIApp(app, **options)
     over = anyio.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    config = hypercorn.Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.graceful_timeout = GRACE
+    settings = hypercorn.Config.from_mapping(config or {})
+    settings.bind = [f"fd://{listener.detach()}"]
+    settings.errorlog = logging.getLogger("hypercorn.error")
+    settings.graceful_timeout = GRACE
 
     async def serve() -> None:
         on: Any = hypercorn.asyncio if runs_on_asyncio() else hypercorn.trio
-        await on.serve(asgi, config, shutdown_trigger=over.wait, mode="asgi")
+        await on.serve(asgi, settings, shutdown_trigger=over.wait, mode="asgi")
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve)
@@ -93,11 +95,15 @@ async def on_hypercorn(app: Any, *, bare: bool = False, **options: Any) -> Async
 
 
 @asynccontextmanager
-async def on_granian(app: H3App, **options: Any) -> AsyncIterator[ASGIServer]:
+async def on_granian(
+    app: H3App, *, config: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[ASGIServer]:
     """Serve an app by granian's embedded server."""
     asgi = ASGIApp(app, **options)
     port = free_port()
-    server = GranianServer(asgi, port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, log_enabled=False)
+    server = GranianServer(
+        asgi, port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, log_enabled=False, **(config or {})
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
         try:

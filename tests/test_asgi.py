@@ -24,14 +24,11 @@ import h2.connection
 import h2.events
 import httpx2
 import pytest
-from fastapi import FastAPI
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
 from h3ref._core.exchange import Exchange
 from h3ref.adapters.asgi import ASGIApp
-from h3ref.adapters.asgi.transport import ASGIConnection, target_of
+from h3ref.adapters.asgi.transport import ASGIConnection
 from h3ref.connection import End
 from h3ref.errors import WriteError
 from h3ref.trace import Record
@@ -386,54 +383,6 @@ async def test_granian_resets_an_http_2_stream_whose_callback_raises() -> None:
         assert (
             b"".join(event.data or b"" for event in seen if isinstance(event, h2.events.DataReceived)) == b"data: 1\n\n"
         )
-
-
-# -- mounted in another app
-
-
-def where() -> H3App:
-    app = H3App()
-    app.get("/*", lambda event: event.send_json([event.path, event.target]))
-    return app
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("kind", ["starlette", "fastapi"])
-async def test_a_mounted_app_routes_by_the_path_below(kind: str) -> None:
-    if kind == "starlette":
-        outer: Any = Starlette(routes=[Mount("/a b", app=where())])
-    else:
-        outer = FastAPI()
-        outer.mount("/a b", where())
-    async with on_uvicorn(outer, bare=True) as server:
-        answer = await raw(server.port, get("/a%20b/caf%C3%A9/x%2Fy?q=%31"))
-        assert answer.endswith('["/café/x/y","/caf%C3%A9/x%2Fy?q=%31"]'.encode())
-        assert (await raw(server.port, get("/a%20b/"))).endswith(b'["/","/"]')
-
-
-@pytest.mark.parametrize(
-    ("path", "raw_path", "root", "target"),
-    [
-        ("/x", b"/x", "", "/x"),
-        ("/api/x", b"/api/x", "/api", "/x"),
-        ("/api/x", b"/api/x", "/api/", "/x"),
-        ("/api", b"/api", "/api", "/"),
-        ("/apix", b"/apix", "/api", "/apix"),  # not below it
-        ("/x", b"/x", "/api", "/x"),  # a server that leaves the root out of the path
-        ("/~a/x y", b"/%7ea/x%20y", "/~a", "/x%20y"),
-        ("/a/b/x/y", b"/a%2Fb/x%2Fy", "/a/b", "/x%2Fy"),
-        ("/a/é", None, "/a", "/%C3%A9"),
-        ("/new", b"/old", "", "/new"),  # rewritten by a middleware
-        ("/x", b"/x?q=1", "", "/x"),
-        ("*", b"*", "", "*"),
-    ],
-)
-def test_the_target_below_a_mount(path: str, raw_path: bytes | None, root: str, target: str) -> None:
-    scope: dict[str, Any] = {"path": path, "root_path": root, "query_string": b""}
-    assert target_of({**scope, "raw_path": raw_path}) == target
-    if raw_path is None:
-        assert target_of({"path": path, "root_path": root, "query_string": b"a=%31"}) == f"{target}?a=%31"
 
 
 # -- message by message

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from h3ref import BlockingEventSource, EventSource, H3App, ReadyState, SSEWriter, running
-from tests.test_client import EOF_HEAD, TWINS, scripted, streaming, until
+from tests.test_client import EOF_HEAD, TWINS, scripted, streaming
+from tests.waits import until
 
 pytestmark = pytest.mark.anyio
 

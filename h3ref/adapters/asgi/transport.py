@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
-from urllib.parse import quote, unquote
 
 import anyio
 import anyio.from_thread
@@ -19,6 +18,7 @@ from ...connection import Request, Response, StreamHead
 from ...errors import BodyTimeout, BodyTooLarge, RequestError, WriteError
 from ...limits import Limits
 from .keeper import Keeper
+from .target import target_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -357,28 +357,6 @@ class ASGIConnection:
         if self._progress is not None:
             self._progress.set()
             self._progress = None
-
-
-def target_of(scope: Message) -> str:
-    """The request's target below the path where the app is mounted, percent-encoded."""
-    path: str = scope["path"]
-    raw = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
-    if unquote(raw) != path:
-        raw = quote(path)  # absent, or left as it was by who rewrote the path
-    query: bytes = scope.get("query_string", b"")
-    below = _below(raw, scope.get("root_path", "").rstrip("/"))
-    return f"{below}?{query.decode('latin-1')}" if query else below
-
-
-def _below(path: str, root: str) -> str:
-    """The part of an encoded path below a decoded root; the whole path if it does not begin with that."""
-    end = 0
-    while root and end < len(path):
-        end = path.find("/", end + 1)
-        end = len(path) if end < 0 else end
-        if unquote(path[:end]) == root:
-            return path[end:] or "/"
-    return path
 
 
 def _may_have_body(request: Request) -> bool:

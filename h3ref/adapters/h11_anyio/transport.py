@@ -10,12 +10,13 @@ import h11
 
 from ..._core.parking import Parking
 from ..._core.service import Service
+from ..._core.target import origin_form
 from ...connection import RawHeaders, Request, Response
 from ...errors import BodyTimeout, BodyTooLarge, RequestError
 from .guard import Guard
 from .refused import Refused
 from .stream import StreamConnection
-from .wire import HeaderLines, origin_form, respond, with_host
+from .wire import HeaderLines, respond, with_host
 
 UNREAD = (h11.SEND_BODY, h11.ERROR)
 """The parser's states in which a request's body was not read to its end, so that no other request can follow."""

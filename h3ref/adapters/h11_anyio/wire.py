@@ -68,17 +68,6 @@ def _date_of(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def origin_form(target: str) -> str:
-    """Return path and query of a target in absolute form, which every server accepts (RFC 9112, section 3.2.2)."""
-    scheme, found, rest = target.partition("://")
-    if not found or not scheme.isalnum():
-        return target
-    authority = re.match("[^/?]*", rest)
-    assert authority is not None, "the pattern matches even nothing"
-    path = rest[authority.end() :]
-    return path if path.startswith("/") else f"/{path}"
-
-
 def with_host(headers: RawHeaders, target: str) -> RawHeaders:
     """Return the headers with the host that a target in absolute form names: it takes Host's place (section 3.2.2)."""
     found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)", target)
