@@ -36,7 +36,7 @@ import anyio
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
-from tests.logs import levels_of_logs
+from tests.logs import logs_kept
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -301,14 +301,8 @@ def _contains(whole: str, part: str) -> bool:
 def _captured() -> Iterator[io.StringIO]:
     """What a script would print: the handlers of who runs it here, such as pytest's, are set aside."""
     written = io.StringIO()
-    root = logging.getLogger()
-    handlers, levels = root.handlers[:], levels_of_logs()
-    root.handlers[:] = []
-    root.setLevel(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
-            yield written
-    finally:
-        root.handlers[:] = handlers
-        for name, level in (dict.fromkeys(levels_of_logs(), logging.NOTSET) | levels).items():
-            logging.getLogger(name).setLevel(level)
+    with logs_kept(), contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
+        root = logging.getLogger()
+        root.handlers[:] = []
+        root.setLevel(logging.WARNING)
+        yield written

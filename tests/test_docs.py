@@ -15,9 +15,11 @@ import anyio
 import httpx
 import pytest
 import uvicorn
+from mcp import Client as MCPClient
 
 from h3ref import EventStreamParser, H3App, MessageEvent, running
 from tests import test_nginx
+from tests.logs import logs_kept
 from tests.pages import PAGES as ALL_PAGES
 from tests.pages import ROOT, Block, blocks_of, commands_of, functions_in, reading
 
@@ -53,7 +55,8 @@ PATHS = {"mount-in-fastapi": "/streams/events"}
 @pytest.mark.parametrize(("page", "block"), BLOCKS)
 async def test_a_block_streams(page: Path, block: str) -> None:
     names: dict[str, Any] = {"__name__": "how_to"}
-    exec(compile(block, page.name, "exec"), names)
+    with logs_kept():
+        exec(compile(block, page.name, "exec"), names)
     async with serving(names["app"]) as url, httpx.AsyncClient(base_url=url) as client:
         reply = await client.get(PATHS.get(page.stem, "/events"))
         assert reply.status_code == 200
@@ -61,8 +64,11 @@ async def test_a_block_streams(page: Path, block: str) -> None:
         parser = EventStreamParser()
         messages = [*parser.feed(reply.content), *parser.close()]
         assert messages == [MessageEvent("tick", str(number), str(number)) for number in range(3)]
-        if page.stem == "mount-in-fastapi":
+        if "/plain" in block:
             assert (await client.get("/plain")).json() == {"plain": "yes"}
+        if "MCPServer" in block:
+            async with MCPClient(f"{url}/mcp/") as mcp:
+                assert (await mcp.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
         if "HTTPException" in block:
             assert (await client.get("/events", headers={"Last-Event-ID": "2"})).status_code == 404
 
