@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import anyio.to_thread
 import httpx
 import httpx2
 import pytest
+from mcp.server import MCPServer
 
 from h3ref import (
     BlockingEventSource,
@@ -26,6 +28,8 @@ from h3ref import (
     running,
 )
 from h3ref.client import EventSourceError, is_stream
+from tests.asgi_servers import on_uvicorn
+from tests.logs import logs_kept
 from tests.test_client import EOF_HEAD, HEAD, TWINS, VIRTUAL, Scripted, chunk, endless, scripted, streaming
 
 pytestmark = pytest.mark.anyio
@@ -432,3 +436,44 @@ async def test_a_post_is_resumed_by_a_get_as_mcp_has_it() -> None:
             assert (await anext(source)).data == ""
             assert (await anext(source)).json() == {"result": 1}
     assert asked == [("POST", ""), ("GET", "1")]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_real_mcp_server_answers_in_each_way() -> None:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    headers = {"Accept": "application/json, text/event-stream"}
+    found: list[Any] = []
+
+    async def ask(client: httpx2.AsyncClient, url: str, message: dict[str, Any]) -> None:
+        request = {"jsonrpc": "2.0"} | message
+        async with client.stream("POST", url, json=request, headers=headers) as response:
+            if "mcp-session-id" in response.headers:
+                headers["Mcp-Session-Id"] = response.headers["mcp-session-id"]
+            if is_stream(response):
+                async with EventSource.from_response(response) as source:
+                    found.extend([("stream", message.json()["result"]) async for message in source if message.data])
+            elif response.status_code == 202:
+                found.append(("accepted", await response.aread()))
+            else:
+                found.append(("json", json.loads(await response.aread())["result"]))
+
+    for answers_json in (False, True):
+        with logs_kept():
+            tools = MCPServer("tools")
+            tools.tool()(add)
+            app = tools.streamable_http_app(json_response=answers_json)
+            headers.pop("Mcp-Session-Id", None)
+            async with on_uvicorn(app, bare=True) as server, httpx2.AsyncClient() as client:
+                url = f"http://127.0.0.1:{server.port}/mcp"
+                await ask(client, url, {"id": 1, "method": "initialize", "params": hello})
+                await ask(client, url, {"method": "notifications/initialized"})
+                call = {"name": "add", "arguments": {"a": 1, "b": 2}}
+                await ask(client, url, {"id": 2, "method": "tools/call", "params": call})
+    kinds = [kind for kind, _ in found]
+    assert kinds == ["stream", "accepted", "stream", "json", "accepted", "json"]
+    assert [found[place][1]["structuredContent"] for place in (2, 5)] == [{"result": 3}] * 2
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b

@@ -227,7 +227,7 @@ class Source(ABC, Generic[Client, Reopen]):
 
     @property
     def url(self) -> str:
-        """Where the stream is, as it was asked for (WHATWG HTML, 9.2.2)."""
+        """Where the stream is, as it was asked for (WHATWG HTML, 9.2.2), without `params`."""
         return str(self._core.url)
 
     @property
