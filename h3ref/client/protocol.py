@@ -226,26 +226,32 @@ class Protocol:
     def feed(self, chunk: bytes) -> None:
         """Take bytes of the stream, once all messages have been handed over."""
         self._delivered_id = self._parser.last_event_id
-        self._heard.clear()
-        messages = self._parser.feed(chunk)
-        if messages:
+        if messages := self._parser.feed(chunk):
             self._attempts = 0
-        told = 0
-        for text, before in self._heard:
-            self._received.extend(messages[told:before])
-            self._received.append(text)
-            told = before
-        self._received.extend(messages[told:] if told else messages)
+        if self._heard:
+            self._place_comments(messages)
+        else:
+            self._received.extend(messages)
 
     def _hear(self, text: str, before: int) -> None:
         self._heard.append((text, before))
+
+    def _place_comments(self, messages: list[MessageEvent]) -> None:
+        """Take messages with the comments that were heard among them."""
+        taken = 0
+        for text, before in self._heard:
+            self._received.extend(messages[taken:before])
+            self._received.append(text)
+            taken = before
+        self._received.extend(messages[taken:])
+        self._heard.clear()
 
     def next_message(self) -> MessageEvent | None:
         """Hand over a message that has been received; none once the source is closed (9.2.2, close()).
 
         Comments are told when their turn comes, so that they keep their place among the messages.
         """
-        while self._received and self.ready_state is not ReadyState.CLOSED:
+        while self._received and self._state is not ReadyState.CLOSED:
             received = self._received.popleft()
             if not isinstance(received, str):
                 self._delivered_id = received.last_event_id
