@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import anyio
 import anyio.lowlevel
@@ -35,6 +37,7 @@ import h3ref.testing
 from h3ref import BlockingSSEWriter, Channel, Limits, SSEEvent, SSEWriter, flows
 from h3ref._core.service import Service
 from h3ref.adapters.asgi import EventSourceResponse, response
+from h3ref.adapters.asgi.items import event_of
 from h3ref.connection import End
 from h3ref.errors import WriteError
 from tests import waits
@@ -132,14 +135,20 @@ class Iterable:
         return three_async()
 
 
+def the_event_of(item: Any) -> SSEEvent | str:
+    event = event_of(item)
+    assert event is not None
+    return event
+
+
 async def three_called(writer: SSEWriter) -> None:
     async for item in three_async():
-        await writer.send_event(response._event_of(item))
+        await writer.send_event(the_event_of(item))
 
 
 def three_called_blocking(writer: BlockingSSEWriter) -> None:
     for item in three_plain():
-        writer.send_event(response._event_of(item))
+        writer.send_event(the_event_of(item))
 
 
 CONTENTS: dict[str, Callable[[], Any]] = {
@@ -315,9 +324,11 @@ async def test_an_error_after_the_first_events(case: str, content: str, caplog: 
         ({"data": "1", "evnt": "x"}, ValueError, "data, event, id, retry, comment; not 'evnt'"),
         ({"data": {"a": 1}}, TypeError, r"json.dumps\(\) it"),
         ({"data": "1", "event": "a\nb"}, ValueError, "event"),
-        ({}, ValueError, "SSEEvent"),
-        (5, TypeError, "an SSEEvent, a str, or a dict"),
-        (b"5", TypeError, "an SSEEvent, a str, or a dict"),
+        ({"data": True}, TypeError, r"data must be a str, not bool; make it one with str\(\) or json.dumps\(\)"),
+        ({"event": "a", "id": [1]}, TypeError, "id must be a str"),
+        (True, TypeError, "an SSEEvent, a str, a number, a UUID, or a dict of SSEEvent's arguments, not True"),
+        (None, TypeError, "not None"),
+        (b"5", TypeError, "an SSEEvent, a str, a number, a UUID, or a dict"),
     ],
 )
 def test_an_item_that_cannot_be_sent(item: Any, error: type[Exception], match: str) -> None:
@@ -331,6 +342,52 @@ def test_a_dict_of_all_arguments() -> None:
         get(lambda: EventSourceResponse([item])).content
         == SSEEvent("1.5", event="e", id="2", retry=3, comment="c").encode()
     )
+
+
+NUMBER = UUID("12345678-1234-5678-1234-567812345678")
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize(
+    ("item", "sent"),
+    [
+        ({"event": "end"}, b"event: end\ndata: \n\n"),
+        ({"event": "end", "data": None, "id": 0}, b"event: end\nid: 0\ndata: \n\n"),
+        ({"event": None, "data": "1"}, b"data: 1\n\n"),
+        ({"id": "1"}, b"id: 1\n\n"),
+        ({"comment": "c"}, b": c\n\n"),
+        ({"data": ""}, b"data: \n\n"),
+        ({"data": NUMBER, "id": NUMBER}, f"id: {NUMBER}\ndata: {NUMBER}\n\n".encode()),
+        (5, b"data: 5\n\n"),
+        (0.5, b"data: 0.5\n\n"),
+        (Decimal("0.10"), b"data: 0.10\n\n"),
+        (NUMBER, f"data: {NUMBER}\n\n".encode()),
+    ],
+)
+def test_an_item_that_is_no_event_yet(item: Any, sent: bytes, kind: str) -> None:
+    async def stream() -> AsyncGenerator[Any, None]:
+        yield item
+
+    assert get(lambda: EventSourceResponse([item] if kind == "plain" else stream())).content == sent
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+def test_a_dict_that_holds_nothing_is_skipped(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    def plain() -> Iterator[Any]:
+        yield {}
+        yield "1"
+        yield {"data": None, "event": None}
+
+    async def stream() -> AsyncGenerator[Any, None]:
+        for item in plain():
+            yield item
+
+    assert get(lambda: EventSourceResponse(plain() if kind == "plain" else stream())).content == b"data: 1\n\n"
+    said = [record for record in caplog.records if record.name == "h3ref.adapters.asgi.items"]
+    assert [record.getMessage().partition(" was skipped")[0] for record in said] == [
+        "{}",
+        "{'data': None, 'event': None}",
+    ]
 
 
 def get(make: Callable[[], Response]) -> Any:
@@ -620,11 +677,11 @@ async def test_a_slow_first_event_opens_the_stream_after_commit_after(case: str)
 async def test_ping(case: str) -> None:
     made: list[int] = []
 
-    def make() -> SSEEvent:
+    def make() -> Any:
         made.append(1)
         if len(made) == 1:
             raise ValueError("once")
-        return SSEEvent(comment="beat")
+        return {} if len(made) == 2 else SSEEvent(comment="beat")
 
     async def stream(pause: float, count: int) -> AsyncGenerator[str, None]:
         for _ in range(count):
@@ -651,7 +708,8 @@ async def test_ping(case: str) -> None:
     assert 2 <= texts["silent"].count(b": keep-alive\n\n") <= 5
     assert texts["put off"] == b"data: 1\n\n" * 8
     assert texts["None"] == texts["0"] == b"data: 1\n\n"
-    assert texts["made"].startswith(b"data: 1\n\n: keep-alive\n\n: beat\n\n")  # the factory's failure changes nothing
+    # What the factory can't make, or leaves empty, changes nothing.
+    assert texts["made"].startswith(b"data: 1\n\n: keep-alive\n\n: keep-alive\n\n: beat\n\n")
 
 
 @pytest.mark.anyio

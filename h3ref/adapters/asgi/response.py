@@ -34,6 +34,7 @@ from ...limits import Limits
 from ...sse import SSEEvent
 from ...writer import SSEWriter, stream_of
 from .app import answer
+from .items import Item, event_of
 from .transport import Message, Receive, Send
 
 try:
@@ -52,7 +53,6 @@ log = logging.getLogger(__name__)
 DEFAULT_PING: Final = 15.0
 DEFAULT_SEND_TIMEOUT: Final = Limits().send_timeout
 
-Item = SSEEvent | str | Mapping[str, Any]
 Content = (
     AsyncIterable[Item] | Iterable[Item] | Callable[[SSEWriter], Awaitable[None]] | Callable[[BlockingSSEWriter], None]
 )
@@ -72,8 +72,9 @@ class EventSourceResponse(Response):
     Args:
         content: what to stream: an async iterable or generator; a plain one, which runs on a worker thread;
             or a stream callback that takes the writer, `async def` or plain `def` (on a worker thread). An item
-            is an `SSEEvent`, a str (an event's data), or a dict of `SSEEvent`'s arguments, whose "data" and
-            "id" may be numbers.
+            is an `SSEEvent`; a str, a number or a UUID, which is an event's data; or a dict of `SSEEvent`'s arguments,
+            whose "data" and "id" may be numbers or UUIDs. A dict with an "event" and no data is sent with an empty data
+            line, without which no client dispatches it; one that holds nothing is skipped, and the log says so.
         status_code: 200; a client takes no other for a stream.
         headers: further headers, in place of ours where they have the same name. What is about the connection, such as
             `Connection: keep-alive`, is the server's: it is ignored, and the log says so once. Who sets Cache-Control
@@ -212,9 +213,16 @@ class _Reply:
             self._kept_alive = True
             self._tasks.start_soon(keep_alive, stream_of(writer), self._ping, self._pace, self._comment())
 
-    def _comment(self) -> Callable[[], bytes] | None:
+    def _comment(self) -> Callable[[], bytes | None] | None:
         factory = self._response._ping_message_factory
-        return None if factory is None else lambda: encode(_event_of(factory()))
+        if factory is None:
+            return None
+
+        def made() -> bytes | None:
+            event = event_of(factory())
+            return None if event is None else encode(event)
+
+        return made
 
 
 # -- keep-alive and deadline
@@ -255,14 +263,16 @@ class Pace:
             self._last = anyio.current_time()
 
 
-async def keep_alive(stream: Stream, seconds: float, pace: Pace, comment: Callable[[], bytes] | None = None) -> None:
+async def keep_alive(
+    stream: Stream, seconds: float, pace: Pace, comment: Callable[[], bytes | None] | None = None
+) -> None:
     """Send a comment each time the stream has been silent for some seconds; runs until it is cancelled.
 
     Args:
         stream: the stream.
         seconds: how long a silence may last.
         pace: says since when it lasts.
-        comment: returns the bytes to send; left out, it is the stream's own keep-alive.
+        comment: returns the bytes to send; left out, or when it returns None, it is the stream's own keep-alive.
     """
     last = pace.silent_since
     while True:
@@ -281,7 +291,7 @@ async def keep_alive(stream: Stream, seconds: float, pace: Pace, comment: Callab
                     await stream.send_keep_alive()
 
 
-def _made_by(comment: Callable[[], bytes] | None) -> bytes | None:
+def _made_by(comment: Callable[[], bytes | None] | None) -> bytes | None:
     try:
         return comment and comment()
     except Exception:
@@ -313,11 +323,13 @@ def _handler_for(content: Content, commit_after: float) -> Callable[[H3Event], A
 
 
 def _async_items(content: AsyncIterable[Item]) -> Callable[[H3Event], AsyncGenerator[SSEEvent | str, None]]:
-    async def items(event: H3Event) -> AsyncGenerator[SSEEvent | str, None]:
+    async def items(_: H3Event) -> AsyncGenerator[SSEEvent | str, None]:
         iterator = aiter(content)
         try:
             async for item in iterator:
-                yield _event_of(item)
+                event = event_of(item)
+                if event is not None:
+                    yield event
         finally:
             if hasattr(iterator, "aclose"):
                 await close_generator(cast(AsyncGenerator[Item, None], iterator))
@@ -326,11 +338,13 @@ def _async_items(content: AsyncIterable[Item]) -> Callable[[H3Event], AsyncGener
 
 
 def _items(content: Iterable[Item]) -> Callable[[H3Event], Generator[SSEEvent | str, None, None]]:
-    def items(event: H3Event) -> Generator[SSEEvent | str, None, None]:
+    def items(_: H3Event) -> Generator[SSEEvent | str, None, None]:
         iterator = iter(content)
         try:
             for item in iterator:
-                yield _event_of(item)
+                event = event_of(item)
+                if event is not None:
+                    yield event
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
@@ -350,27 +364,6 @@ def _callback_handler(callback: Callable[[Any], Any]) -> Callable[[H3Event], Awa
         await host_of(event).stream_on_thread(lambda: callback(event.start_sse_blocking()))
 
     return stream if is_async(callback) else stream_on_thread
-
-
-_FIELDS = ("data", "event", "id", "retry", "comment")
-
-
-def _event_of(item: Item) -> SSEEvent | str:
-    if isinstance(item, SSEEvent | str):
-        return item
-    if not isinstance(item, Mapping):
-        raise TypeError(f"an item is an SSEEvent, a str, or a dict of SSEEvent's arguments, not {item!r}")
-    unknown = [name for name in item if name not in _FIELDS]
-    if unknown:
-        raise ValueError(f"a dict holds SSEEvent's arguments, which are {', '.join(_FIELDS)}; not {unknown[0]!r}")
-    fields: dict[str, Any] = {name: str(value) if _is_number(name, value) else value for name, value in item.items()}
-    if isinstance(fields.get("data"), Mapping | list | tuple):
-        raise TypeError(f"an event's data is text, not a {type(fields['data']).__name__}: json.dumps() it")
-    return SSEEvent(**fields)
-
-
-def _is_number(name: str, value: object) -> bool:
-    return name in ("data", "id") and type(value) in (int, float)
 
 
 # -- what all responses share
