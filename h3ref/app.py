@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from typing import Any, Literal, TypeVar, overload
 
 from ._core.callables import check_takes, is_generator, name_of
 from ._core.generator import DEFAULT_COMMIT_AFTER, generator_handler
 from ._core.router import Handler, Match, Router
+from .event import H3Event
 from .headers import check_token
+from .sse import SSEEvent
 
-F = TypeVar("F", bound=Callable[..., Any])
+AnyHandler = Callable[[H3Event], Awaitable[None] | None]
+AnyErrorHook = Callable[[H3Event, Exception], Awaitable[None] | None]
+AnyGenerator = Callable[[H3Event], AsyncIterable[SSEEvent | str] | Iterator[SSEEvent | str]]
+AnyGeneratorOfValues = Callable[[H3Event], AsyncIterable[Any] | Iterator[Any]]
+
+F = TypeVar("F", bound=AnyHandler)
+E = TypeVar("E", bound=AnyErrorHook)
+H = TypeVar("H", bound=Callable[..., Any])
+G = TypeVar("G", bound=AnyGenerator)
+V = TypeVar("V", bound=AnyGeneratorOfValues)
 
 _LATER: Any = object()  # no handler was given: it comes by decoration (None would be one given by mistake)
 
@@ -48,7 +59,7 @@ class H3App:
 
         Raises:
             TypeError: the handler can't be called with an event, or is a generator.
-            ValueError: the pattern or the method can't be used.
+            ValueError: the pattern or the method can't be used, or has a handler already.
         """
 
         _check_pattern(method, pattern)
@@ -95,7 +106,17 @@ class H3App:
         """Register a handler for DELETE; see `on`."""
         return self.on("DELETE", pattern, handler)
 
-    def sse(self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER) -> Callable[[F], F]:
+    @overload
+    def sse(
+        self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER, json: Literal[True]
+    ) -> Callable[[V], V]: ...
+    @overload
+    def sse(
+        self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER, json: bool = False
+    ) -> Callable[[G], G]: ...
+    def sse(
+        self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER, json: bool = False
+    ) -> Any:
         """Register a generator, async or plain, that yields `SSEEvent`s or strs: the stream is what it yields.
 
         Until its first item nothing is sent, so that it may still answer (`event.send_error(404); return`) and
@@ -106,18 +127,20 @@ class H3App:
             method: the method, such as "POST" for a stream that answers a prompt.
             commit_after: seconds after which the headers are sent though no item has come. If they can't be, the client
                 is told why at once; an async generator is closed then, a plain one at its next item.
+            json: the generator yields values instead: all but an `SSEEvent`, a str too, is sent as the JSON that
+                `SSEEvent.json` makes of it.
 
         Raises:
             TypeError: not a generator.
-            ValueError: the pattern or the method can't be used, or a negative `commit_after`.
+            ValueError: the pattern or the method can't be used, or has a handler already; a negative `commit_after`.
         """
 
         _check_pattern("sse", pattern)
         check_token("method", method)
 
-        def register(generator: F) -> F:
+        def register(generator: V) -> V:
             check_takes(generator, 1, "a generator", "the H3Event")
-            self._router.add(method.upper(), pattern, generator_handler(generator, commit_after))
+            self._router.add(method.upper(), pattern, generator_handler(generator, commit_after, json))
             return generator
 
         return register
@@ -130,7 +153,7 @@ class H3App:
         """Register a hook that is called with the event before the head of its response leaves."""
         return _hook(self.response_hooks, hook, 1, "the H3Event")
 
-    def on_error(self, hook: F) -> F:
+    def on_error(self, hook: E) -> E:
         """Register a hook that is called with the event and the exception when something raised."""
         return _hook(self.error_hooks, hook, 2, "the H3Event and the exception")
 
@@ -153,7 +176,7 @@ def _check_pattern(method: str, pattern: object) -> None:
         raise TypeError(f"a pattern is a str that begins with '/', not {pattern!r}; write {written}")
 
 
-def _hook(hooks: list[Handler], hook: F, count: int, what: str) -> F:
+def _hook(hooks: list[Handler], hook: H, count: int, what: str) -> H:
     check_takes(hook, count, "a hook", what)
     if is_generator(hook):
         raise TypeError(f"{name_of(hook)} is a generator, whose body would never run: a hook must not yield")

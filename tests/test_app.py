@@ -132,7 +132,7 @@ class TestWhatRegistrationRefuses:
         def nothing() -> None: ...
 
         with pytest.raises(TypeError, match="a handler must take the H3Event; nothing: too many positional"):
-            H3App().get("/", nothing)
+            H3App().get("/", nothing)  # type: ignore[type-var]
 
     def test_a_handler_that_takes_more_than_an_event(self) -> None:
         def two(event: H3Event, other: int) -> None: ...
@@ -140,13 +140,13 @@ class TestWhatRegistrationRefuses:
         with pytest.raises(
             TypeError, match="a handler must take the H3Event; two: missing a required argument: 'other'"
         ):
-            H3App().get("/", two)
+            H3App().get("/", two)  # type: ignore[type-var]
 
     def test_a_handler_that_wants_a_keyword(self) -> None:
         def keyword(event: H3Event, *, other: int) -> None: ...
 
         with pytest.raises(TypeError, match="keyword: missing a required"):
-            H3App().get("/")(keyword)
+            H3App().get("/")(keyword)  # type: ignore[type-var]
 
     def test_a_generator_is_sent_to_sse(self) -> None:
         def plain(event: H3Event) -> Iterator[str]:
@@ -161,20 +161,20 @@ class TestWhatRegistrationRefuses:
 
         for generator in (plain, asynchronous, Object(), functools.partial(plain)):
             with pytest.raises(TypeError, match=r"is a generator; register it with app\.sse\('/x'\)"):
-                H3App().get("/x", generator)
+                H3App().get("/x", generator)  # type: ignore[type-var]
 
     def test_sse_takes_nothing_but_a_generator(self) -> None:
         async def handler(event: H3Event) -> None: ...
 
         with pytest.raises(TypeError, match=r"handler yields nothing; register it with app\.get\(\)"):
-            H3App().sse("/")(handler)
+            H3App().sse("/")(handler)  # type: ignore[type-var]
 
     def test_sse_checks_what_the_generator_takes(self) -> None:
         def items() -> Iterator[str]:
             yield "x"
 
         with pytest.raises(TypeError, match="a generator must take the H3Event; items"):
-            H3App().sse("/")(items)
+            H3App().sse("/")(items)  # type: ignore[type-var]
 
     @pytest.mark.parametrize("seconds", [-1, -0.001, float("nan")])
     def test_sse_takes_no_negative_time(self, seconds: float) -> None:
@@ -195,7 +195,7 @@ class TestWhatRegistrationRefuses:
 
     def test_an_error_hook_that_takes_no_exception(self) -> None:
         with pytest.raises(TypeError, match="a hook must take the H3Event and the exception; <lambda>"):
-            H3App().on_error(lambda event: None)
+            H3App().on_error(lambda event: None)  # type: ignore[type-var]
 
     @pytest.mark.parametrize("name", ["on_request", "on_response", "on_error"])
     def test_a_hook_that_cannot_be_called(self, name: str) -> None:

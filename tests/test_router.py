@@ -132,11 +132,19 @@ def test_a_branch_without_the_method_is_left_again() -> None:
     assert got(router, "/x/me", "POST") == ("post me", {})
 
 
-def test_the_last_registration_wins() -> None:
-    router = Router()
-    router.add("GET", "/x/:old", Named("old"))
-    router.add("GET", "/x/:new", Named("new"))
-    assert got(router, "/x/1") == ("new", {"new": "1"})
+@pytest.mark.parametrize("other", ["/x/:old", "/x/:new"])
+def test_a_second_handler_for_the_same_paths_is_refused(other: str) -> None:
+    router = routed("/x/:old")
+    with pytest.raises(ValueError, match=f"GET '{other}' is registered already"):
+        router.add("GET", other, Named("new"))
+    assert got(router, "/x/1") == ("/x/:old", {"old": "1"})
+    router.add("POST", other, Named("post"))
+    assert got(router, "/x/1", "POST") == ("post", {other.removeprefix("/x/:"): "1"})
+
+
+def test_what_matches_the_same_paths_is_named() -> None:
+    with pytest.raises(ValueError, match="'/x/:new' is registered already as '/x/:old', which matches the same paths"):
+        routed("/x/:old", "/x/:new")
 
 
 def test_a_long_path_against_many_params_is_matched_soon() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,7 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_end() -> None:
     app = H3App()
 
     @app.sse("/flood")
-    async def flood(event: H3Event) -> object:
+    async def flood(event: H3Event) -> AsyncIterator[str]:
         while True:
             yield "x" * 65536
 

@@ -7,7 +7,7 @@ drawn now. The examples run in memory on the virtual clock, so that each run rec
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ async def send_two(writer: SSEWriter) -> None:
 
 
 @cache
-def record(handler: Callable[[H3Event], object], flow: Flow | None = None) -> Recording:
+def record(handler: Callable[[H3Event], Awaitable[None] | None], flow: Flow | None = None) -> Recording:
     """Return the recording of one request that this handler answers."""
 
     async def run() -> Recording:

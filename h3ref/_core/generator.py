@@ -32,10 +32,15 @@ LIMIT_AROUND_YIELD: Final = (
 Item = SSEEvent | str
 
 
+def event_of(value: object) -> SSEEvent:
+    """The event of a value that was yielded as one: an `SSEEvent` is one already, all else is the JSON in one."""
+    return value if isinstance(value, SSEEvent) else SSEEvent.json(value)
+
+
 def generator_handler(
-    function: Callable[[H3Event], Any], commit_after: float
+    function: Callable[[H3Event], Any], commit_after: float, json: bool = False
 ) -> Callable[[H3Event], Coroutine[Any, Any, None]]:
-    """Return the handler that streams what the generator function yields.
+    """Return the handler that streams what the generator function yields: events, or with `json` any values.
 
     Raises:
         TypeError: it is no generator function.
@@ -43,7 +48,7 @@ def generator_handler(
     """
     if not commit_after >= 0:
         raise ValueError(f"commit_after is seconds from 0 on, not {commit_after!r}")
-    stream: Callable[[Any, _Commit], Coroutine[Any, Any, None]]
+    stream: Callable[[Any, _Commit, bool], Coroutine[Any, Any, None]]
     if is_async_generator(function):
         stream = _stream_async
     elif is_generator(function):
@@ -60,7 +65,7 @@ def generator_handler(
         async with anyio.create_task_group() as tasks:  # outermost, so that no scope of the generator's crosses it
             tasks.start_soon(commit.after, commit_after)
             try:
-                await stream(function(event), commit)
+                await stream(function(event), commit, json)
             except Exception as error:  # carried past the task group, which would wrap it
                 failure = error
             except anyio.get_cancelled_exc_class():
@@ -112,10 +117,10 @@ class _Commit:
                     host_of(self.event).fail(error)
 
 
-async def _stream_async(items: AsyncGenerator[Item, None], commit: _Commit) -> None:
+async def _stream_async(items: AsyncGenerator[Any, None], commit: _Commit, json: bool) -> None:
     try:
         async for item in items:
-            data = encode(item)  # refused before it commits, a bad first item is a real 500
+            data = encode(event_of(item) if json else item)  # refused before it commits, a bad first item is a real 500
             writer = await commit.writer()
             await stream_of(writer).send(data)
     finally:
@@ -136,24 +141,25 @@ async def close_generator(items: AsyncGenerator[Any, None]) -> None:
             raise rest from None
 
 
-async def _stream_on_thread(items: Generator[Item, None, None], commit: _Commit) -> None:
-    await host_of(commit.event).stream_on_thread(_drive, items, commit)
+async def _stream_on_thread(items: Generator[Any, None, None], commit: _Commit, json: bool) -> None:
+    await host_of(commit.event).stream_on_thread(_drive, items, commit, json)
     await _open_if_empty(commit)
 
 
-def _drive(items: Generator[Item, None, None], commit: _Commit) -> None:
+def _drive(items: Generator[Any, None, None], commit: _Commit, json: bool) -> None:
     writer: BlockingSSEWriter | None = None
     with closing(items):
         for item in items:
+            event: Item = event_of(item) if json else item
             if writer is None:
-                encode(item)
+                encode(event)
                 try:
                     writer = BlockingSSEWriter(anyio.from_thread.run(commit.writer))
                 except Exception:
                     if commit.failure is not None:
                         return  # the client has been told, and nobody waits for this thread
                     raise
-            writer.send_event(item)
+            writer.send_event(event)
 
 
 async def _open_if_empty(commit: _Commit) -> None:

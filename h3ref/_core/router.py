@@ -24,7 +24,7 @@ class _Node:
         self.static: dict[str, _Node] = {}
         self.param: _Node | None = None
         self.wildcard: _Node | None = None
-        self.handlers: dict[str, tuple[Handler, tuple[str, ...]]] = {}
+        self.handlers: dict[str, tuple[Handler, tuple[str, ...], str]] = {}  # with the names and the pattern
 
 
 class Router:
@@ -34,10 +34,11 @@ class Router:
         self._root = _Node()
 
     def add(self, method: str, pattern: str, handler: Handler) -> None:
-        """Register a handler; for the same method and pattern the last one wins.
+        """Register the handler for a method and a pattern.
 
         Raises:
-            ValueError: a pattern that matches nothing that could be meant.
+            ValueError: a pattern that matches nothing that could be meant, or the same paths as another one of the
+                method's.
         """
         if not pattern.startswith("/"):
             raise ValueError(f"a pattern begins with '/', not {pattern!r}")
@@ -63,7 +64,11 @@ class Router:
             if name in names:
                 raise ValueError(f"two segments are named {name!r}: {pattern!r}")
             names.append(name)
-        node.handlers[method] = (handler, tuple(names))
+        if method in node.handlers:
+            *_, other = node.handlers[method]
+            same = "" if other == pattern else f" as {other!r}, which matches the same paths"
+            raise ValueError(f"{method} {pattern!r} is registered already{same}: there is one handler for each")
+        node.handlers[method] = (handler, tuple(names), pattern)
 
     def match(self, method: str, path: str) -> Match:
         """Find the handler for a method and a path as it came, still percent-encoded.
@@ -77,7 +82,7 @@ class Router:
         for node, values in _walk(self._root, segments, ()) if path.startswith("/") else ():
             for name in methods:
                 if name in node.handlers:
-                    handler, names = node.handlers[name]
+                    handler, names, _ = node.handlers[name]
                     return Match(handler, dict(zip(names, values, strict=True)), ())
             allowed |= node.handlers.keys()
         if "GET" in allowed:

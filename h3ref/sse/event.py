@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Self
+
+from .values import text_of
 
 MAX_RETRY: Final = 2**53 - 1
 """The largest reconnection time, in milliseconds, that every client can count with exactly."""
@@ -25,7 +27,7 @@ class SSEEvent:
         data: the message's text; may be empty. Without data a client dispatches nothing.
         event: the event type; "message" at the client if left out.
         id: the last event ID from here on; "" resets it. A client that comes back sends it as a header, so it is one
-            that a header can bring back: see `fault_of_id`.
+            that a header can bring back: see `fault_of_id`. A whole number is taken as text.
         retry: the reconnection time, in milliseconds.
         comment: text that every client ignores.
 
@@ -43,7 +45,7 @@ class SSEEvent:
         data: str | None = None,
         *,
         event: str | None = None,
-        id: str | None = None,
+        id: str | int | None = None,
         retry: int | None = None,
         comment: str | None = None,
     ) -> None:
@@ -73,6 +75,33 @@ class SSEEvent:
                 self._wire = f"event: {event}\nid: {id}\ndata: {data}\n\n".encode()
         except UnicodeEncodeError as error:  # all but data has been checked
             raise _lone_surrogate("data", error) from None
+
+    @classmethod
+    def json(
+        cls,
+        value: object,
+        *,
+        event: str | None = None,
+        id: str | int | None = None,
+        retry: int | None = None,
+        comment: str | None = None,
+    ) -> Self:
+        """Return an event whose data is a value as JSON (RFC 8259), compact and on one line.
+
+        Args:
+            value: what `json.dumps` takes; also pydantic models and msgspec structs, which write themselves, and
+                dataclasses, also within. A str is a JSON string. Fields of models are named by their aliases, and
+                values of other types, such as a datetime, are written as the model that holds them does.
+            event: as `SSEEvent`.
+            id: likewise.
+            retry: likewise.
+            comment: likewise.
+
+        Raises:
+            TypeError: what `value` is or holds is of a type that JSON has not; the text says where. Or as `SSEEvent`.
+            ValueError: NaN or an infinity, in a model too, or a value that holds itself. Or as `SSEEvent`.
+        """
+        return cls(text_of(value), event=event, id=id, retry=retry, comment=comment)
 
     @property
     def data(self) -> str | None:
@@ -172,6 +201,11 @@ def _fault_of_line(char: str, place: int) -> str:
 
 
 def _checked_id(value: object) -> str:
+    if isinstance(value, int) and value.__class__ is not bool:
+        try:
+            value = int.__repr__(value)
+        except ValueError:  # thousands of digits
+            raise ValueError(f"id must have at most {MAX_ID_SIZE} bytes, or servers would refuse it") from None
     id = _checked_text("id", value)
     if fault := fault_of_id(id):
         raise ValueError(f"id {fault}")

@@ -6,14 +6,18 @@ The standard is WHATWG HTML, section 9.2 "Server-sent events": 9.2.5 "Parsing an
 
 from __future__ import annotations
 
+import builtins
 import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar, overload
 
 from ..errors import H3Error
 from .event import MAX_RETRY, SSEEvent, fault_of_id
+from .models import read
+
+_Model = TypeVar("_Model")
 
 log = logging.getLogger(__package__)
 
@@ -45,13 +49,25 @@ class MessageEvent(NamedTuple):
         """
         return None
 
-    def json(self) -> Any:
-        """Return the data read as JSON.
+    @overload
+    def json(self) -> Any: ...
+    @overload
+    def json(self, model: builtins.type[_Model]) -> _Model: ...
+    def json(self, model: Any = None) -> Any:
+        """Return the data read as JSON: the twin of `SSEEvent.json`.
+
+        Args:
+            model: what to read it into. A pydantic model and a msgspec struct are read as they read themselves. A
+                dataclass is read by its fields' types: scalars, as they stand (but a whole number is a float, too),
+                lists, tuples, dicts, unions, literals, enums, and models and dataclasses within. So are these types
+                by themselves, such as `list[Token]`. Names that a dataclass has not are passed over.
 
         Raises:
-            ValueError: the data is not JSON (`json.JSONDecodeError`).
+            ValueError: the data is not JSON (`json.JSONDecodeError`), or not such a model (pydantic's and msgspec's
+                `ValidationError` are of this kind).
+            TypeError: the model, or the type of a field, is none of those.
         """
-        return json.loads(self.data)
+        return json.loads(self.data) if model is None else read(self.data, model)
 
     def to_event(self) -> SSEEvent:
         """Return the event that sends this message on, for a relay: its type, its data, and its `last_event_id`.

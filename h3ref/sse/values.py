@@ -1,0 +1,192 @@
+"""Values as JSON text (RFC 8259), which is an event's data.
+
+pydantic models and msgspec structs are written by their own encoders. Neither package is imported: who hands over one
+of theirs has loaded it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, Final, NoReturn
+
+_PLAIN: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
+_DEEPEST: Final = 100  # levels in which a fault is looked for
+_NOT_FINITE: Final = "and JSON has neither NaN nor an infinity (RFC 8259, section 6): make it None, or a str"
+
+
+def text_of(value: object) -> str:
+    """Return a value as compact JSON text, which is one line.
+
+    A model's field is named by its alias where it has one, as the model's own reader expects it.
+
+    Raises:
+        TypeError: the value, or what it holds, is of a type that JSON has not.
+        ValueError: NaN or an infinity, also where a model's encoder would write null for it; a value that holds
+            itself; what a model's encoder refuses.
+    """
+    kind = value.__class__
+    try:
+        if kind in _PLAIN:
+            return _encode(value)
+        if hasattr(kind, "__pydantic_serializer__"):
+            text = _by_pydantic(value)
+        elif hasattr(kind, "__struct_fields__"):
+            text = msgspec_of(kind).json.encode(value).decode()
+        else:
+            return _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        _refuse(value, error)
+    if "null" in text or "NaN" in text or "Infinity" in text:
+        _check_finite(value, text)
+    return text
+
+
+def msgspec_of(kind: object) -> Any:
+    """The package msgspec, to which a struct belongs.
+
+    Raises:
+        TypeError: it is another package's struct.
+    """
+    try:
+        return sys.modules["msgspec"]
+    except KeyError:
+        raise TypeError(f"{kind!r} looks like a struct of msgspec's, which nobody has loaded") from None
+
+
+def _by_pydantic(value: Any) -> str:
+    dump = getattr(value, "model_dump_json", None)  # as the model has it; a dataclass of pydantic's has none
+    text = value.__pydantic_serializer__.to_json(value, by_alias=True).decode() if dump is None else dump(by_alias=True)
+    assert isinstance(text, str)
+    return text
+
+
+def _parts_of(value: Any) -> Any:
+    """What a value is made of that is neither plain nor of a plain type's subclass; the encoder asks.
+
+    Raises:
+        TypeError: it is no model and no dataclass.
+    """
+    kind = type(value)
+    if hasattr(kind, "__pydantic_serializer__"):
+        return json.loads(text_of(value))  # the same text as if it stood alone
+    if hasattr(kind, "__struct_fields__"):
+        return msgspec_of(kind).to_builtins(value)
+    if hasattr(kind, "__dataclass_fields__"):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    raise TypeError(f"a {kind.__name__} is no JSON")
+
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_parts_of).encode
+
+
+# -- numbers that a model's encoder writes as something else
+
+
+def _check_finite(value: Any, text: str) -> None:
+    """Refuse a number that JSON has not, for which a model's encoder wrote null, or NaN: neither can be read back.
+
+    A model that writes a str for it has decided so.
+
+    Raises:
+        ValueError: the model holds one; the text says where.
+    """
+    if hasattr(type(value), "__struct_fields__"):
+        held = msgspec_of(type(value)).to_builtins(value)
+    else:
+        held = value.__pydantic_serializer__.to_python(value, by_alias=True)
+    if _is_finite(held):
+        return
+    for place, number, instead in _beside(held, json.loads(text), "value"):  # json.loads takes NaN and Infinity, too
+        if not _is_finite(number) and not isinstance(instead, str):
+            raise ValueError(f"{place} is {number!r}, {_NOT_FINITE}")
+
+
+def _is_finite(held: Any) -> bool:
+    """Whether no number in it is NaN or an infinity."""
+    kind = held.__class__
+    if kind is float:
+        return math.isfinite(held)
+    if kind is dict:
+        held = held.values()
+    elif kind not in _ARRAYS:
+        return True
+    for one in held:
+        kind = one.__class__
+        if kind is not str and kind is not int and not _is_finite(one):  # most are one of the two
+            return False
+    return True
+
+
+_ARRAYS: Final = (list, tuple, set, frozenset)
+
+
+def _beside(held: Any, written: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield all that a model holds, each with its place and with what was written for it, as far as they correspond."""
+    if isinstance(held, dict) and isinstance(written, dict) and len(held) == len(written):
+        for (key, one), other in zip(held.items(), written.values(), strict=True):
+            yield from _beside(one, other, f"{place}[{key!r}]")
+    elif isinstance(held, _ARRAYS) and isinstance(written, list) and len(held) == len(written):
+        for index, (one, other) in enumerate(zip(held, written, strict=True)):
+            yield from _beside(one, other, f"{place}[{index}]")
+    else:
+        yield place, held, written
+
+
+# -- what is refused, and where it stands
+
+
+def _refuse(value: object, error: Exception) -> NoReturn:
+    """Raise what is wrong with a value, and where, instead of what its encoder said.
+
+    Raises:
+        TypeError, ValueError: always.
+    """
+    fault = _fault_of(value, "value", ())
+    if fault is None and isinstance(error, RecursionError):
+        fault = ValueError("value is nested too deeply")
+    if fault is None:  # only its encoder knows
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        fault = kind(f"value is a {type(value).__name__} that can't be JSON: {error}")
+    raise fault from None
+
+
+def _fault_of(value: object, place: str, above: tuple[int, ...]) -> Exception | None:
+    """Find the first thing in a value that JSON has not; None if there is none, or only the value's encoder knows."""
+    kind = type(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return ValueError(f"{place} is {value!r}, {_NOT_FINITE}")
+    if value is None or isinstance(value, str | int | float) or len(above) == _DEEPEST:
+        return None
+    if id(value) in above:
+        return ValueError(f"{place} is what it stands in, and a text has to end")
+    inner: Iterator[tuple[str, object]]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str | int | float | None):
+                return TypeError(f"{place} has a key that is a {type(key).__name__}: make it a str")
+        inner = ((f"{place}[{key!r}]", one) for key, one in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{place}[{index}]", one) for index, one in enumerate(value))
+    elif hasattr(kind, "__pydantic_serializer__") or hasattr(kind, "__struct_fields__"):
+        return _fault_of_model(value, place) if above else None
+    elif hasattr(kind, "__dataclass_fields__"):
+        inner = ((f"{place}.{name}", one) for name, one in _parts_of(value).items())
+    else:
+        return TypeError(
+            f"{place} is a {kind.__name__}, which JSON has not: make it a str, a number, a list or a dict, "
+            "or have a pydantic model or a msgspec struct hold it"
+        )
+    above = (*above, id(value))
+    return next(filter(None, (_fault_of(one, where, above) for where, one in inner)), None)
+
+
+def _fault_of_model(value: object, place: str) -> Exception | None:
+    try:
+        text_of(value)
+    except (TypeError, ValueError) as error:
+        return type(error)(f"{place}{str(error).removeprefix('value')}")
+    return None
