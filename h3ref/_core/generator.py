@@ -32,7 +32,7 @@ LIMIT_AROUND_YIELD: Final = (
 Item = SSEEvent | str
 
 
-def event_of(value: object) -> SSEEvent:
+def event_of_value(value: object) -> SSEEvent:
     """The event of a value that was yielded as one: an `SSEEvent` is one already, all else is the JSON in one."""
     return value if isinstance(value, SSEEvent) else SSEEvent.json(value)
 
@@ -120,7 +120,9 @@ class _Commit:
 async def _stream_async(items: AsyncGenerator[Any, None], commit: _Commit, json: bool) -> None:
     try:
         async for item in items:
-            data = encode(event_of(item) if json else item)  # refused before it commits, a bad first item is a real 500
+            data = encode(
+                event_of_value(item) if json else item
+            )  # refused before it commits, a bad first item is a real 500
             writer = await commit.writer()
             await stream_of(writer).send(data)
     finally:
@@ -150,7 +152,7 @@ def _drive(items: Generator[Any, None, None], commit: _Commit, json: bool) -> No
     writer: BlockingSSEWriter | None = None
     with closing(items):
         for item in items:
-            event: Item = event_of(item) if json else item
+            event: Item = event_of_value(item) if json else item
             if writer is None:
                 encode(event)
                 try:

@@ -42,7 +42,7 @@ def _built(value: Any, kind: Any, place: str) -> Any:
     if kind is None or kind in _SCALARS:
         return _scalar(value, type(None) if kind is None else kind, place)
     if typing.get_origin(kind) is not None:
-        return _generic(value, typing.get_origin(kind), typing.get_args(kind), place)
+        return _generic(value, kind, place)
     if hasattr(kind, "model_validate"):
         return kind.model_validate(value)
     if hasattr(kind, "__pydantic_validator__"):
@@ -54,10 +54,11 @@ def _built(value: Any, kind: Any, place: str) -> Any:
     if kind in (dict, list):
         return _of(value, kind, place)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
-    raise TypeError(
-        f"{place} is of the type {kind!r}: have a pydantic model or a msgspec struct hold it, which know how to read it"
-    )
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+    raise _unknown(kind, place)
 
 
 def _scalar(value: Any, kind: type, place: str) -> Any:
@@ -68,7 +69,8 @@ def _scalar(value: Any, kind: type, place: str) -> Any:
     raise _other(value, kind, place)
 
 
-def _generic(value: Any, origin: Any, args: tuple[Any, ...], place: str) -> Any:
+def _generic(value: Any, kind: Any, place: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in _UNIONS:
         return _first_of(value, args, place)
     if origin is typing.Annotated:
@@ -87,7 +89,7 @@ def _generic(value: Any, origin: Any, args: tuple[Any, ...], place: str) -> Any:
         if len(kinds) != len(items):
             raise ValueError(f"{place} has {len(items)} items, not {len(kinds)}")
         return tuple(_built(one, kind, f"{place}[{i}]") for i, (one, kind) in enumerate(zip(items, kinds, strict=True)))
-    raise TypeError(f"{place} is of the type {origin!r}[...], which is read from JSON by pydantic or msgspec")
+    raise _unknown(kind, place)
 
 
 def _first_of(value: Any, kinds: tuple[Any, ...], place: str) -> Any:
@@ -129,6 +131,12 @@ def _of(value: Any, kind: type, place: str) -> Any:
     if type(value) is not kind:
         raise _other(value, kind, place)
     return value
+
+
+def _unknown(kind: Any, place: str) -> TypeError:
+    return TypeError(
+        f"{place} is of the type {kind!r}: have a pydantic model or a msgspec struct hold it, which know how to read it"
+    )
 
 
 def _other(value: Any, kind: type, place: str) -> ValueError:

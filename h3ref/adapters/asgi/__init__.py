@@ -1,7 +1,7 @@
 """The ASGI adapter: an `H3App` under any ASGI 3 server, and `EventSourceResponse` for Starlette and FastAPI.
 
-`app` has the entry point, `transport` carries the bytes of one request, `response` is the drop-in, imported
-only when it is asked for, since it needs Starlette.
+`app` has the entry point, `transport` carries the bytes of one request. `response` is the drop-in, and `openapi`
+describes it for FastAPI; both are imported only when they are asked for, since they need Starlette.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from .app import ASGIApp
 
 if TYPE_CHECKING:
+    from .openapi import event_stream
     from .response import EventSourceResponse
 
-__all__ = ["ASGIApp", "EventSourceResponse"]
+__all__ = ["ASGIApp", "EventSourceResponse", "event_stream"]
 
 
 def __getattr__(name: str) -> object:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> object:
         from .response import EventSourceResponse
 
         return EventSourceResponse
+    if name == "event_stream":
+        from .openapi import event_stream
+
+        return event_stream
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from ...blocking import BlockingSSEWriter
 from ...sse import SSEEvent
+from ...writer import SSEWriter
 
 log = logging.getLogger(__name__)
 
 Item = SSEEvent | str | int | float | Decimal | UUID | Mapping[str, Any]
+Callback = Callable[[SSEWriter], Awaitable[None]] | Callable[[BlockingSSEWriter], None]
+Content = AsyncIterable[Item] | Iterable[Item] | Callback
+Values = AsyncIterable[Any] | Iterable[Any] | Callback
 
 _FIELDS: Final = ("data", "event", "id", "retry", "comment")
 _TEXTS: Final = (int, float, Decimal, UUID)

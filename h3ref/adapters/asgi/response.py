@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,12 +19,11 @@ from anyio.lowlevel import RunVar
 
 from ..._core.answer import STREAM_HEADERS
 from ..._core.callables import check_takes, is_async, is_generator, name_of
-from ..._core.generator import DEFAULT_COMMIT_AFTER, close_generator, generator_handler
+from ..._core.generator import DEFAULT_COMMIT_AFTER, close_generator, event_of_value, generator_handler
 from ..._core.router import Match
 from ..._core.service import Service
 from ..._core.stream import Stream, encode
 from ...app import H3App
-from ...blocking import BlockingSSEWriter
 from ...errors import H3Error, TooManyStreams
 from ...event import H3Event, host_of
 from ...flows import check_flow
@@ -32,9 +31,9 @@ from ...headers import EVENT_STREAM, check_header, check_media_type
 from ...lifecycle import Reason, State
 from ...limits import Limits
 from ...sse import SSEEvent
-from ...writer import SSEWriter, stream_of
+from ...writer import stream_of
 from .app import answer
-from .items import Item, event_of
+from .items import Content, Item, Values, event_of
 from .transport import Message, Receive, Send
 
 try:
@@ -53,9 +52,7 @@ log = logging.getLogger(__name__)
 DEFAULT_PING: Final = 15.0
 DEFAULT_SEND_TIMEOUT: Final = Limits().send_timeout
 
-Content = (
-    AsyncIterable[Item] | Iterable[Item] | Callable[[SSEWriter], Awaitable[None]] | Callable[[BlockingSSEWriter], None]
-)
+MadeOf = Callable[[Any], SSEEvent | str | None]
 
 
 class EventSourceResponse(Response):
@@ -90,6 +87,8 @@ class EventSourceResponse(Response):
             take effect on hypercorn with trio, which shields its own send.
         commit_after: seconds after which the headers are sent though no item has come. A callback takes the
             writer at once, so it has nothing to wait for.
+        json: the items are values instead: all but an `SSEEvent`, a str and a dict too, is sent as the JSON that
+            `SSEEvent.json` makes of it.
 
     Raises:
         TypeError: the content can't be streamed; the text says why.
@@ -97,8 +96,9 @@ class EventSourceResponse(Response):
             Content-Length or Date, or a negative number of seconds.
     """
 
-    media_type = EVENT_STREAM
+    media_type: str | None = EVENT_STREAM
 
+    @overload
     def __init__(
         self,
         content: Content,
@@ -111,6 +111,36 @@ class EventSourceResponse(Response):
         ping_message_factory: Callable[[], Item] | None = None,
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
+        json: Literal[False] = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        content: Values,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+        ping: float | None = DEFAULT_PING,
+        *,
+        ping_message_factory: Callable[[], Item] | None = None,
+        send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
+        commit_after: float = DEFAULT_COMMIT_AFTER,
+        json: bool,
+    ) -> None: ...
+    def __init__(
+        self,
+        content: Content | Values,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+        ping: float | None = DEFAULT_PING,
+        *,
+        ping_message_factory: Callable[[], Item] | None = None,
+        send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
+        commit_after: float = DEFAULT_COMMIT_AFTER,
+        json: bool = False,
     ) -> None:
         if status_code != 200:
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
@@ -121,7 +151,7 @@ class EventSourceResponse(Response):
         if send_timeout == 0:
             raise ValueError("send_timeout is more than 0 seconds, or None for no limit")
         _check_seconds("commit_after", commit_after)
-        self._handler = _handler_for(content, commit_after)
+        self._handler = _handler_for(content, commit_after, event_of_value if json else event_of)
         self._ping = ping or None
         self._ping_message_factory = ping_message_factory
         self._send_timeout = send_timeout
@@ -302,7 +332,7 @@ def _made_by(comment: Callable[[], bytes | None] | None) -> bytes | None:
 # -- the content, as a handler
 
 
-def _handler_for(content: Content, commit_after: float) -> Callable[[H3Event], Awaitable[None]]:
+def _handler_for(content: Values, commit_after: float, made_of: MadeOf) -> Callable[[H3Event], Awaitable[None]]:
     """Return the handler that streams the content.
 
     Raises:
@@ -311,9 +341,9 @@ def _handler_for(content: Content, commit_after: float) -> Callable[[H3Event], A
     if isinstance(content, str | bytes | bytearray | memoryview | Mapping | SSEEvent):
         raise TypeError(f"content yields events, it is not one by itself: put the {type(content).__name__} in a list")
     if isinstance(content, AsyncIterable):
-        return generator_handler(_async_items(content), commit_after)
+        return generator_handler(_async_items(content, made_of), commit_after)
     if isinstance(content, Iterable):
-        return generator_handler(_items(content), commit_after)
+        return generator_handler(_items(content, made_of), commit_after)
     if not callable(content):
         raise TypeError(f"content is an iterable of events, or a callback that takes the writer, not {content!r}")
     if is_generator(content):
@@ -322,27 +352,29 @@ def _handler_for(content: Content, commit_after: float) -> Callable[[H3Event], A
     return _callback_handler(content)
 
 
-def _async_items(content: AsyncIterable[Item]) -> Callable[[H3Event], AsyncGenerator[SSEEvent | str, None]]:
+def _async_items(
+    content: AsyncIterable[Any], made_of: MadeOf
+) -> Callable[[H3Event], AsyncGenerator[SSEEvent | str, None]]:
     async def items(_: H3Event) -> AsyncGenerator[SSEEvent | str, None]:
         iterator = aiter(content)
         try:
             async for item in iterator:
-                event = event_of(item)
+                event = made_of(item)
                 if event is not None:
                     yield event
         finally:
             if hasattr(iterator, "aclose"):
-                await close_generator(cast(AsyncGenerator[Item, None], iterator))
+                await close_generator(cast(AsyncGenerator[Any, None], iterator))
 
     return items
 
 
-def _items(content: Iterable[Item]) -> Callable[[H3Event], Generator[SSEEvent | str, None, None]]:
+def _items(content: Iterable[Any], made_of: MadeOf) -> Callable[[H3Event], Generator[SSEEvent | str, None, None]]:
     def items(_: H3Event) -> Generator[SSEEvent | str, None, None]:
         iterator = iter(content)
         try:
             for item in iterator:
-                event = event_of(item)
+                event = made_of(item)
                 if event is not None:
                     yield event
         finally:
