@@ -87,6 +87,7 @@ class Checked:
 class OwnText(pydantic.BaseModel):
     shown: str
     hidden: str | None = None
+    number: float = 0
 
     def model_dump_json(self, **options: Any) -> str:
         return super().model_dump_json(exclude_none=True, **options)
@@ -97,6 +98,15 @@ class Strings(pydantic.BaseModel):
 
     number: float
     none: None = None
+
+
+class Zero(pydantic.BaseModel):
+    number: float
+    none: None = None
+
+    @pydantic.field_serializer("number", when_used="json")
+    def zero(self, number: float) -> float:
+        return number if math.isfinite(number) else 0
 
 
 class Constants(pydantic.BaseModel):
@@ -145,8 +155,8 @@ Pair = namedtuple("Pair", "a b")
         ({"trip": Trip(first_place=Place(town="Ü"), others=[Place(town="B")])}, None),
         (Checked(1), '{"number":1}'),
         ([Checked(1)], '[{"number":1}]'),
-        (OwnText(shown="x"), '{"shown":"x"}'),
-        ([OwnText(shown="x")], '[{"shown":"x"}]'),
+        (OwnText(shown="x"), '{"shown":"x","number":0.0}'),
+        ([OwnText(shown="x")], '[{"shown":"x","number":0.0}]'),
         (Point(1.0), '{"x":1.0,"y":null}'),
         (Path2([Point(1.0, 2.0)]), '{"allPoints":[{"x":1.0,"y":2.0}]}'),
         ([Path2([])], '[{"allPoints":[]}]'),
@@ -233,7 +243,9 @@ def nested(levels: int) -> list[Any]:
         (Trip(first_place=Place(town="x"), others=[Place(town="y", height=math.inf)]), ValueError, "height'] is inf"),
         ({"a": Place(town="x", height=math.nan)}, ValueError, "value['a']['height'] is nan, and"),
         (Constants(number=math.nan), ValueError, "value['number'] is nan, and"),
-        (Anything(it=[math.inf]), ValueError, "value['it'][0] is inf, and"),
+        (Anything(it=[[1], (2,), math.inf]), ValueError, "value['it'][2] is inf, and"),
+        (OwnText(shown="x", number=math.nan), ValueError, "value['number'] is nan, and"),
+        ([Place(town="x"), b"x"], TypeError, "value[1] is a bytes, which JSON has not"),
         (Anything(it=object()), ValueError, "value is a Anything that can't be JSON: Unable to serialize unknown type"),
         ([Anything(it=object())], ValueError, "value[0] is a Anything that can't be JSON: Unable"),
         (Place.model_construct(town="\ud800"), ValueError, "value is a Place that can't be JSON: "),
@@ -260,6 +272,7 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
     "value",
     [
         Strings(number=math.nan),  # it says what it makes of it
+        Zero(number=math.nan),
         Constants(number=1),  # its text says NaN
         Place(town="null NaN Infinity"),
         Anything(it={"none": None, "many": {1, 2}, "pair": (0.5, None)}),

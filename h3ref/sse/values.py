@@ -89,7 +89,7 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separator
 def _check_finite(value: Any, text: str) -> None:
     """Refuse a number that JSON has not, for which a model's encoder wrote null, or NaN: neither can be read back.
 
-    A model that writes a str for it has decided so.
+    A model that writes something else for it, such as a str, has decided so.
 
     Raises:
         ValueError: the model holds one; the text says where.
@@ -101,7 +101,7 @@ def _check_finite(value: Any, text: str) -> None:
     if _is_finite(held):
         return
     for place, number, instead in _beside(held, json.loads(text), "value"):  # json.loads takes NaN and Infinity, too
-        if not _is_finite(number) and not isinstance(instead, str):
+        if isinstance(number, float) and not _is_finite(number) and (instead is None or not _is_finite(instead)):
             raise ValueError(f"{place} is {number!r}, {_NOT_FINITE}")
 
 
@@ -126,9 +126,10 @@ _ARRAYS: Final = (list, tuple, set, frozenset)
 
 def _beside(held: Any, written: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield all that a model holds, each with its place and with what was written for it, as far as they correspond."""
-    if isinstance(held, dict) and isinstance(written, dict) and len(held) == len(written):
-        for (key, one), other in zip(held.items(), written.values(), strict=True):
-            yield from _beside(one, other, f"{place}[{key!r}]")
+    if isinstance(held, dict) and isinstance(written, dict):
+        for key, one in held.items():
+            if str(key) in written:
+                yield from _beside(one, written[str(key)], f"{place}[{key!r}]")
     elif isinstance(held, _ARRAYS) and isinstance(written, list) and len(held) == len(written):
         for index, (one, other) in enumerate(zip(held, written, strict=True)):
             yield from _beside(one, other, f"{place}[{index}]")
