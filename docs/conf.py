@@ -51,6 +51,9 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 
 smartquotes = False  # they would make one dash of --help
 default_role = "py:obj"  # `name` in a docstring is a link where the name is documented, else just code
+autodoc_type_aliases = {
+    name: name for name in ("Content", "Item", "Values")
+}  # the text says what each is; they are long
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

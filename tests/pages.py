@@ -129,7 +129,7 @@ class Reader:
             return
         names: dict[str, Any] = {"__name__": "page"}
         # Lines are counted from the page's top, so that a traceback leads to them.
-        code = compile("\n" * block.line + block.text, str(block.page), "exec")
+        code = compile("\n" * block.line + block.text, str(block.page), "exec", dont_inherit=True)
         with _captured() as written:
             exec(code, names)
             for name, value in names.items():

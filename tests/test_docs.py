@@ -56,7 +56,7 @@ PATHS = {"mount-in-fastapi": "/streams/events"}
 async def test_a_block_streams(page: Path, block: str) -> None:
     names: dict[str, Any] = {"__name__": "how_to"}
     with logs_kept():
-        exec(compile(block, page.name, "exec"), names)
+        exec(compile(block, page.name, "exec", dont_inherit=True), names)
     async with serving(names["app"]) as url, httpx.AsyncClient(base_url=url) as client:
         reply = await client.get(PATHS.get(page.stem, "/events"))
         assert reply.status_code == 200

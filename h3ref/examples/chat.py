@@ -10,7 +10,6 @@ Or open http://127.0.0.1:3000/ in two windows of a browser.
 from __future__ import annotations
 
 import itertools
-import json
 from typing import Any
 
 from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
@@ -68,7 +67,7 @@ async def say(kind: str, **fields: str) -> str:
     `publish` waits for nobody: who reads too slowly is cut, and comes back to what the history has.
     """
     id = str(next(ids))
-    await room.publish(SSEEvent(json.dumps(fields), event=kind, id=id))
+    await room.publish(SSEEvent.json(fields, event=kind, id=id))
     return id
 
 

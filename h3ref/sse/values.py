@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -31,13 +32,13 @@ def text_of(value: object) -> str:
     kind = value.__class__
     try:
         if kind in _PLAIN:
-            return _encode(value)
+            return _without_surrogates(_encode(value))
         if hasattr(kind, "__pydantic_serializer__"):
             text = _by_pydantic(value)
         elif hasattr(kind, "__struct_fields__"):
             text = msgspec_of(kind).json.encode(value).decode()
         else:
-            return _encode(value)
+            return _without_surrogates(_encode(value))
     except (TypeError, ValueError, RecursionError) as error:
         _refuse(value, error)
     if "null" in text or "NaN" in text or "Infinity" in text:
@@ -81,6 +82,19 @@ def _parts_of(value: Any) -> Any:
 
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_parts_of).encode
+
+
+def _without_surrogates(text: str) -> str:
+    """JSON text with its lone surrogates escaped (RFC 8259, section 8.2): readers take them so, and UTF-8 has none."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return _surrogate.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return text
+
+
+_surrogate: Final = re.compile("[\ud800-\udfff]")
 
 
 # -- numbers that a model's encoder writes as something else

@@ -56,7 +56,7 @@ MadeOf = Callable[[Any], SSEEvent | str | None]
 
 
 class EventSourceResponse(Response):
-    """A stream of events as a Starlette or FastAPI response; also as FastAPI's `response_class`.
+    """A stream of events as a Starlette or FastAPI response; also as FastAPI's `response_class`: see `event_stream`.
 
     Nothing is sent before the first item, or `commit_after` seconds, whichever comes first. Until then an
     exception leaves the response as it is, and the framework answers it: an `HTTPException` with its status,
