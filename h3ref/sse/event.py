@@ -101,6 +101,8 @@ class SSEEvent:
             TypeError: what `value` is or holds is of a type that JSON has not; the text says where. Or as `SSEEvent`.
             ValueError: NaN or an infinity, in a model too, or a value that holds itself. Or as `SSEEvent`.
         """
+        if event is None and id is None and retry is None and comment is None:  # as most have it: names cost time
+            return cls(text_of(value))
         return cls(text_of(value), event=event, id=id, retry=retry, comment=comment)
 
     @property
@@ -202,14 +204,21 @@ def _fault_of_line(char: str, place: int) -> str:
 
 def _checked_id(value: object) -> str:
     if isinstance(value, int) and value.__class__ is not bool:
-        try:
-            value = int.__repr__(value)
-        except ValueError:  # thousands of digits
-            raise ValueError(f"id must have at most {MAX_ID_SIZE} bytes, or servers would refuse it") from None
+        return _id_of_number(value)
     id = _checked_text("id", value)
     if fault := fault_of_id(id):
         raise ValueError(f"id {fault}")
     return id
+
+
+def _id_of_number(number: int) -> str:
+    try:
+        text = int.__repr__(number)  # a subclass could show itself as another text
+    except ValueError:  # more digits than Python makes a text of
+        text = None
+    if text is None or len(text) > MAX_ID_SIZE:
+        raise ValueError(f"id must have at most {MAX_ID_SIZE} bytes, or servers would refuse what brings it back")
+    return text
 
 
 def fault_of_id(id: str) -> str | None:

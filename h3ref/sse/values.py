@@ -59,9 +59,11 @@ def msgspec_of(kind: object) -> Any:
 
 
 def _by_pydantic(value: Any) -> str:
-    dump = getattr(value, "model_dump_json", None)  # as the model has it; a dataclass of pydantic's has none
-    text = value.__pydantic_serializer__.to_json(value, by_alias=True).decode() if dump is None else dump(by_alias=True)
-    assert isinstance(text, str)
+    dump = getattr(type(value), "model_dump_json", None)  # a dataclass of pydantic's has none
+    if dump is None or dump is sys.modules["pydantic.main"].BaseModel.model_dump_json:
+        data: bytes = value.__pydantic_serializer__.to_json(value, by_alias=True)  # what that calls, in half the time
+        return data.decode()
+    text: str = dump(value, by_alias=True)
     return text
 
 
