@@ -540,7 +540,7 @@ async def test_a_plain_generator_whose_commit_fails_is_told_at_its_next_item(cap
         if event.path == "/stream":  # a thread that is given up before it has begun closes nothing
             await anyio.to_thread.run_sync(begun.wait, 30)
 
-    @app.sse("/stream", commit_after=0.01)
+    @app.sse("/stream", method="POST", commit_after=0.01)
     def generated(event: H3Event) -> Any:
         try:
             begun.set()
@@ -551,7 +551,7 @@ async def test_a_plain_generator_whose_commit_fails_is_told_at_its_next_item(cap
             closed.set()
 
     async with open_memory(refusing(app), limits=Limits(streams=3)) as server:
-        assert (await server.request("GET", "/stream")).status == 403
+        assert (await server.request("POST", "/stream")).status == 403
         await until_idle(server)
         assert not closed.is_set(), "the answer did not wait for the thread"
         go_on.set()
