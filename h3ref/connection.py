@@ -201,5 +201,6 @@ class Transport(Protocol):
     def release(self) -> None:
         """Give back what is held for the client, such as its socket; where nothing is held, there is nothing to do.
 
-        Called when the stream's connection has ended while a thread still runs, which may never learn of it.
+        Called when the stream's connection has ended while a thread still runs, which may never learn of it: on the
+        loop's thread, maybe more than once, and maybe after `answer` has returned. It must not raise.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -26,6 +27,8 @@ from .parking import current_task_id
 from .shared import Shared
 from .stream import Stream
 from .threads import ThreadUse
+
+log = logging.getLogger("h3ref.exchange")
 
 BODY_TOO_LATE = (
     "the headers are on their way, and since then the request's body is thrown away: "
@@ -156,7 +159,10 @@ class Host:
         """The stream has come to its end, while its thread may never do so: nothing of the client's waits for that."""
         if self.connection is not None:
             self.service.streams.discard(self.connection)
-        self.transport.release()
+        try:
+            self.transport.release()
+        except Exception:  # it is called in the task that looks after the streams of all others
+            log.exception("release() of the transport of %r raised; the server goes on", self.event)
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""

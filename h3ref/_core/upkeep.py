@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from typing import Final
@@ -15,6 +16,8 @@ from ..lifecycle import Reason
 from ..limits import Limits
 from .parking import Parking
 from .stream import Stream
+
+log = logging.getLogger("h3ref.upkeep")
 
 LOOKS: Final = 4
 """So often a stream is looked at within the shortest of its times. To look costs no more than to count what was sent,
@@ -161,7 +164,10 @@ class Upkeep:
             del looked_at[connection]
             looked_at[connection] = found
             found.look_at = now + found.look_every
-            self._look_at(connection, found, now)
+            try:
+                self._look_at(connection, found, now)
+            except Exception:  # its adapter's: all other streams are looked after by this task, too
+                log.exception("%r could not be looked after, for its connection raised", found.stream)
         return now
 
     def _look_at(self, connection: Connection, found: Streaming, now: float) -> None:
