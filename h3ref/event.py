@@ -35,6 +35,7 @@ class EventHost(Protocol):
     source: object
     keep_alive: float | None
     comment: Callable[[], bytes | None] | None
+    farewell: bytes | None
 
     @property
     def writer(self) -> SSEWriter | None: ...

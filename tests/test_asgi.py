@@ -907,12 +907,12 @@ async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_firs
 
     call = Call(only(handler, limits=Limits(stream_keep_alive=None, send_timeout=None)))
     before = len(anyio.get_running_tasks())
-    upkeep = 1  # for all streams of the application
+    keeping = 2  # for all streams of the application
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.run)
         await quiet.wait()
         await wait_all_tasks_blocked()
-        assert len(anyio.get_running_tasks()) - before == upkeep + tasks_of_its_own, "the app's call among them"
+        assert len(anyio.get_running_tasks()) - before == keeping + tasks_of_its_own, "the app's call among them"
         call.put.send_nowait({"type": "http.disconnect"})
     assert len(anyio.get_running_tasks()) == before
     assert call.body == b"".join(b"data: %d\n\n" % number for number in range(events))

@@ -51,6 +51,7 @@ class Host:
         source: what will stream, where that is known and is no callback of the event's.
         keep_alive: seconds of silence after which its stream, once open, is shown alive; None for never.
         comment: makes the bytes that show it; None for the usual comment.
+        farewell: the bytes of an event that its stream gets last when the server ends; None for none.
         task: the number of the task that answers the request, and streams.
         stream: the events on their way to the connection, from the moment the head is on its way.
         writer: the stream's face, from the same moment.
@@ -66,6 +67,7 @@ class Host:
         "connection",
         "context",
         "event",
+        "farewell",
         "keep_alive",
         "lifecycle",
         "service",
@@ -93,6 +95,7 @@ class Host:
         self.writer: SSEWriter | None = None
         self.source: object = None
         self.keep_alive = service.limits.stream_keep_alive
+        self.farewell = service.farewell
         self.comment: Callable[[], bytes | None] | None = None
         self.task = -1
         self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
@@ -134,8 +137,8 @@ class Host:
 
     def shut_down(self) -> None:
         """The server ends: a stream gets its proper end, what has no headers yet a 503."""
-        if self.service.farewell is not None and self.stream is not None:
-            self.stream.say_farewell(self.service.farewell)
+        if self.farewell is not None and self.stream is not None:
+            self.stream.say_farewell(self.farewell)
         self.stop(Reason.SHUTDOWN)
 
     def stop(self, reason: Reason) -> None:

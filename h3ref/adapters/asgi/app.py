@@ -11,12 +11,14 @@ from ..._core.service import Service
 from ...flows import check_flow
 from ...limits import Limits, check_limits
 from ...stats import Stats
+from .ending import Origin, check_grace, encoded_farewell
 from .keeper import Keeper
 from .transport import ASGITransport, Message, Receive, Send
 
 if TYPE_CHECKING:
     from ..._core.exchange import Flow
     from ...app import H3App
+    from ...sse import SSEEvent
     from ...trace import Listener
 
 
@@ -30,18 +32,31 @@ class ASGIApp:
         flow: None for the default, where what a handler calls picks its flow; or `flows.broken`.
         trace: a listener that gets a `trace.Record` of each step.
         limits: how much is taken on; what concerns sockets is the ASGI server's business.
+        farewell: an event that open streams get last when the server ends; `SSEEvent(retry=...)` tells clients when to
+            come back, and that alone.
+        shutdown_grace_period: seconds that open streams get to finish by themselves, when a server that waits for
+            them is about to end; then each gets its farewell and its proper end. A server's own limit may be shorter.
 
     Raises:
-        ValueError, TypeError: no flow that a whole server can use, or no limits.
+        ValueError, TypeError: no flow that a whole server can use, no limits, no event, or a negative time.
     """
 
     def __init__(
-        self, app: H3App, *, flow: Flow | None = None, trace: Listener | None = None, limits: Limits | None = None
+        self,
+        app: H3App,
+        *,
+        flow: Flow | None = None,
+        trace: Listener | None = None,
+        limits: Limits | None = None,
+        farewell: SSEEvent | None = None,
+        shutdown_grace_period: float = 0.0,
     ) -> None:
         self._app = app
         self._flow = check_flow(flow)
         self._trace = trace
         self._limits = check_limits(limits)
+        self._farewell = encoded_farewell(farewell)
+        self._grace = check_grace(shutdown_grace_period)
         self._here: RunVar[_Here] = RunVar("h3ref_here")  # one for each event loop that serves the app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -81,7 +96,10 @@ class ASGIApp:
     def _in_this_loop(self) -> _Here:
         here = self._here.get(None)
         if here is None:
-            here = _Here(Service(self._app, flow=self._flow, trace=self._trace, limits=self._limits))
+            here = _Here(
+                Service(self._app, flow=self._flow, trace=self._trace, limits=self._limits, farewell=self._farewell),
+                self._grace,
+            )
             self._here.set(here)
         return here
 
@@ -89,9 +107,10 @@ class ASGIApp:
 class _Here:
     """An app in one event loop: what its exchanges share, and how many calls are under way."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, grace: float) -> None:
         self.service = service
-        self._keeper = Keeper(service.streams)
+        self._grace = grace
+        self._keeper = Keeper(service)
         self._calls = 0
         self._idle: anyio.Event | None = None  # set when no call is left; made only by one who waits
 
@@ -99,7 +118,7 @@ class _Here:
         """Answer one request, and be counted meanwhile."""
         self._calls += 1
         try:
-            await answer(self.service, scope, receive, send, self._keeper)
+            await answer(self.service, scope, receive, send, self._keeper, Origin(receive, send, self._grace))
         finally:
             self._calls -= 1
             if not self._calls and self._idle is not None:
@@ -128,17 +147,18 @@ class _Here:
                 exchange.abandon()
 
 
-async def answer(service: Service, scope: Message, receive: Receive, send: Send, keeper: Keeper | None = None) -> None:
-    """Answer one request of the http scope; without a keeper nobody looks after its stream."""
+async def answer(
+    service: Service, scope: Message, receive: Receive, send: Send, keeper: Keeper, origin: Origin
+) -> None:
+    """Answer one request of the http scope."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         try:
-            await service.answer(ASGITransport(scope, receive, send, tasks, service, keeper))
+            await service.answer(ASGITransport(scope, receive, send, tasks, service, keeper, origin))
         except Exception as error:  # carried past the task group, which would wrap it
             failure = error
         finally:
-            if keeper is not None:
-                keeper.discard(tasks)
+            keeper.discard(tasks)
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure

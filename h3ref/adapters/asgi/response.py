@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
@@ -22,9 +21,9 @@ from ..._core.callables import check_takes, is_async, is_generator, name_of
 from ..._core.generator import DEFAULT_COMMIT_AFTER, close_generator, event_of_value, generator_handler
 from ..._core.router import Match
 from ..._core.service import Service
-from ..._core.stream import Stream, encode
+from ..._core.stream import encode
 from ...app import H3App
-from ...errors import H3Error, TooManyStreams
+from ...errors import TooManyStreams
 from ...event import H3Event, host_of
 from ...flows import check_flow
 from ...headers import EVENT_STREAM, check_header, check_media_type
@@ -33,7 +32,10 @@ from ...limits import Limits
 from ...sse import SSEEvent
 from ...writer import stream_of
 from .app import answer
+from .ending import LOOK_EVERY, Origin, check_grace, encoded_farewell
 from .items import Content, Item, Values, event_of
+from .keeper import Keeper
+from .pace import Pace, keep_alive
 from .transport import Message, Receive, Send
 
 try:
@@ -89,9 +91,13 @@ class EventSourceResponse(Response):
             writer at once, so it has nothing to wait for.
         json: the items are values instead: all but an `SSEEvent`, a str and a dict too, is sent as the JSON that
             `SSEEvent.json` makes of it.
+        shutdown_grace_period: seconds that the stream gets to finish by itself when the server is about to end, if the
+            server's own limit allows it; left out, it ends at once. docs/how-to/end-a-server.md says which show that.
+        farewell: an event that the stream gets last then, before its proper end; `SSEEvent(retry=...)` tells clients
+            when to come back, and that alone.
 
     Raises:
-        TypeError: the content can't be streamed; the text says why.
+        TypeError: the content can't be streamed, the text says why; or the farewell is no event.
         ValueError: a status other than 200, another media type (also as a header), a header that can't be sent,
             Content-Length or Date, or a negative number of seconds.
     """
@@ -112,6 +118,8 @@ class EventSourceResponse(Response):
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
         json: Literal[False] = False,
+        shutdown_grace_period: float = 0.0,
+        farewell: SSEEvent | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -127,6 +135,8 @@ class EventSourceResponse(Response):
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
         json: bool,
+        shutdown_grace_period: float = 0.0,
+        farewell: SSEEvent | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -141,6 +151,8 @@ class EventSourceResponse(Response):
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
         json: bool = False,
+        shutdown_grace_period: float = 0.0,
+        farewell: SSEEvent | None = None,
     ) -> None:
         if status_code != 200:
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
@@ -151,6 +163,8 @@ class EventSourceResponse(Response):
         if send_timeout == 0:
             raise ValueError("send_timeout is more than 0 seconds, or None for no limit")
         _check_seconds("commit_after", commit_after)
+        self._grace = check_grace(shutdown_grace_period)
+        self._farewell = encoded_farewell(farewell)
         self._handler = _handler_for(content, commit_after, event_of_value if json else event_of)
         self._ping = ping or None
         self._ping_message_factory = ping_message_factory
@@ -177,7 +191,9 @@ class EventSourceResponse(Response):
             reply = _Reply(self, send, tasks)
             token = _REPLY.set(reply)
             try:
-                await answer(_service(), scope, receive, reply.send)
+                service = _service()
+                origin = Origin(receive, send, self._grace)
+                await answer(service, scope, receive, reply.send, _keeper(service), origin)
                 failure = reply.failure
             except Exception as error:  # carried past the task group, which would wrap it
                 failure = error
@@ -209,6 +225,7 @@ class _Reply:
     async def handle(self, event: H3Event) -> None:
         """Answer as any handler does; what fails before the stream has begun is left to the framework."""
         self._event = event
+        host_of(event).farewell = self._response._farewell
         try:
             for name, value in self._response.raw_headers:
                 event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)
@@ -253,80 +270,6 @@ class _Reply:
             return None if event is None else encode(event)
 
         return made
-
-
-# -- keep-alive and deadline
-
-
-class Pace:
-    """A `send` with a deadline for each message, which knows since when the stream has been silent."""
-
-    __slots__ = ("_last", "_send", "_sending", "_timeout")
-
-    def __init__(self, send: Send, timeout: float | None) -> None:
-        self._send = send
-        self._timeout = timeout
-        self._sending = False
-        self._last = anyio.current_time()
-
-    @property
-    def silent_since(self) -> float:
-        """The loop's time when the last message was taken; now, while one is under way."""
-        return anyio.current_time() if self._sending else self._last
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on.
-
-        Raises:
-            TimeoutError: it was not taken in time; being an OSError, it means what all of them mean: the client is
-                gone.
-        """
-        self._sending = True
-        try:
-            if self._timeout is None:
-                await self._send(message)
-            else:
-                with anyio.fail_after(self._timeout):
-                    await self._send(message)
-        finally:
-            self._sending = False
-            self._last = anyio.current_time()
-
-
-async def keep_alive(
-    stream: Stream, seconds: float, pace: Pace, comment: Callable[[], bytes | None] | None = None
-) -> None:
-    """Send a comment each time the stream has been silent for some seconds; runs until it is cancelled.
-
-    Args:
-        stream: the stream.
-        seconds: how long a silence may last.
-        pace: says since when it lasts.
-        comment: returns the bytes to send; left out, or when it returns None, it is the stream's own keep-alive.
-    """
-    last = pace.silent_since
-    while True:
-        last = max(last, pace.silent_since)
-        wait = last + seconds - anyio.current_time()
-        if wait > 0:
-            await anyio.sleep(wait)
-            continue
-        last = anyio.current_time()
-        if stream.is_active:
-            data = _made_by(comment)
-            if data is not None:
-                stream.offer(data)
-            else:
-                with suppress(H3Error):  # it has just ended
-                    await stream.send_keep_alive()
-
-
-def _made_by(comment: Callable[[], bytes | None] | None) -> bytes | None:
-    try:
-        return comment and comment()
-    except Exception:
-        log.exception("the ping_message_factory raised; the usual comment is sent instead")
-        return None
 
 
 # -- the content, as a handler
@@ -417,6 +360,7 @@ class _Responses(H3App):
 
 _REPLY: ContextVar[_Reply] = ContextVar("h3ref_reply")
 _SERVICE: RunVar[Service] = RunVar("h3ref_event_source_response")  # one for each event loop
+_KEEPER: RunVar[Keeper] = RunVar("h3ref_event_source_response_keeper")  # the service's
 
 
 _LIMITS: Final = Limits(streams=None, stream_keep_alive=None, send_timeout=None)
@@ -429,6 +373,14 @@ def _service() -> Service:
         service = Service(_Responses(), flow=check_flow(None), limits=_LIMITS)
         _SERVICE.set(service)
     return service
+
+
+def _keeper(service: Service) -> Keeper:
+    keeper = _KEEPER.get(None)
+    if keeper is None:
+        keeper = Keeper(service, after=LOOK_EVERY)
+        _KEEPER.set(keeper)
+    return keeper
 
 
 def _for_the_framework(error: Exception) -> Exception:

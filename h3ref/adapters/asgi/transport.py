@@ -17,6 +17,7 @@ from ..._core.service import Service
 from ...connection import Request, Response, StreamHead
 from ...errors import BodyTimeout, BodyTooLarge, RequestError, WriteError
 from ...limits import Limits
+from .ending import Origin
 from .keeper import Keeper
 from .target import target_of
 
@@ -42,7 +43,9 @@ class ASGITransport:
         tasks: TaskGroup,
         service: Service,
         keeper: Keeper | None = None,
+        origin: Origin | None = None,
     ) -> None:
+        self.origin = origin or Origin(receive, send)
         headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
         self.request = Request(scope["method"], target_of(scope), headers, scope.get("http_version", "1.1"))
         self.client: str = (scope.get("client") or ("",))[0]
@@ -162,7 +165,9 @@ class ASGITransport:
         if self._keeper is not None:
             self._keeper.add(self._tasks)
         limits = self._service.limits
-        self._connection = ASGIConnection(self._send, self._tasks, limits, self._lost, can_cut=self._can_cut)
+        self._connection = ASGIConnection(
+            self._send, self._tasks, limits, self._lost, self.origin, can_cut=self._can_cut
+        )
         return self._connection
 
     def release(self) -> None:
@@ -191,6 +196,7 @@ class ASGIConnection:
         "_context",
         "_limits",
         "_lost",
+        "_origin",
         "_over",
         "_parking",
         "_pending",
@@ -203,8 +209,16 @@ class ASGIConnection:
     )
 
     def __init__(
-        self, send: Send, tasks: TaskGroup, limits: Limits, lost: Callable[[], None], *, can_cut: bool = True
+        self,
+        send: Send,
+        tasks: TaskGroup,
+        limits: Limits,
+        lost: Callable[[], None],
+        origin: Origin | None = None,
+        *,
+        can_cut: bool = True,
     ) -> None:
+        self._origin = origin
         self._can_cut = can_cut
         self._send = send
         self._tasks = tasks
@@ -229,9 +243,11 @@ class ASGIConnection:
         # Shielded, so that a head is sent whole or not at all: a disconnect ends the wait as well.
         with anyio.move_on_after(self._limits.close_timeout, shield=True) as self._pump_scope:
             try:
+                self._note()
                 await self._send(_start(200, head.headers))
                 # Some servers keep the head until the first message of the body comes.
                 await self._send(_part(b""))
+                self._note()
             except OSError:
                 self._lost()
             except Exception as error:
@@ -247,6 +263,10 @@ class ASGIConnection:
             if self._pending:
                 self._start_pump()
         return size
+
+    def _note(self) -> None:
+        if self._origin is not None:
+            self._origin.note()
 
     def write_chunk(self, data: bytes) -> None:
         if data and not self._over:

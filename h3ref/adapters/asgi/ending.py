@@ -1,0 +1,350 @@
+"""`Endings`: ends the streams of a server that is about to end, which ASGI has no message for.
+
+A server that was told to end waits for its open responses, and `lifespan.shutdown` comes only after them: an endless
+stream would hold it for ever. So what the server itself knows is read, a few times a second while there are streams.
+Nothing is installed, replaced or patched, and nothing of a server's is imported. What is read:
+
+- uvicorn: the handler of its signals is a method of its `Server`, which has `should_exit`; when it ends for another
+  reason, such as `--limit-max-requests`, none of its sockets listens any more. Under gunicorn, the worker's `alive`.
+- uvicorn whose handler is not there, as on a thread: `receive` is a method of the request's cycle, whose `keep_alive`
+  becomes False when its server shuts down.
+- hypercorn: `send` is a method of an object that knows its worker's `terminated`.
+
+Middleware that wraps `receive` and `send` is looked through, as far as it lets be seen what it has wrapped.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import select
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from weakref import WeakSet
+
+import anyio
+
+from ..._core.parking import Parking, asyncio_loop
+from ...lifecycle import State
+from ...sse import SSEEvent
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ..._core.exchange import Exchange
+    from ..._core.service import Service
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY: Final = 0.25
+"""Seconds between two looks: a server whose parent passes a signal on within half a second is over within one."""
+
+ENDS_A_LOOK: Final = 500
+"""Streams that are ended together, unless there are too many for `Limits.close_timeout`."""
+
+MOST_LAYERS: Final = 64
+"""So many callables are looked at on the way from an application to its server."""
+
+_SIGNALS: Final = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+_HAS_LEFT: Final = getattr(select, "POLLRDHUP", 0)  # there on Linux only
+
+
+class Origin:
+    """Where one request comes from: its server's own objects behind `receive` and `send`.
+
+    Args:
+        receive: as the application was called with.
+        send: likewise.
+        grace: seconds that its stream gets to finish by itself once its server is about to end.
+    """
+
+    __slots__ = (
+        "_cycle",
+        "_ends_since",
+        "_grace",
+        "_has_head",
+        "_is_over",
+        "_keeps",
+        "_receive",
+        "_terminated",
+        "_ways",
+    )
+
+    def __init__(self, receive: Callable[..., Any], send: Callable[..., Any], grace: float = 0.0) -> None:
+        self._receive: Callable[..., Any] | None = receive  # until it was followed to a cycle
+        self._ways: tuple[Callable[..., Any], ...] = (receive, send)  # until they were followed to hypercorn's event
+        self._grace = grace
+        self._terminated: Any = None  # hypercorn's event
+        self._is_over = False  # whether it was seen that the server shuts down
+        self._has_head = self._keeps = False  # of the cycle, when it was looked at last
+        self._ends_since: float | None = None
+        self._cycle: Any = None  # uvicorn's of this request
+        owner: Any = getattr(receive, "__self__", None)
+        if _is_cycle(owner):
+            self._cycle, self._receive = owner, None
+            self._keeps = bool(owner.keep_alive)
+
+    @property
+    def server(self) -> object | None:
+        """What all requests of one server have in common; None if that is not seen."""
+        return self._terminated if self._cycle is None else getattr(_protocol_of(self._cycle), "server_state", None)
+
+    def note(self) -> None:
+        """Note what the request shows, just before its head is sent, and just after.
+
+        A head that says `Connection: close` makes `keep_alive` False, too. So what changes without a head in between
+        tells of the shutdown. This costs next to nothing where no middleware hides the server.
+        """
+        cycle = self._cycle
+        if cycle is None:
+            if self._receive is not None:
+                self._find_cycle(self._receive)
+        elif not self._is_over:
+            has_head, keeps = bool(cycle.response_started), bool(cycle.keep_alive)
+            self._is_over = self._keeps and not keeps and has_head is self._has_head
+            self._has_head, self._keeps = has_head, keeps
+
+    def look(self) -> bool:
+        """Whether the request itself shows that its server is about to end."""
+        self.note()
+        if self._cycle is None:
+            self._find_terminated()
+            if self._terminated is not None:
+                self._is_over = self._terminated.is_set()
+        return self._is_over
+
+    def has_left(self) -> bool:
+        """Whether the client has left without that the stream could be told.
+
+        Uvicorn reads no more behind a further request, and with httptools it is that one which it tells.
+        """
+        if self._cycle is None:
+            return False
+        transport = self._cycle.transport
+        if transport.is_closing():
+            return True
+        if getattr(self._cycle, "more_body", True):  # which comes before the client's FIN
+            return False
+        is_deaf = getattr(getattr(self._cycle, "flow", None), "read_paused", False)
+        return is_deaf and _is_left(transport.get_extra_info("socket"))
+
+    def is_due(self, now: float) -> bool:
+        """Whether its time to finish by itself is up, which begins with the first such question."""
+        if self._ends_since is None:
+            self._ends_since = now
+        return now - self._ends_since >= self._grace
+
+    def _find_cycle(self, receive: Callable[..., Any]) -> None:
+        self._receive = None
+        for owner in _owners((receive,), ("_receive", "receive")):
+            if _is_cycle(owner):
+                self._cycle = owner
+                self._has_head, self._keeps = bool(owner.response_started), bool(owner.keep_alive)
+                return
+
+    def _find_terminated(self) -> None:
+        for owner in _owners(self._ways, ("_receive", "receive", "_send", "send")):
+            terminated = getattr(getattr(owner, "context", None), "terminated", None)
+            if hasattr(terminated, "is_set"):
+                self._terminated = terminated
+                break
+        self._ways = ()
+
+
+class Servers:
+    """What one event loop's signal handlers tell of the servers of uvicorn that run in it.
+
+    A server is remembered once it was seen: somebody may replace its handler, and the last one of several servers hides
+    the others.
+    """
+
+    def __init__(self) -> None:
+        self._seen: WeakSet[Any] = WeakSet()
+        self._ending: list[Any] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def look(self) -> None:
+        """Look whose handlers are installed, and which of all that were seen are about to end."""
+        loop = asyncio_loop()
+        if loop is None:
+            return
+        for number in _SIGNALS:
+            owner = getattr(signal.getsignal(number), "__self__", None)
+            if owner is not None and owner not in self._seen and _serves_in(owner, loop):
+                self._seen.add(owner)
+        self._ending = [server for server in self._seen if _is_ending(server)]
+
+    def are_ending(self, origin: Origin) -> bool:
+        """Whether a request's server is about to end, as it was when looked at."""
+        if not self._ending:
+            return False
+        server = origin.server
+        if server is None:  # one that is hidden by middleware ends with the only one there is
+            return len(self._seen) == len(self._ending)
+        return any(getattr(ending, "server_state", None) is server for ending in self._ending)
+
+
+class Endings:
+    """Ends the streams of one service when their server is about to end.
+
+    Args:
+        service: whose streams they are; their transports have an `origin`.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._servers = Servers()
+        self._parking = Parking()
+        self._ends_a_look = 0  # while streams are ended
+        self._failure: Exception | None = None  # the first one, of which the log was told
+
+    def wake(self) -> None:
+        """Another stream has begun: there may be something to look at."""
+        self._parking.wake()
+
+    async def run(self) -> None:
+        """Look until cancelled; while no server shows anything, as in process, once for each stream that begins."""
+        while True:
+            await anyio.sleep(LOOK_EVERY)
+            if not self.look():
+                await self._parking.wait()
+
+    def look(self) -> bool:
+        """End the streams whose time has come; return whether any server shows when it ends.
+
+        Of very many some are left to the next looks, at random, so that their clients do not come back all at once.
+        """
+        self._servers.look()
+        now = anyio.current_time()
+        live = tuple(self._service.live)
+        due = [exchange for exchange in live if self._is_due(exchange, now)]
+        in_time = len(due) * LOOK_EVERY / self._service.limits.close_timeout
+        self._ends_a_look = max(self._ends_a_look, ENDS_A_LOOK, math.ceil(in_time)) if due else 0
+        for exchange in random.sample(due, min(len(due), self._ends_a_look)):
+            exchange.shut_down()
+        return bool(self._servers) or any(_origin_of(exchange).server is not None for exchange in live)
+
+    def _is_due(self, exchange: Exchange, now: float) -> bool:
+        """Whether a stream's time has come; one whose client has left unheard is disconnected here."""
+        if exchange.state is State.REQUESTED or exchange.state is State.CLOSED:
+            return False
+        origin = _origin_of(exchange)
+        try:
+            if origin.look() or self._servers.are_ending(origin):
+                return origin.is_due(now)
+            if origin.has_left():
+                exchange.disconnect()
+        except Exception as error:  # no stream breaks because a server keeps its things otherwise
+            if self._failure is None:
+                self._failure = error
+                log.warning("this server does not show when it ends, so its streams may hold it: %r", error)
+        return False
+
+
+class _HasOrigin(Protocol):
+    origin: Origin
+
+
+def _origin_of(exchange: Exchange) -> Origin:
+    return cast(_HasOrigin, exchange.transport).origin
+
+
+# -- what users say of it
+
+
+def check_grace(seconds: float) -> float:
+    """Return a `shutdown_grace_period`.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"shutdown_grace_period is seconds from 0 on, not {seconds!r}")
+    return seconds
+
+
+def encoded_farewell(event: SSEEvent | None) -> bytes | None:
+    """Return the bytes of a farewell; None for none.
+
+    Raises:
+        TypeError: it is no event.
+    """
+    if event is not None and not isinstance(event, SSEEvent):
+        raise TypeError(f"farewell is an SSEEvent, or None for none, not {event!r}")
+    return None if event is None else event.encode()
+
+
+# -- what servers know
+
+
+def _serves_in(owner: Any, loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether it is a server of uvicorn's that serves in an event loop."""
+    if not isinstance(getattr(owner, "should_exit", None), bool):
+        return False
+    return any(listener.get_loop() is loop for listener in getattr(owner, "servers", ()))
+
+
+def _is_ending(server: Any) -> bool:
+    if server.should_exit or not any(listener.is_serving() for listener in server.servers):
+        return True
+    worker = getattr(getattr(getattr(server, "config", None), "callback_notify", None), "__self__", None)
+    return getattr(worker, "alive", True) is False  # gunicorn's, which SIGQUIT has told to end
+
+
+def _is_cycle(owner: Any) -> bool:
+    """Whether it is a request as uvicorn has it."""
+    return hasattr(owner, "keep_alive") and hasattr(owner, "response_started") and hasattr(owner, "transport")
+
+
+def _protocol_of(cycle: Any) -> Any:
+    get_protocol = getattr(getattr(cycle, "transport", None), "get_protocol", None)
+    return None if get_protocol is None else get_protocol()
+
+
+def _is_left(socket: Any) -> bool:
+    if socket is None or not _HAS_LEFT or socket.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(socket.fileno(), _HAS_LEFT)
+    return bool(poll.poll(0))
+
+
+# -- what middleware has wrapped
+
+
+def _owners(ways: Iterable[Callable[..., Any]], names: Iterable[str]) -> Iterator[Any]:
+    """The objects whose methods are called on the way to the server, its own last; what they hide ends it.
+
+    Args:
+        ways: where to begin.
+        names: the attributes in which an object has what its method calls.
+    """
+    left, seen = list(ways), set[int]()
+    while left and len(seen) < MOST_LAYERS:
+        way = left.pop(0)
+        if id(way) in seen or not callable(way):
+            continue
+        seen.add(id(way))
+        if isinstance(way, FunctionType):
+            left += _enclosed(way)
+        elif isinstance(way, partial):
+            left += (way.func, *way.args, *way.keywords.values())
+        elif (owner := getattr(way, "__self__", None)) is not None:
+            yield owner
+            with suppress(Exception):  # a property that is not to be asked for now
+                left += [inner for name in names if (inner := getattr(owner, name, None)) is not None]
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    """What a function calls that receives or sends, where it has it from the function around it."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if "receive" in name or "send" in name:
+            with suppress(ValueError):  # it has no value yet
+                yield cell.cell_contents
