@@ -7,8 +7,8 @@ A block is one of these, and any other is an error:
 - `text`: a part of what the Python block above it printed as a script, where `...` stands for anything.
 - `diff`: applied. Its `@@` bear no numbers: what stays and what goes says where it is, so it has to stand there once.
 - `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but failures.
-  It succeeds; one that ends in `|| true` fails. A server of ours is kept until the next one or to the page's end, and
-  port 3000 is one that is free. What would change the machine is not run but checked: that make has the target, that
+  It succeeds; one that ends in `|| true` fails. A server of ours, or a uvicorn that runs a file of the page's, is kept until
+  the next one or to the page's end, and port 3000 is one that is free. What would change the machine is not run but checked: that make has the target, that
   the environment is make's, that what pip shall install is what we need, that an ASGI server has the options.
 - `{name}`: a directive, which the site's builder runs.
 """
@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import anyio
@@ -78,6 +79,14 @@ def blocks_of(page: Path) -> list[Block]:
             line = (token.map or [0])[0] + 1
             found.append(Block(page, line, token.info.strip(), token.content))
     return found
+
+
+def module_of(page: Path, name: str) -> ModuleType:
+    """Return the file of a page as a module of its own."""
+    (block,) = (block for block in blocks_of(page) if block.text.startswith(f"# {name}\n"))
+    module = ModuleType(name.removesuffix(".py"))
+    exec(compile("\n" * block.line + block.text, str(page), "exec", dont_inherit=True), module.__dict__)
+    return module
 
 
 class Reader:
@@ -149,8 +158,9 @@ class Reader:
         program, *arguments = shlex.split(command)
         if program in CHECKED:
             CHECKED[program](command, arguments)
-            return
-        if _SERVER.search(command):
+            if not self._serves_what_was_saved(program, arguments):
+                return
+        if program in CHECKED or _SERVER.search(command):
             self._serve(command, output)
             return
         done = self._run(self._with_port(_FAILS.sub("", command)))
@@ -160,6 +170,10 @@ class Reader:
         hidden = {*_FAILURE.findall(shown)} - {*_FAILURE.findall(output)}
         assert fails or not hidden, f"{block.place}: {command}\nsays {hidden}, which the page leaves out:\n{shown}"
         assert _matches(output, shown), f"{block.place}: {command}\nsays:\n{shown}\nand not:\n{output}"
+
+    def _serves_what_was_saved(self, program: str, arguments: list[str]) -> bool:
+        modules = [argument.partition(":")[0] for argument in arguments if ":" in argument]
+        return program == "uvicorn" and any((self.folder / f"{module}.py").is_file() for module in modules)
 
     def _serve(self, command: str, output: str) -> None:
         self._ports.append(free_port())
@@ -179,8 +193,14 @@ class Reader:
         )
         self._cleanup.callback(process.terminate)
         assert process.stderr is not None
-        said = process.stderr.readline()
-        assert f":{self._ports[-1]}" in said, f"{command}: {said}"
+        wanted = [f":{self._ports[-1]}"]
+        if command.startswith("uvicorn"):
+            wanted.append("startup complete")  # which comes after the port is told, or before it
+        said = ""
+        while not all(text in said for text in wanted):
+            line = process.stderr.readline()
+            assert line, f"{command}: {said}"
+            said += line
         if output:
             assert _matches(output, self._without_port(said)), f"{command}: {said}"
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from hashlib import sha256
+from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import PIPE
 from types import SimpleNamespace
 
 import anyio
@@ -26,48 +21,19 @@ from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.connection import End
 from tests.asgi_servers import on_uvicorn
 from tests.clients import SocketClient
-from tests.conftest import missing, require_program
+from tests.npm import installed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]  # npm may have to fetch what the proxy is made of
 
 PROJECT = Path(__file__).parent / "compressing_proxy"
-FILES = [PROJECT / name for name in (".npmrc", "package.json", "package-lock.json", "proxy.js")]
 COMPRESSED = {"Accept-Encoding": "gzip"}
 TRIPS = 3
-
-
-def home_of(request: pytest.FixtureRequest) -> Path:
-    """Where pytest keeps what it needs again; for this run only, if that is switched off or somebody else's."""
-    cache = getattr(request.config, "cache", None)  # `-p no:cacheprovider` takes even the attribute away
-    if cache is not None:
-        with suppress(OSError):
-            home = Path(cache.mkdir("compressing_proxy"))
-            if os.access(home, os.W_OK):
-                return home
-    return Path(request.getfixturevalue("tmp_path_factory").mktemp("compressing_proxy"))
 
 
 @pytest.fixture(scope="module")
 def proxy(request: pytest.FixtureRequest) -> Path:
     """The proxy's program, installed."""
-    npm = require_program("npm", "npm")
-    require_program("node", "nodejs")
-    digest = sha256(b"".join(file.read_bytes() for file in FILES)).hexdigest()
-    home = home_of(request)
-    installed = home / digest[:16]
-    if not installed.exists():
-        unfinished = Path(tempfile.mkdtemp(dir=home))
-        for file in FILES:
-            shutil.copy(file, unfinished)
-        done = subprocess.run([npm, "ci"], cwd=unfinished, stdin=DEVNULL, capture_output=True, text=True)
-        if done.returncode:
-            shutil.rmtree(unfinished)
-            missing(f"npm can't install {PROJECT.name}: {done.stderr.strip()}")
-        try:
-            unfinished.rename(installed)
-        except OSError:  # another run was faster
-            shutil.rmtree(unfinished)
-    return installed / "proxy.js"
+    return installed(request, PROJECT) / "proxy.js"
 
 
 @asynccontextmanager
