@@ -7,9 +7,10 @@ A block is one of these, and any other is an error:
 - `text`: a part of what the Python block above it printed as a script, where `...` stands for anything.
 - `diff`: applied. Its `@@` bear no numbers: what stays and what goes says where it is, so it has to stand there once.
 - `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but failures.
-  It succeeds; one that ends in `|| true` fails. A server of ours, or a uvicorn that runs a file of the page's, is kept until
-  the next one or to the page's end, and port 3000 is one that is free. What would change the machine is not run but checked: that make has the target, that
-  the environment is make's, that what pip shall install is what we need, that an ASGI server has the options.
+  It succeeds; one that ends in `|| true` fails. A server of ours, or a uvicorn that runs a file of the page's, is kept
+  until the next one or to the page's end, and port 3000 is one that is free. What would change the machine is not run
+  but checked: that make has the target, that the environment is make's, that what pip shall install is what we need,
+  that an ASGI server has the options.
 - `{name}`: a directive, which the site's builder runs.
 """
 
