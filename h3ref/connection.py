@@ -9,12 +9,12 @@ that serves, start a task there that runs `service.streams.run()`, which keeps s
 are too old, and hand the service each request, in a task of its own that has the context of no other request: `await
 service.answer(transport)`. That raises nothing, and when it returns, the response is sent, or its connection closed or
 cut, so that the adapter may release what it holds. To end in order, call `shut_down()` on each of `service.live`, and
-wait until they are answered. Then add a line to `ADAPTERS` in `tests/clients.py`: the contract test tells what is
-missing.
+wait until they are answered. Then add a line to `ADAPTERS` in `tests/clients.py`: the contract tests,
+`tests/test_contract*.py`, tell what is missing of all that every adapter can do.
 
-Every member is there in every adapter, also in one that lacks the ability: `sharing` and `stalled_since` of a
-connection may be None, a transport's `client` may be "", and its `release` may do nothing. An adapter that refuses a
-request before it becomes an exchange tells that by `service.log_refusal`; one whose connections are its own sets
+What an adapter can't do it leaves empty, but every member is there: `sharing` and `stalled_since` of a connection may
+be None, a transport's `client` may be "", and its `release` may do nothing. An adapter that refuses a request before
+it becomes an exchange tells that by `service.log_refusal`; one whose connections are its own sets
 `service.count_connections`, which is None otherwise.
 """
 
@@ -97,7 +97,8 @@ class Connection(Protocol):
     async def send_headers(self, head: StreamHead) -> int:
         """Send the head with status 200 and return its size in bytes. Called once, before all else.
 
-        Bounded in time, and not cut in two by a cancellation: a head is sent whole or not at all.
+        Bounded by the adapter, to `Limits.close_timeout` seconds, and not cut in two by a cancellation: a head is sent
+        whole or not at all.
 
         Raises:
             WriteError: it can't be sent, though the peer is not known to have left.
@@ -119,13 +120,14 @@ class Connection(Protocol):
     async def close(self) -> None:
         """Send what is buffered, then the proper end of the body: the last chunk on HTTP/1.1, EOF on HTTP/1.0.
 
-        Bounded in time. Called once, and never together with `cut`; for a HEAD request there is no body to end.
+        Bounded by the adapter, to `Limits.close_timeout` seconds. Called once, and never together with `cut`; for a
+        HEAD request there is no body to end.
         """
 
     async def cut(self) -> None:
         """Send what is buffered, then end without the proper end, so that the client can tell.
 
-        Bounded in time, and called once.
+        Bounded by the adapter, to `Limits.close_timeout` seconds, and called once.
         """
 
 
@@ -186,14 +188,23 @@ class Transport(Protocol):
     def watch(self, gone: Callable[[], None]) -> None:
         """From now on call `gone`, once, when the client leaves; at once, if it has left already.
 
-        A plain def calls `start_sse` on its worker thread, so this may be called from any thread: what watches must
-        run on the loop already, or be started there; `gone` may be called on that worker thread or on the loop's. It is
-        wanted also while the body has not been read. What else the client sends is read and thrown away; where its
-        body has not been read, that begins with `create_connection`. After our own close nobody waits for `gone`.
+        - It may be called on any thread, as a plain def calls `start_sse` on its worker thread. So what watches must
+          run on the loop already, or be started there; `gone` may be called on either thread.
+        - It is called at most once for a request, when that asks for a stream.
+        - `gone` is wanted also while the body has not been read, and after a half-close, which is leaving here.
+        - What else the client sends is read and thrown away; of a body that nobody has read, from `create_connection`
+          on, and not before.
+        - After our own close nobody waits for `gone`.
         """
 
     async def send_response(self, response: Response) -> int:
-        """Send a plain response and return its size in bytes; a client that left is no error."""
+        """Send a plain response and return its size in bytes, head included; a client that left is no error.
+
+        A reader that takes nothing of it for `Limits.send_timeout` seconds is given up, which `service.refused` counts
+        as "send_timeout". A client that still sends its body when the answer goes out needs its socket read on for a
+        while before that is closed (RFC 9112, section 9.6); else a reset may take the answer from it. No body goes out
+        for a HEAD request, and neither body nor Content-Length with a 204.
+        """
 
     def create_connection(self) -> Connection:
         """Create the connection that carries this request's stream; nothing is sent yet."""

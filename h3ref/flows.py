@@ -4,7 +4,7 @@ Each line is one step. A step pulls its trigger of the state machine first and m
 wrong order is rejected before anything is sent; the value that one step returns is what the next one needs.
 Adapters have no part in this: they carry the bytes that a step hands them.
 
-The handler's own call picks one of the three fixed flows. `broken` is H3Z's order, kept to be looked at.
+The default, `by_handler`, dispatches by the handler's own call. `broken` is H3Z's order; "option" is H3Z's word, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 async def by_handler(exchange: Exchange) -> None:
     """The default: the handler runs, and what it calls picks the flow; a plain response needs none."""
-    await exchange.run_handler(awaited, blocking)
+    await exchange.run_handler(awaited, blocking)  # these are for await_sse_writer() and start_sse_blocking()
     if exchange.state is State.SSE_STARTED:
         await callback(exchange)
     await exchange.close()

@@ -1,19 +1,21 @@
 """The connection state machine: which step may follow which, for one request with its response.
 
-A connection is `requested`. The handler either answers plainly (`send_response`: closed at once) or asks
-for a stream (`start_sse`). Then, and only then, the headers may go out (`send_headers`); only after them
-may anybody have the writer (`get_writer`), and only with the writer can an event be sent. `close`,
-`disconnect` and `fail` end it from everywhere, and the first of them says why.
+Here a connection is the life of one exchange, as in the specification, and not the `Connection` of the port. It is
+`requested`. The handler either answers plainly (`send_response`: closed at once) or asks for a stream (`start_sse`).
+Then, and only then, the headers may go out (`send_headers`); once they are on their way, and not before, anybody may
+have the writer (`get_writer`), and only with the writer can an event be sent: one that comes while the head still
+takes its time stays behind it. `close`, `disconnect` and `fail` end it from everywhere, and the first of them says why.
 
 The table below is the whole machine. `spec/lifecycle.json` is its normative twin, with a reason for each
 cell; a test holds the two equal, both ways. A cell is the next state, or the exception that rejects the
 trigger. Cells are numbered row by row, which gives each its rule: L-01 is the first cell, L-40 the last.
 
-The table runs on `transitions`, which gives the machine under names that are known beyond this project: states,
-events, and for each event a transition from each state; it is built at import, and a trigger asks nothing else.
-Its `Transition` is extended by the cell, so that a rejection stands in the machine as a next state does, and is
-found by the same look-up. Its `Event.trigger` is overridden: the library's own leads past callbacks, conditions
-and a queue that no cell has, takes sixty times as long, and rejects with a `MachineError` that knows no rule.
+The table runs on `transitions`, whose words are known beyond this project: states, events (our triggers), and for each
+event a transition from each state. The machine is built at import, from the table alone, and only it is asked when a
+trigger is pulled. Its `Transition` is extended by the cell, so that a rejection stands in the machine as a next state
+does, and is found by the same look-up. Its `Event.trigger` is overridden: the library's own leads past callbacks,
+conditions and a queue that no cell has, takes sixty times as long, and rejects with a `MachineError` that knows no
+rule.
 """
 
 from __future__ import annotations

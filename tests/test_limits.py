@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import socket
 import struct
 import sys
@@ -39,6 +40,7 @@ from h3ref.event import host_of
 from h3ref.testing import TestClient, virtual_backends
 from tests.clients import open_client, raw, server_of
 from tests.conftest import require_permission
+from tests.pages import ROOT
 from tests.waits import until
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -61,7 +63,7 @@ class Ends:
 
 
 def streaming(callback: Callable[[Any], Any], ends: Ends | None = None) -> H3App:
-    """An app with a stream, whose callback is told here that it is over, and a plain answer."""
+    """An app with plain answers, and a stream whose callback, an `async def`, is awaited here and told of its end."""
     app = H3App()
 
     async def told(writer: SSEWriter) -> None:
@@ -789,6 +791,24 @@ async def test_past_the_buffers_of_all_who_has_taken_nothing_for_longest_is_cut(
 def test_a_limit_that_nothing_could_keep_is_refused(options: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         Limits(**options)
+
+
+def test_the_page_of_adapters_says_of_every_limit_whether_asgi_keeps_it() -> None:
+    names = {field.name for field in fields(Limits)}
+    rooms = (ROOT / "h3ref" / "_core", ROOT / "h3ref" / "adapters" / "asgi")
+    kept = {
+        name
+        for room in rooms
+        for path in room.glob("*.py")
+        for name in re.findall(r"limits\.(\w+)", path.read_text(encoding="utf-8"))
+    }
+    page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
+    of_the_server = set(re.findall(r"`(\w+)`", page.partition("of `Limits`,")[2].partition("have no effect")[0]))
+    defaults = set(re.findall(r"`(\w+)`", page.partition("defaults of")[2].partition("; a stream's age")[0]))
+    said_otherwise = {"streams", "stream_age", "stream_age_jitter", "stream_keep_alive", "send_timeout"}
+    only_of_apps = {"handler_threads"}  # a response has neither a handler nor a hook
+    assert of_the_server == names - kept
+    assert defaults == names - of_the_server - said_otherwise - only_of_apps
 
 
 def test_without_limits_of_ones_own_all_but_two_hold() -> None:

@@ -42,7 +42,14 @@ WORDS: Final = (
 )
 """For endings, in the order in which they explain each other."""
 
-OPENED: Final = ("channel", "adapters", "adapters/h11_anyio", "adapters/asgi")
+OPENED: Final = (
+    *("channel", "adapters", "adapters/h11_anyio"),
+    *(
+        f"adapters/{path.parent.name}"
+        for path in sorted((HOUSE / "adapters").glob("*/__init__.py"))
+        if path.parent.name != "h11_anyio"
+    ),
+)
 """Packages whose files are told one by one, for what is behind a door of theirs is on the way of an event."""
 
 
