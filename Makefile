@@ -15,7 +15,7 @@ CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3
 PYTEST = $(PY) -m pytest -n $(or $(JOBS),auto) --dist loadfile --no-loadscope-reorder
 
 FUZZ := record request stream
-CORE_TESTS := blocking_writer callables contract exchange guard h11_anyio interleavings lifecycle parking router sse tasks trace_check upkeep writer
+CORE_TESTS := blocking_writer callables contract contract_bytes exchange guard h11_anyio interleavings lifecycle parking router sse tasks trace_check upkeep writer
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help

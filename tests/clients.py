@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple, Protocol
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Literal, NamedTuple, Protocol
 
 import anyio
 import anyio.abc
@@ -25,21 +25,27 @@ from h3ref.connection import End
 from tests.asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
 from tests.notebook_adapter import notebooks_serving
 
+Ability = Literal["farewell", "keep-alives", "bodies that come late", "HTTP/1.0", "release", "slow plain answers"]
+"""What an adapter may lack, for a server below it decides that, or since it is a notebook's single page."""
+
 
 class Adapter(NamedTuple):
-    """How to serve an app through an adapter, and the event loops that it runs on."""
+    """How to serve an app through an adapter, the event loops that it runs on, and what it can't do."""
 
     open_server: Callable[..., AbstractAsyncContextManager[Any]]
     loops: tuple[str, ...] = ("asyncio", "trio")
+    lacks: tuple[Ability, ...] = ()
 
 
 ADAPTERS = {
     "memory": Adapter(open_memory),
     "h11_anyio": Adapter(running),
-    "asgi-uvicorn": Adapter(on_uvicorn, ("asyncio",)),
-    "asgi-hypercorn": Adapter(on_hypercorn),
-    "asgi-granian": Adapter(on_granian, ("asyncio",)),
-    "notebook": Adapter(notebooks_serving()),
+    "asgi-uvicorn": Adapter(on_uvicorn, ("asyncio",), lacks=("farewell", "HTTP/1.0")),
+    "asgi-hypercorn": Adapter(on_hypercorn, lacks=("farewell", "slow plain answers")),
+    "asgi-granian": Adapter(on_granian, ("asyncio",), lacks=("farewell", "HTTP/1.0")),
+    "notebook": Adapter(
+        notebooks_serving(), lacks=("farewell", "keep-alives", "bodies that come late", "HTTP/1.0", "release")
+    ),
 }
 
 
@@ -98,10 +104,20 @@ class SocketReply:
 
     async def read(self) -> bytes:
         """Return the rest of the body."""
-        data = b""
+        chunks = []
         while chunk := await self.receive():
-            data += chunk
-        return data
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def send(self, data: bytes) -> None:
+        """Send a part of the request's body."""
+        await self._stream.send(self._parser.send(h11.Data(data=data)) or b"")
+
+    async def closed(self) -> None:
+        """Wait until the server has closed the socket."""
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while True:
+                await self._stream.receive()
 
     def disconnect(self) -> None:
         """Leave without a word."""
@@ -127,8 +143,7 @@ class SocketClient:
         self, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> SocketReply:
         """Send a request and return its reply as soon as the head is there."""
-        stream = await anyio.connect_tcp("127.0.0.1", self.server.port)
-        self._streams.append(stream)
+        stream = await self.connect()
         parser = h11.Connection(h11.CLIENT)
         fields = {"Host": "test", **(headers or {}), **({"Content-Length": str(len(body))} if body else {})}
         request = h11.Request(
@@ -145,6 +160,32 @@ class SocketClient:
             reply.disconnect()
             raise
         return reply
+
+    async def begin(self, method: str, target: str, *, length: int) -> SocketReply:
+        """Send a request's head, to whose reply the body is sent in parts; `await reply.begin()` reads the answer's."""
+        stream = await self.connect()
+        parser = h11.Connection(h11.CLIENT)
+        fields = [("Host", "test"), ("Content-Length", str(length))]
+        await stream.send(parser.send(h11.Request(method=method, target=target, headers=fields)) or b"")
+        return SocketReply(stream, parser)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes, and return all that comes back until the server closes."""
+        stream, received = await self.connect(), b""
+        await stream.send(data)
+        with suppress(anyio.EndOfStream), anyio.fail_after(10):
+            while True:
+                received += await stream.receive()
+        return received
+
+    async def connect(self) -> anyio.abc.SocketStream:
+        """Connect to the server: by its own `connect`, where its sockets have no port."""
+        connect = getattr(self.server, "connect", None)
+        stream: anyio.abc.SocketStream = await (
+            anyio.connect_tcp("127.0.0.1", self.server.port) if connect is None else connect()
+        )
+        self._streams.append(stream)
+        return stream
 
     async def aclose(self) -> None:
         """Close every socket."""

@@ -25,13 +25,13 @@ from tests.processes import marked, still_running
 
 LOOPS = ("asyncio", "trio")
 
-EVERY_ADAPTER = "test_contract"
-"""The module whose tests run on every adapter; others do on those that are our own, and on one ASGI server."""
+EVERY_ADAPTER = ("test_contract", "test_contract_bytes")
+"""The modules whose tests run on every adapter; others do on those that are our own, and on one ASGI server."""
 
 OTHERS = ("memory", "h11_anyio", "asgi-hypercorn")
 
 RECORDED = (
-    "test_contract",
+    *EVERY_ADAPTER,
     "test_asgi",
     "test_event_source_response",
     "test_examples",
@@ -58,7 +58,7 @@ SLOW = (
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
 
-LONG = ("test_http", "test_sse", "test_contract", "test_fault_injection", "test_client", "test_guard", "test_limits")
+LONG = ("test_http", "test_sse", *EVERY_ADAPTER, "test_fault_injection", "test_client", "test_guard", "test_limits")
 """The modules that take longest of the others; they come next, for the same reason."""
 
 RULES = load_rules()
@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     named = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark.args[0])}
     wanted = {"adapter", "anyio_backend"} & set(metafunc.fixturenames) - named
     if wanted == {"adapter", "anyio_backend"}:
-        everyone = metafunc.module.__name__.rpartition(".")[2] == EVERY_ADAPTER
+        everyone = metafunc.module.__name__.rpartition(".")[2] in EVERY_ADAPTER
         adapters = [name for name in ADAPTERS if everyone or name in OTHERS]
         pairs = [(name, loop) for name in adapters for loop in ADAPTERS[name].loops]
         metafunc.parametrize("adapter,anyio_backend", pairs, indirect=True)
