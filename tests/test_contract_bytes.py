@@ -18,7 +18,7 @@ import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Error, H3Event, Limits, Reason, RequestError, SSEEvent, SSEWriter
 from h3ref._core.host import Host
-from h3ref.connection import End
+from h3ref.connection import End, Request
 from h3ref.event import host_of
 from h3ref.writer import stream_of
 from tests.clients import ADAPTERS, Ability, SocketClient, SocketReply, open_client, server_of
@@ -37,7 +37,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
-        self.requests: list[Any] = []
+        self.requests: list[Request] = []
 
 
 def an_app(callback: Callable[..., Any] | None = None, seen: Seen | None = None) -> H3App:
@@ -57,7 +57,7 @@ def an_app(callback: Callable[..., Any] | None = None, seen: Seen | None = None)
     @app.get("/hello")
     async def hello(event: H3Event) -> None:
         if seen is not None:
-            seen.requests.append(host_of(event).transport.request)
+            seen.requests.append(request_of(event))
         event.send_text("hello")
 
     @app.on("HEAD", "/hello")
@@ -76,11 +76,18 @@ def an_app(callback: Callable[..., Any] | None = None, seen: Seen | None = None)
     @app.get("/stream")
     async def stream(event: H3Event) -> None:
         if seen is not None:
-            seen.requests.append(host_of(event).transport.request)
+            seen.requests.append(request_of(event))
         event.start_sse()
         event.set_stream_callback(callback or one_event)
 
     return app
+
+
+def request_of(event: H3Event) -> Request:
+    """The request as its adapter has told of it."""
+    host = host_of(event)
+    assert isinstance(host, Host)
+    return host.transport.request
 
 
 async def one_event(writer: SSEWriter) -> None:
