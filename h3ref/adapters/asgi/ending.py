@@ -118,6 +118,15 @@ class Origin:
                 self._is_over = self._terminated.is_set()
         return self._is_over
 
+    @property
+    def shows_its_end(self) -> bool:
+        """Whether there is something to look at."""
+        return self.server is not None
+
+    def is_ending(self, servers: Servers) -> bool:
+        """Whether the request's server is about to end, as far as it lets be seen."""
+        return self.look() or servers.are_ending(self)
+
     def has_left(self) -> bool:
         """Whether the client has left without that the stream could be told.
 
@@ -229,7 +238,7 @@ class Endings:
         self._ends_a_look = max(self._ends_a_look, ENDS_A_LOOK, math.ceil(in_time)) if due else 0
         for exchange in random.sample(due, min(len(due), self._ends_a_look)):
             exchange.shut_down()
-        return bool(self._servers) or any(_origin_of(exchange).server is not None for exchange in live)
+        return bool(self._servers) or any(_origin_of(exchange).shows_its_end for exchange in live)
 
     def _is_due(self, exchange: Exchange, now: float) -> bool:
         """Whether a stream's time has come; one whose client has left unheard is disconnected here."""
@@ -237,7 +246,7 @@ class Endings:
             return False
         origin = _origin_of(exchange)
         try:
-            if origin.look() or self._servers.are_ending(origin):
+            if origin.is_ending(self._servers):
                 return origin.is_due(now)
             if origin.has_left():
                 exchange.disconnect()

@@ -192,7 +192,7 @@ class EventSourceResponse(Response):
             token = _REPLY.set(reply)
             try:
                 service = _service()
-                origin = Origin(receive, send, self._grace)
+                origin = self.origin_of(receive, send)
                 await answer(service, scope, receive, reply.send, _keeper(service), origin)
                 failure = reply.failure
             except Exception as error:  # carried past the task group, which would wrap it
@@ -204,6 +204,10 @@ class EventSourceResponse(Response):
             raise failure
         if self.background is not None:
             await self.background()
+
+    def origin_of(self, receive: Receive, send: Send) -> Origin:
+        """What tells of the end of a request's server; `h3ref.compat` has others."""
+        return Origin(receive, send, self._grace)
 
     def __repr__(self) -> str:
         return f"<EventSourceResponse {self._handler.__qualname__}>"
