@@ -44,7 +44,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"server"},
     ],
     "Around it": [
-        {"client", "testing"},
+        {"client", "testing", "compat"},
         {"examples"},
         {"lab"},
         {"cli", "__main__"},
@@ -66,7 +66,7 @@ MAY_SPEAK: Final = {"adapters", "client", "lab", "cli", "examples"}
 DRAWS: Final = {"matplotlib", "IPython", "rich"}
 MAY_DRAW: Final = {"lab"}
 
-AROUND: Final = {"_core", "adapters", "client", "testing", "examples", "lab", "cli"}
+AROUND: Final = {"_core", "adapters", "client", "compat", "testing", "examples", "lab", "cli"}
 """What each is a part of the house with readers of its own. The rest, modules and packages, is what a user reads."""
 
 MOST_AT_THE_TOP: Final = 18

@@ -1,0 +1,1 @@
+"""The suites of others, run on h3ref: `make peers`."""
