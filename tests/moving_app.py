@@ -16,10 +16,16 @@ from fastapi import Depends, FastAPI, Request
 
 from h3ref import H3App, H3Event
 from h3ref.adapters.asgi import EventSourceResponse
+from h3ref.compat import sse_starlette as compat
 
 Content = Callable[[Any], AsyncIterator[str]]
 OWN = "FastAPI's own"
 OURS = "h3ref"
+RESPONSES: dict[str, Any] = {
+    "sse-starlette": sse_starlette.EventSourceResponse,
+    "`h3ref.compat`": compat.EventSourceResponse,
+    OURS: EventSourceResponse,
+}
 
 
 def log(what: str) -> None:
@@ -46,7 +52,7 @@ def asgi_app(peer: str, content: Content) -> Any:
                 yield item
 
     else:
-        response: Any = EventSourceResponse if peer == OURS else sse_starlette.EventSourceResponse
+        response = RESPONSES[peer]
 
         @app.get("/events", response_model=None, dependencies=depends)
         async def returning(request: Request) -> Any:

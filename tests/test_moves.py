@@ -26,7 +26,7 @@ from tests.ports import free_port
 from tests.test_docs import serving
 
 HOW_TO = ROOT / "docs" / "how-to"
-PAGES = {OWN: "move-from-fastapi", "aiohttp-sse": "move-from-aiohttp-sse"}
+PAGES = {OWN: "move-from-fastapi", "sse-starlette": "move-from-sse-starlette", "aiohttp-sse": "move-from-aiohttp-sse"}
 
 PATIENCE = 6.0
 """Seconds after which a server counts as one that does not end."""
@@ -38,11 +38,11 @@ Measure = Callable[[Make], Awaitable[str]]
 
 
 def table_of(peer: str) -> dict[str, dict[str, str]]:
-    """The table of a peer's page: by row, what it says of the peer and of us."""
+    """The table of a peer's page: by row, what it says of each side."""
     text = (HOW_TO / f"{PAGES[peer]}.md").read_text(encoding="utf-8")
     lines = [line for line in text.partition("## Side by side\n")[2].partition("\n## ")[0].splitlines() if "|" in line]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert head[1:] == [peer, OURS]
+    assert [peer, OURS] == [head[1], head[-1]]
     return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
 
@@ -138,6 +138,17 @@ async def headers_come(make: Make) -> str:
 
     async with AsyncTestClient(make(content)) as client, await client.stream("GET", "/events"):
         return "at once" if client.now() == 0 else f"after {client.now():g} s"
+
+
+async def comments_come(make: Make) -> str:
+    async def content(_: Request) -> AsyncIterator[str]:
+        for number in range(6):
+            yield str(number)
+            await anyio.sleep(10)
+
+    async with AsyncTestClient(make(content)) as client, await client.stream("GET", "/events") as stream:
+        await stream.wait_closed(100)
+        return str(len(stream.comments))
 
 
 async def cleans_up(make: Make) -> str:
@@ -289,15 +300,16 @@ MEASURES: dict[str, Measure] = {
     "`Cache-Control`": cache_control,
     "what a `finally` awaits, when the client has left": cleans_up,
     "a loop that asks `request.is_disconnected()`": asks,
+    "comments in a minute with an event every 10 s": comments_come,
     "a handler that waits, when the client leaves": waits,
 }
-VIRTUAL = {headers_come, cleans_up, asks}
+VIRTUAL = {headers_come, comments_come, cleans_up, asks}
 
 CELLS = [
     pytest.param(peer, side, row, id=f"{PAGES[peer]}-{side}-{row}")
     for peer in PAGES
-    for row in table_of(peer)
-    for side in (peer, OURS)
+    for row, sides in table_of(peer).items()
+    for side in sides
 ]
 
 
