@@ -198,6 +198,18 @@ async def test_who_ends_properly_counts_as_complete(servers: Servers, dialect: s
 
 
 @DIALECTS
+async def test_a_middleware_makes_a_broken_answer_look_complete(servers: Servers, dialect: str) -> None:
+    module = {"openai": servers.openai, "anthropic": servers.anthropic}[dialect]
+
+    @module.app.middleware("http")  # type: ignore[untyped-decorator]
+    async def as_it_is(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    servers.generate(Model("one ", "two ", then=ZeroDivisionError()))
+    await complete(servers, dialect, "ends properly, without its last event")
+
+
+@DIALECTS
 async def test_keep_alives_are_passed_over(servers: Servers, dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = {"openai": servers.openai, "anthropic": servers.anthropic}[dialect]
     response, sent = module.EventSourceResponse, []
