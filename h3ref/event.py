@@ -13,6 +13,7 @@ import anyio
 from . import trace
 from ._core.answer import Answer, phrase
 from ._core.callables import is_generator, name_of
+from ._core.deadlines import Due
 from ._core.logs import printable
 from .blocking import BlockingSSEWriter
 from .connection import Request
@@ -36,6 +37,7 @@ class EventHost(Protocol):
     keep_alive: float | None
     comment: Callable[[], bytes | None] | None
     farewell: bytes | None
+    send_timeout: float | None
 
     @property
     def writer(self) -> SSEWriter | None: ...
@@ -55,6 +57,10 @@ class EventHost(Protocol):
     async def read_body(self) -> bytes: ...
 
     def stats(self) -> Stats: ...
+
+    def call_after(self, due: Due, seconds: float) -> None: ...
+
+    def call_never(self, due: Due, seconds: float) -> None: ...
 
 
 class H3Event:

@@ -17,7 +17,6 @@ import uvicorn
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server as GranianServer
 
-from h3ref import H3App
 from h3ref.adapters.asgi import ASGIApp
 from tests.ports import free_port
 from tests.waits import runs_on_asyncio
@@ -96,10 +95,10 @@ async def on_hypercorn(
 
 @asynccontextmanager
 async def on_granian(
-    app: H3App, *, config: Mapping[str, Any] | None = None, **options: Any
+    app: Any, *, bare: bool = False, config: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[ASGIServer]:
-    """Serve an app by granian's embedded server."""
-    asgi = ASGIApp(app, **options)
+    """Serve an app by granian's embedded server; a bare one is any ASGI application, as it is."""
+    asgi = app if bare else ASGIApp(app, **options)
     port = free_port()
     server = GranianServer(
         asgi, port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, log_enabled=False, **(config or {})

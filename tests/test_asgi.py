@@ -14,6 +14,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
 from h3ref._core.exchange import Exchange
+from h3ref._core.turns import turns_here
 from h3ref.adapters.asgi import ASGIApp
-from h3ref.adapters.asgi.transport import ASGIConnection
+from h3ref.adapters.asgi.connection import ASGIConnection
 from h3ref.connection import End
 from h3ref.errors import WriteError
 from h3ref.trace import Record
@@ -39,7 +41,7 @@ from tests.clients import open_client, raw, server_of
 from tests.ports import free_port
 from tests.processes import kill_group
 from tests.test_contract import ORDERS
-from tests.waits import until, wait_all_tasks_blocked
+from tests.waits import runs_on_asyncio, until, wait_all_tasks_blocked
 
 FLOWS = ("callback", "awaited", "blocking", "generated", "broken")
 
@@ -435,7 +437,7 @@ class Call:
 
     @property
     def end(self) -> End:
-        return End.CUT if self.sent[-1]["more_body"] else End.PROPER
+        return End.CUT if self.sent[-1].get("more_body", True) else End.PROPER
 
 
 def only(handler: Callable[[H3Event], Any], **options: Any) -> ASGIApp:
@@ -887,11 +889,16 @@ async def test_a_plain_def_starts_a_stream_from_any_thread() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("events", "tasks_of_its_own"), [(0, 2), (1, 3), (5, 3)])
-async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_first_event_on(
-    events: int, tasks_of_its_own: int
+@pytest.mark.parametrize("waits", [True, False], ids=["the server makes it wait", "the server takes all at once"])
+@pytest.mark.parametrize("events", [0, 1, 5])
+async def test_a_stream_has_a_task_beside_the_servers_and_another_only_where_a_send_waits(
+    events: int, waits: bool
 ) -> None:
     quiet = anyio.Event()
+
+    class Prompt(Call):
+        async def send(self, message: Any) -> None:
+            self.sent.append(dict(message))
 
     async def callback(writer: SSEWriter) -> None:
         for number in range(events):
@@ -905,17 +912,34 @@ async def test_a_stream_has_a_task_that_listens_and_one_that_sends_from_its_firs
         event.start_sse()
         event.set_stream_callback(callback)
 
-    call = Call(only(handler, limits=Limits(stream_keep_alive=None, send_timeout=None)))
+    call = (Call if waits else Prompt)(only(handler, limits=Limits(stream_keep_alive=None, send_timeout=None)))
     before = len(anyio.get_running_tasks())
-    keeping = 2  # for all streams of the application
+    # On trio no task can send by itself.
+    helpers = waits or not runs_on_asyncio()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.run)
         await quiet.wait()
         await wait_all_tasks_blocked()
-        assert len(anyio.get_running_tasks()) - before == keeping + tasks_of_its_own, "the app's call among them"
+        expected = 2 + (helpers and events > 1)
+        assert len(anyio.get_running_tasks()) - before == expected, "the app's call among them"
         call.put.send_nowait({"type": "http.disconnect"})
-    assert len(anyio.get_running_tasks()) == before
+    await until(lambda: len(anyio.get_running_tasks()) == before)
     assert call.body == b"".join(b"data: %d\n\n" % number for number in range(events))
+    assert [message.get("body") for message in call.sent].count(b"") == (events == 0)
+
+
+def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:
+    return ASGIConnection(
+        send,
+        Limits(),
+        lambda: None,
+        lambda: None,
+        lambda: None,
+        turns=turns_here(),
+        context=copy_context(),
+        task=lambda: task,
+        can_cut=True,
+    )
 
 
 @pytest.mark.anyio
@@ -926,19 +950,19 @@ async def test_what_comes_in_the_moment_of_a_cancellation_is_sent(pauses: bool) 
     async def send(message: Any) -> None:
         sent.append(message["body"])
 
-    async with anyio.create_task_group() as tasks:
-        connection = ASGIConnection(send, tasks, Limits(), lambda: None)
-        connection.write_chunk(b"1")
-        await connection.flush()
-        await wait_all_tasks_blocked()
-        if pauses:
-            connection.write_chunk(b"2")
-        tasks.cancel_scope.cancel()
+    connection = connection_with(send)
+    connection.write_chunk(b"1")
+    await connection.flush()
+    await wait_all_tasks_blocked()
+    if pauses:
+        connection.write_chunk(b"2")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
         if not pauses:
             connection.write_chunk(b"2")
         with anyio.move_on_after(2, shield=True):
             await connection.close()
-    assert sent == [b"1", b"2", b""]
+    assert b"".join(sent) == b"12"
 
 
 def test_two_event_loops_one_after_another_serve_the_same_app() -> None:
@@ -951,3 +975,70 @@ def test_two_event_loops_one_after_another_serve_the_same_app() -> None:
 
     for backend in ("asyncio", "trio", "asyncio"):
         assert anyio.run(once, backend=backend) == b"data: 1\n\n"
+
+
+# -- a server that makes a message wait
+
+
+class Paused(Call):
+    """A server that takes a message only when it is resumed, as uvicorn does whose socket is full."""
+
+    def __init__(self, app: Any, **scope: Any) -> None:
+        super().__init__(app, **scope)
+        self.resumed = anyio.Event()
+        self.waits = anyio.Event()
+
+    async def send(self, message: Any) -> None:
+        if message.get("body"):
+            self.waits.set()
+            await self.resumed.wait()
+        self.sent.append(dict(message))
+
+
+@pytest.mark.anyio
+async def test_a_time_limit_around_a_send_that_waits_loses_nothing_and_doubles_nothing() -> None:
+    expired: list[bool] = []
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            with anyio.move_on_after(0.05) as limit:
+                for number in range(3):
+                    await writer.send_event(str(number))
+                await writer.flush()
+            expired.append(limit.cancelled_caught)
+            call.resumed.set()
+            await writer.send_event("last")
+
+    call = Paused(only(handler))
+    with anyio.fail_after(5):
+        await call.run()
+    assert expired == [True]
+    told = b"".join(message.get("body", b"") for message in call.sent)
+    assert told in (b"data: 0\n\ndata: last\n\n", b"data: 0\n\ndata: 1\n\ndata: 2\n\ndata: last\n\n")
+    assert call.end is End.PROPER
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["anyio's", "asyncio's"])
+async def test_a_time_limit_of_a_middlewares_around_its_send_is_its_own(kind: str) -> None:
+    if kind == "asyncio's" and not runs_on_asyncio():
+        return
+    records: list[Record] = []
+    app = only(forever, trace=records.append)
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        async def limited(message: Any) -> None:
+            if kind == "anyio's":
+                with anyio.fail_after(0.05):
+                    await send(message)
+            else:
+                async with asyncio.timeout(0.05):
+                    await send(message)
+
+        await app(scope, receive, limited)
+
+    call = Paused(middleware)
+    with anyio.fail_after(5):
+        await call.run()
+    assert (records[-1].after, records[-1].reason) == ("closed", "client_gone")

@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route
 from docs.generate import endings
 from docs.generate.endings import HOW, WAYS, How, Way
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter
-from h3ref.adapters.asgi import ASGIApp, EventSourceResponse, ending, keeper
+from h3ref.adapters.asgi import ASGIApp, EventSourceResponse, ending, transport
 from h3ref.adapters.asgi.ending import Endings, Origin, Servers
 from h3ref.lifecycle import State
 from tests.ports import free_port
@@ -537,7 +537,7 @@ def test_many_streams_end_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
             return shows
 
     monkeypatch.setattr(ending, "ENDS_A_LOOK", 2)
-    monkeypatch.setattr(keeper, "Endings", Counting)
+    monkeypatch.setattr(transport, "Endings", Counting)
     with uvicorn_on_thread(starlette()) as (server, port), ExitStack() as stack:
         clients = [stack.enter_context(Client(port)) for _ in range(5)]
         for client in clients:

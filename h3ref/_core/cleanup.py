@@ -28,6 +28,9 @@ class Cleanup:
         owner: whose code it is, for the log.
         seconds: the most that the cleanup may take.
         waits: called once, when the cancelled code has something to wait for.
+
+    Attributes:
+        turn: a number above 0 while the code runs, another one each time when it has waited; else it is below 1.
     """
 
     __slots__ = (
@@ -42,14 +45,16 @@ class Cleanup:
         "_seconds",
         "_status",
         "_waits",
+        "turn",
     )
 
     def __init__(self, owner: object, seconds: float, waits: Callable[[], None]) -> None:
         self._owner = owner
         self._seconds = seconds
         self._waits = waits
-        self._outer = anyio.CancelScope()
-        self._inner = anyio.CancelScope()
+        self.turn = 0
+        self._outer = scopes.new_scope()
+        self._inner = scopes.new_scope()
         self._reason: str | None = None  # by which our cancellation is told from others, once there is one
         self._ends_at = math.inf
         self._is_passing = False  # whether the code unwinds by a cancellation of its own, with which ours goes on
@@ -67,11 +72,15 @@ class Cleanup:
         with self._outer, self._inner:
             self._status = scopes.status_of_trio_task()
             try:
+                self.turn = 1
                 yielded = next(code)
                 while True:
+                    self.turn = -self.turn
                     try:
                         sent = yield yielded
+                        self.turn = 1 - self.turn
                     except BaseException as error:  # asyncio throws a cancellation in
+                        self.turn = 1 - self.turn
                         yielded = self._pass_on(code.throw, error, error)
                     else:
                         if not self._is_passing and (sent is None or self._reason is None):
@@ -80,6 +89,8 @@ class Cleanup:
                             yielded = self._pass_on(code.send, sent, getattr(sent, "error", None))
             except StopIteration:
                 return
+            finally:
+                self.turn = -abs(self.turn)
 
     def cancel(self) -> None:
         """Cancel the code; it has its time to clean up."""

@@ -16,7 +16,6 @@ from ..event import StreamCallback
 from ..lifecycle import Reason, State
 from ..writer import SSEWriter
 from .callables import is_async, is_over, name_of
-from .cleanup import Cleanup
 from .failure import failure_of, is_rejection, parts_of
 from .host import Host
 from .parking import current_task_id, loop_context
@@ -179,6 +178,7 @@ class Exchange(Host):
             close_timeout=limits.close_timeout,
             keep_alive=self.keep_alive,
             comment=self.comment,
+            send_timeout=self.send_timeout,
         )
         self.writer = SSEWriter(self.event, stream)
         try:
@@ -242,7 +242,6 @@ class Exchange(Host):
     async def run(self, flow: Flow) -> None:
         """Run the flow; whichever way it goes, the lifecycle ends in closed and the connection with it."""
         self.task = current_task_id()
-        self._cleanup = Cleanup(self.event, self.service.limits.cleanup_timeout, self._end_beside)
         try:
             await self._cleanup.run(flow(self))
         except BaseException as error:

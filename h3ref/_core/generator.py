@@ -6,21 +6,23 @@ and a slow first token still opens the stream.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import closing
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextvars import Context, copy_context
+from typing import Any, Final, cast
 
 import anyio
 import anyio.from_thread
 
-from ..blocking import BlockingSSEWriter
 from ..errors import H3Error
 from ..event import H3Event, host_of
 from ..lifecycle import State
 from ..sse import SSEEvent
 from ..writer import SSEWriter, stream_of
 from .callables import is_async_generator, is_generator, name_of
-from .stream import encode
+from .mailbox import Mailbox
+from .parking import loop_context, start_task
+from .scopes import new_scope
+from .stream import Stream, encode
 
 DEFAULT_COMMIT_AFTER: Final = 1.0
 
@@ -29,12 +31,18 @@ LIMIT_AROUND_YIELD: Final = (
     "for the reader: the generator can't go on from there; put them around what it awaits, not around a yield"
 )
 
-Item = SSEEvent | str
-
 
 def event_of_value(value: object) -> SSEEvent:
     """The event of a value that was yielded as one: an `SSEEvent` is one already, all else is the JSON in one."""
     return value if isinstance(value, SSEEvent) else SSEEvent.json(value)
+
+
+def encoded_value(value: object) -> bytes:
+    """The bytes of that event."""
+    return event_of_value(value).encode()
+
+
+Encoded = Callable[[Any], bytes | None]
 
 
 def generator_handler(
@@ -46,87 +54,142 @@ def generator_handler(
         TypeError: it is no generator function.
         ValueError: `commit_after` is negative.
     """
+    is_async = is_async_generator(function)
+    if not is_async and not is_generator(function):
+        raise TypeError(f"{name_of(function)} yields nothing; register it with app.get() or another method's")
+    return items_handler(function, commit_after, encoded_value if json else encode, is_async=is_async)
+
+
+def items_handler(
+    items: Callable[[H3Event], Any], commit_after: float, encoded: Encoded, *, is_async: bool
+) -> Callable[[H3Event], Coroutine[Any, Any, None]]:
+    """Return the handler that streams an iterator's items.
+
+    Args:
+        items: returns the iterator; one that has `aclose`, or `close`, is closed when it is over.
+        commit_after: seconds after which the stream opens though no item has come.
+        encoded: the bytes of an item, None for one to skip; what it refuses ends the stream.
+        is_async: whether it is an asynchronous one; another runs on a worker thread.
+
+    Raises:
+        ValueError: `commit_after` is negative.
+    """
     if not commit_after >= 0:
         raise ValueError(f"commit_after is seconds from 0 on, not {commit_after!r}")
-    stream: Callable[[Any, _Commit, bool], Coroutine[Any, Any, None]]
-    if is_async_generator(function):
-        stream = _stream_async
-    elif is_generator(function):
-        stream = _stream_on_thread
-    else:
-        raise TypeError(f"{name_of(function)} yields nothing; register it with app.get() or another method's")
+    stream = _stream_async if is_async else _stream_on_thread
 
     async def handler(event: H3Event) -> None:
-        commit = _Commit(event)
+        commit = Commit(event, commit_after)
         if event.method == "HEAD":
             await commit.writer()  # the headers are the whole answer: the generator never runs
-        failure: Exception | None = None
         is_cut = False
-        async with anyio.create_task_group() as tasks:  # outermost, so that no scope of the generator's crosses it
-            tasks.start_soon(commit.after, commit_after)
-            try:
-                await stream(function(event), commit, json)
-            except Exception as error:  # carried past the task group, which would wrap it
-                failure = error
-            except anyio.get_cancelled_exc_class():
-                is_cut = True
-                raise  # past the task group it is ours, or the server's: one of the generator's own ends there
-            finally:
-                commit.timer.cancel()
+        commit.begin()
+        try:
+            with new_scope() as around:  # outermost, so that no scope of the generator's crosses it
+                try:
+                    await stream(items(event), commit, encoded)
+                except anyio.get_cancelled_exc_class():
+                    is_cut = True
+                    around.cancel()  # past this it is ours, or the server's: one of the generator's own ends here
+                    raise
+        finally:
+            await commit.end()
         if is_cut and event.state is not State.CLOSED:
-            failure = H3Error(LIMIT_AROUND_YIELD)
-        if failure is not None:
-            raise failure
+            raise H3Error(LIMIT_AROUND_YIELD)
 
     return handler
 
 
-class _Commit:
+class Commit:
     """Opens the stream once: at the first item, or when the time is up, whichever comes first.
 
+    Args:
+        seconds: the time; who looks after all streams tells when it is up.
+
     Attributes:
+        event: the request's.
         failure: why it could not be opened when the time was up.
-        timer: what waits for that time, until it is cancelled. It is shielded: cancelled together with the generator,
-            it would have its task group cancel that again, which then had no time to clean up.
     """
 
-    def __init__(self, event: H3Event) -> None:
+    __slots__ = ("_context", "_opening", "_over", "_seconds", "_task", "_writer", "event", "failure")
+
+    def __init__(self, event: H3Event, seconds: float) -> None:
         self.event = event
+        self._seconds = seconds
         self.failure: Exception | None = None
-        self.timer = anyio.CancelScope(shield=True)
         self._writer: SSEWriter | None = None
+        self._context: Context | None = None  # while the time runs: that of the task that streams
+        # Of the task that opens the stream when the time is up. It is shielded from all but its end.
+        self._opening: anyio.CancelScope | None = None
+        self._over: anyio.Event
+        self._task: object = None
+
+    def begin(self) -> None:
+        """Let the time run."""
+        self._context = copy_context()
+        host_of(self.event).call_after(self, self._seconds)
 
     async def writer(self) -> SSEWriter:
+        """Open the stream, unless it is open."""
         if self._writer is None:
+            self._stop()
             if self.event.state is State.REQUESTED:
                 self.event.start_sse()
             self._writer = await self.event.await_sse_writer()
         return self._writer
 
-    async def after(self, seconds: float) -> None:
-        """Open the stream when the time is up; a generator whose stream can't be opened is stopped."""
-        with self.timer:
-            await anyio.sleep(seconds)
-            while self.event.reading is not None:
-                await self.event.reading.wait()  # an open stream throws the rest of the body away
-            if self.event.state is State.REQUESTED:
-                try:
+    def due(self) -> None:
+        """The time is up: open the stream in a task of its own, with the context of the one that streams."""
+        context, self._context = self._context, None
+        if context is not None:
+            self._over = anyio.Event()
+            self._opening = anyio.CancelScope(shield=True)
+            self._task = start_task(self._open, context=context.run(loop_context))
+
+    async def _open(self) -> None:
+        """A generator whose stream can't be opened is stopped."""
+        try:
+            with self._opening or anyio.CancelScope():
+                while self.event.reading is not None:
+                    await self.event.reading.wait()  # an open stream throws the rest of the body away
+                if self.event.state is State.REQUESTED:
                     await self.writer()
-                except Exception as error:
-                    self.failure = error
-                    host_of(self.event).fail(error)
+        except Exception as error:
+            self.failure = error
+            host_of(self.event).fail(error)
+        finally:
+            self._over.set()
+
+    def _stop(self) -> None:
+        if self._context is not None:
+            self._context = None
+            host_of(self.event).call_never(self, self._seconds)
+
+    async def end(self) -> None:
+        """The generator is over: nothing opens its stream any more but who waits for that already."""
+        self._stop()
+        if self._opening is not None:
+            self._opening.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._over.wait()
 
 
-async def _stream_async(items: AsyncGenerator[Any, None], commit: _Commit, json: bool) -> None:
+async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Encoded) -> None:
+    stream: Stream | None = None
     try:
         async for item in items:
-            data = encode(
-                event_of_value(item) if json else item
-            )  # refused before it commits, a bad first item is a real 500
-            writer = await commit.writer()
-            await stream_of(writer).send(data)
+            data = item.encode() if item.__class__ is SSEEvent else encoded(item)
+            if data is None:
+                continue
+            if stream is None:  # refused before it commits, a bad first item is a real 500
+                stream = stream_of(await commit.writer())
+            if stream.room >= len(data):
+                stream.put(data)
+            elif (waits := stream.send_here(data)) is not None:
+                await waits
     finally:
-        await close_generator(items)
+        if hasattr(items, "aclose"):
+            await close_generator(cast(AsyncGenerator[Any, None], items))
     await _open_if_empty(commit)
 
 
@@ -143,28 +206,32 @@ async def close_generator(items: AsyncGenerator[Any, None]) -> None:
             raise rest from None
 
 
-async def _stream_on_thread(items: Generator[Any, None, None], commit: _Commit, json: bool) -> None:
-    await host_of(commit.event).stream_on_thread(_drive, items, commit, json)
+async def _stream_on_thread(items: Iterator[Any], commit: Commit, encoded: Encoded) -> None:
+    await host_of(commit.event).stream_on_thread(_drive, items, commit, encoded)
     await _open_if_empty(commit)
 
 
-def _drive(items: Generator[Any, None, None], commit: _Commit, json: bool) -> None:
-    writer: BlockingSSEWriter | None = None
-    with closing(items):
+def _drive(items: Iterator[Any], commit: Commit, encoded: Encoded) -> None:
+    mailbox: Mailbox | None = None
+    try:
         for item in items:
-            event: Item = event_of_value(item) if json else item
-            if writer is None:
-                encode(event)
+            data = encoded(item)
+            if data is None:
+                continue
+            if mailbox is None:
                 try:
-                    writer = BlockingSSEWriter(anyio.from_thread.run(commit.writer))
+                    mailbox = Mailbox(stream_of(anyio.from_thread.run(commit.writer)))
                 except Exception:
                     if commit.failure is not None:
                         return  # the client has been told, and nobody waits for this thread
                     raise
-            writer.send_event(event)
+            mailbox.send(data)
+    finally:
+        if hasattr(items, "close"):
+            items.close()
 
 
-async def _open_if_empty(commit: _Commit) -> None:
+async def _open_if_empty(commit: Commit) -> None:
     """A generator that ended without an item is an empty stream, unless it has answered otherwise."""
     if commit.event.state in (State.REQUESTED, State.SSE_STARTED):  # or the timer is opening it just now
         await commit.writer()

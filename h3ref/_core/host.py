@@ -22,6 +22,7 @@ from ..stats import Access, Stats
 from ..writer import SSEWriter
 from .answer import Answer
 from .cleanup import Cleanup
+from .deadlines import Due
 from .opening import Opening
 from .parking import current_task_id
 from .shared import Shared
@@ -52,6 +53,7 @@ class Host:
         keep_alive: seconds of silence after which its stream, once open, is shown alive; None for never.
         comment: makes the bytes that show it; None for the usual comment.
         farewell: the bytes of an event that its stream gets last when the server ends; None for none.
+        send_timeout: seconds in which its reader has to take some of what waits for it, or it is cut; None for never.
         task: the number of the task that answers the request, and streams.
         stream: the events on their way to the connection, from the moment the head is on its way.
         writer: the stream's face, from the same moment.
@@ -70,6 +72,7 @@ class Host:
         "farewell",
         "keep_alive",
         "lifecycle",
+        "send_timeout",
         "service",
         "source",
         "stream",
@@ -86,7 +89,8 @@ class Host:
         self.answer = Answer()
         self.event = H3Event(self, transport.request)
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
-        self._cleanup: Cleanup  # runs the user's code; what a disconnect, or a close from outside, cancels
+        # Runs the user's code; what a disconnect, or a close from outside, cancels.
+        self._cleanup = Cleanup(self.event, service.limits.cleanup_timeout, self._end_beside)
         self.context: Context
         self.threads = ThreadUse(service.threads, self.lifecycle)
         self._opening = Opening(self)
@@ -96,6 +100,7 @@ class Host:
         self.source: object = None
         self.keep_alive = service.limits.stream_keep_alive
         self.farewell = service.farewell
+        self.send_timeout = service.limits.send_timeout
         self.comment: Callable[[], bytes | None] | None = None
         self.task = -1
         self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
@@ -199,6 +204,11 @@ class Host:
     # -- what an H3Event asks of it
 
     @property
+    def running(self) -> Cleanup:
+        """What streams, as it runs."""
+        return self._cleanup
+
+    @property
     def uses_thread(self) -> bool:
         """Whether something of it runs on a worker thread, which can't be cancelled."""
         return self.threads.is_running
@@ -215,6 +225,12 @@ class Host:
 
     def stats(self) -> Stats:
         return self.service.stats()
+
+    def call_after(self, due: Due, seconds: float) -> None:
+        self.service.streams.add_deadline(due, seconds)
+
+    def call_never(self, due: Due, seconds: float) -> None:
+        self.service.streams.discard_deadline(due, seconds)
 
     def header_ignored(self, name: str) -> None:
         self.service.header_ignored(name)

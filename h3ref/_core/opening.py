@@ -64,8 +64,8 @@ class Opening:
         self.awaited: Callable[[Any], Awaitable[SSEWriter]] | None = None
         self.blocking: Callable[[Any], Awaitable[BlockingSSEWriter]] | None = None
         self.failure: Exception | None = None
-        self._task = -1  # the task that opens it
-        self._over: anyio.Event | None = None  # where the others wait for the end of that, while it is under way
+        self._task = -1  # the task that opens it, while that is under way
+        self._over: anyio.Event | None = None  # where the others wait for the end of that; made by the first of them
 
     def keep_failure(self, error: BaseException) -> None:
         """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
@@ -87,12 +87,14 @@ class Opening:
 
     async def open(self) -> SSEWriter:
         """What `event.await_sse_writer()` is."""
-        if self._over is not None and self._task != current_task_id():
+        if self._task not in (-1, current_task_id()):
+            if self._over is None:
+                self._over = anyio.Event()
             await self._over.wait()
         exchange, state = self._exchange, self._exchange.lifecycle.state
         if state is not State.REQUESTED:
             self.raise_failure()
-        if state is not State.SSE_STARTED or self._over is not None or self.awaited is None:
+        if state is not State.SSE_STARTED or self._task != -1 or self.awaited is None:
             # It is open; or rejected, since a hook of its opening asks, or this flow never hands a writer over.
             return exchange.event.get_sse_writer()
         if exchange.event.stream_callback is not None:
@@ -125,13 +127,14 @@ class Opening:
     async def _run(self, step: trace.Step, order: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do what the handler's call does in this flow; meanwhile other tasks wait for its end."""
         self._task = current_task_id()
-        over = self._over = anyio.Event()
         try:
             self._exchange.lifecycle.take(step)
             return await order(self._exchange)
         finally:
-            self._over = None
-            over.set()
+            self._task = -1
+            if self._over is not None:
+                self._over.set()
+                self._over = None
 
     def _count_thread_as_stream(self) -> None:
         """Where there is no thread, the handler may still answer otherwise; if it does not, this is the answer."""

@@ -122,7 +122,7 @@ def asyncio_task() -> asyncio.Task[object] | None:
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here; None on trio, also where trio is a guest of asyncio."""
     loop = _running_loop()
-    return None if loop is None or (asyncio_task() is None and _runs_trio()) else loop
+    return None if loop is None or (_runs_trio() and asyncio_task() is None) else loop
 
 
 def _runs_trio() -> bool:
@@ -139,11 +139,16 @@ def trio_task() -> Any:
 
 def now() -> float:
     """The time of the loop that runs here, as `anyio.current_time`, also in a call of the loop's own."""
+    return clock_here()()
+
+
+def clock_here() -> Callable[[], float]:
+    """What tells the time of the loop that runs here, for who asks it often."""
     if (loop := asyncio_loop()) is not None:
-        return loop.time()
+        return loop.time
     from trio import current_time
 
-    return current_time()
+    return current_time
 
 
 def loop_context() -> Context:
@@ -159,14 +164,23 @@ def loop_context() -> Context:
     return context
 
 
-def start_task(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> object:
-    """Start a task that belongs to the loop, and to no task group; keep what it returns, or asyncio may collect it."""
-    context = loop_context()
+def start_task(
+    function: Callable[..., Coroutine[Any, Any, None]], *args: Any, context: Context | None = None
+) -> object:
+    """Start a task that belongs to the loop, and to no task group; keep what it returns, or asyncio may collect it.
+
+    Args:
+        function: what it runs; on trio it must raise nothing.
+        args: the function's.
+        context: in which it runs; a copy of the one that runs here, if left out.
+    """
+    if context is None:
+        context = loop_context()
     if (loop := asyncio_loop()) is not None:
         return loop.create_task(function(*args), context=context)
     from trio import lowlevel
 
-    return lowlevel.spawn_system_task(function, *args, context=context)
+    return lowlevel.spawn_system_task(function, *args, context=context.copy())  # which may be the one that runs here
 
 
 def runs_loop() -> bool:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from .parking import asyncio_task, trio_task
+import anyio
+
+from .parking import asyncio_loop, asyncio_task, trio_task
 
 
 @cache
@@ -24,11 +26,21 @@ def _of_anyio() -> Any:
     return _asyncio if hasattr(_asyncio, "_task_states") and hasattr(_asyncio, "is_anyio_cancellation") else None
 
 
+def new_scope() -> anyio.CancelScope:
+    """A scope, made of the class that `anyio.CancelScope()` makes it of, which it looks up each time."""
+    return _class_here(asyncio_loop() is None)()
+
+
+@cache
+def _class_here(_: bool) -> type[anyio.CancelScope]:
+    return type(anyio.CancelScope())
+
+
 def of_asyncio_task(inner: Any) -> Iterator[Any]:
     """The scopes that the running task of asyncio is in, innermost first, up to `inner`, which is not one of them."""
-    anyio = _of_anyio()
-    task = None if anyio is None else asyncio_task()
-    state = None if task is None else anyio._task_states.get(task)
+    module = _of_anyio()
+    task = None if module is None else asyncio_task()
+    state = None if task is None else module._task_states.get(task)
     scope = getattr(state, "cancel_scope", None)
     while scope is not None and scope is not inner:
         yield scope
@@ -37,8 +49,8 @@ def of_asyncio_task(inner: Any) -> Iterator[Any]:
 
 def is_a_scopes(error: BaseException) -> bool:
     """Whether a cancellation on asyncio comes from a scope, and not from `Task.cancel`."""
-    anyio = _of_anyio()
-    return anyio is not None and bool(anyio.is_anyio_cancellation(error))
+    module = _of_anyio()
+    return module is not None and bool(module.is_anyio_cancellation(error))
 
 
 def status_of_trio_task() -> Any:

@@ -47,7 +47,7 @@ class Service(Shared):
 
     Attributes:
         live: the exchanges that are not over.
-        streams: the open streams; an adapter runs `streams.run()` beside, for keep-alives and all else that takes time.
+        streams: the open streams; an adapter runs `streams.run()` beside, for all that takes time, as keep-alives.
         refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
         stopping: whether a stream that starts now is shut down at once.
         count_connections: returns how many connections there are; None, unless an adapter whose connections are its own
@@ -75,11 +75,18 @@ class Service(Shared):
 
     async def answer(self, transport: Transport) -> None:
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
-        logged = access_log.isEnabledFor(logging.INFO)
-        client = transport.client if logged else ""  # now: one who has left has no address
-        began = self.clock()
+        await self.run(self.begin(transport))
+
+    def begin(self, transport: Transport) -> Exchange:
+        """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before."""
         self._count += 1
-        exchange = Exchange(self, transport, self._count)
+        return Exchange(self, transport, self._count)
+
+    async def run(self, exchange: Exchange) -> None:
+        """Answer the request of an exchange that has begun."""
+        logged = access_log.isEnabledFor(logging.INFO)
+        client = exchange.transport.client if logged else ""  # now: one who has left has no address
+        began = self.clock()
         self.live.add(exchange)
         try:
             await exchange.run(self.flow)

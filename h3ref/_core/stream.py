@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context
+from enum import Enum, auto
 from typing import Any, Protocol
 
 import anyio
@@ -17,8 +18,11 @@ from ..connection import HIGH_WATER, Connection
 from ..errors import BackpressureDetected, WriterClosed
 from ..lifecycle import Lifecycle, Reason, State
 from ..sse import SSEEvent
+from .direct import Direct, Running
 from .order import Order
+from .parking import now
 from .standins import ENDED, BehindHead
+from .steps import begin
 
 log = logging.getLogger("h3ref.stream")
 
@@ -38,6 +42,10 @@ class StreamHost(Protocol):
     @property
     def task(self) -> int:
         """The number of the task that answers the request, and streams."""
+
+    @property
+    def running(self) -> Running:
+        """What streams, as it runs."""
 
     @property
     def token(self) -> EventLoopToken:
@@ -68,6 +76,14 @@ class StreamHost(Protocol):
         """Run a task for as long as the thread that streams runs; False if there is none."""
 
 
+class End(Enum):
+    """How far the end of a stream's connection has come."""
+
+    NONE = auto()
+    ENDING = auto()
+    ENDED = auto()
+
+
 class Stream(Order):
     """The events of one exchange on their way: what is sent, behind its head and in its order, up to the end.
 
@@ -80,24 +96,31 @@ class Stream(Order):
         close_timeout: seconds in which the connection's end is over.
         keep_alive: seconds of silence after which it is shown alive; None for never.
         comment: makes the bytes that show it.
+        send_timeout: seconds in which its reader has to take some of what waits for it; None for no limit.
 
     Attributes:
         connection: what takes the bytes now.
         comment_count: keep-alives.
+        direct: how the task that streams can send by itself, once the head has left; None where it can't.
         is_traced: whether each event has to be recorded, so that it must come through `put`.
         is_cut_short: whether a cancellation left a writer's `async with`.
     """
 
     __slots__ = (
         "_close_timeout",
+        "_end",
         "_ended",
         "_owner",
+        "_running",
+        "_turn",
         "comment",
         "comment_count",
+        "direct",
         "host",
         "is_cut_short",
         "is_traced",
         "keep_alive",
+        "send_timeout",
     )
 
     def __init__(
@@ -111,6 +134,7 @@ class Stream(Order):
         close_timeout: float,
         keep_alive: float | None = None,
         comment: Callable[[], bytes | None] | None = None,
+        send_timeout: float | None = None,
     ) -> None:
         super().__init__(lifecycle, BehindHead(connection), high_water)
         self.host = host
@@ -118,22 +142,27 @@ class Stream(Order):
         self._close_timeout = close_timeout
         self.keep_alive = keep_alive
         self.comment = comment
+        self.send_timeout = send_timeout
         self.is_traced = lifecycle.traced
         self.comment_count = 0
+        self.direct: Direct | None = None
+        self._running: Running  # of a host that has a direct one
+        self._turn = 0  # of its turns, in which something has left directly
         self.is_cut_short = False
-        self._ended: anyio.Event | None = None  # made by the first who ends the connection, for the others to wait for
+        self._end = End.NONE
+        self._ended: anyio.Event | None = None  # made by who waits for another who ends the connection
 
     # -- what it is
 
     @property
     def is_ending(self) -> bool:
         """Whether somebody has begun to end its connection."""
-        return self._ended is not None
+        return self._end is not End.NONE
 
     @property
     def is_ended(self) -> bool:
         """Whether its connection has come to its end."""
-        return self._ended is not None and self._ended.is_set()
+        return self._end is End.ENDED
 
     # -- sending
 
@@ -144,6 +173,45 @@ class Stream(Order):
         self.connection.write_chunk(data)
         self.room -= len(data)
         self.count += 1
+
+    async def take_turn(self, put: Callable[[bytes], None], data: bytes) -> None:
+        """As `Order.take_turn`; where the connection is a direct one, the task that streams sends by itself."""
+        if self.direct is not None and self._running.turn > 0 and put == self.put:
+            waits = self.send_here(data)
+            if waits is not None:
+                await waits
+        else:
+            await super().take_turn(put, data)
+
+    def send_here(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+        """As `send`, in the task that streams: the first event since it has waited leaves directly, others join.
+
+        Returns what that task has to await, if anything.
+        """
+        direct = self.direct
+        if direct is None or not direct.is_free or self._feeds or self._turns or self.lifecycle.state is not _STREAMING:
+            return Order.take_turn(self, self.put, data)
+        turn = self._running.turn
+        if turn != self._turn:
+            self._turn = turn
+            if self.is_traced:
+                self.record(trace.SEND_EVENT, trace.EVENT, data)
+            self._size += len(data)
+            self.count += 1
+            return direct.send_now(data)
+        if direct.pending >= HIGH_WATER:
+            return self._send_joined(direct, data)
+        self.put(data)
+        return None
+
+    async def _send_joined(self, direct: Direct, data: bytes) -> None:
+        """Send what has joined, and give way to other tasks: the code that streams may wait for nothing else."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        self.check()
+        self.put(data)
+        if direct.is_free and (waits := direct.send_now(b"")) is not None:
+            await waits
+        await anyio.lowlevel.cancel_shielded_checkpoint()
 
     async def send(self, data: bytes) -> None:
         """Send an encoded event. Raises as `SSEWriter.send_event` does."""
@@ -229,6 +297,10 @@ class Stream(Order):
             self.discard_body()
             return
         self.connection = waiting.connection
+        direct = self.direct = getattr(self.connection, "direct", None)
+        if direct is not None:
+            self._running = self.host.running
+            self._set_room(0)  # who sends has to look
         for arrives, event in waiting.arrivals:
             self._record_arrival(arrives, event)
         if data := waiting.take_all():
@@ -288,19 +360,33 @@ class Stream(Order):
 
     async def end(self) -> None:
         """Bring a closed stream's connection to the end that its reason asks for; returns when it is there."""
-        if self.is_ended:
+        if self._end is End.ENDED:
             return
         timeout = self._close_timeout + 1  # the port bounds the time; this is for an adapter that does not
+        if self._end is End.NONE and self.direct is not None and self.direct.is_free:
+            # What has no time to wait for needs no scope.
+            self._end = End.ENDING
+            steps = begin(self._try_to_end())
+            if steps is not None:
+                await steps.finish(now() + timeout, shield=True)
+            return
         with anyio.move_on_after(timeout, shield=True):
-            if self._ended is not None:
+            if self._end is End.NONE:
+                self._end = End.ENDING
+                await self._try_to_end()
+            else:
+                if self._ended is None:
+                    self._ended = anyio.Event()
                 await self._ended.wait()
-                return
-            self._ended = anyio.Event()
-            try:
-                await self._end_connection()
-            except Exception as error:
-                log.warning("%r could not be ended: %s", self, error)
-            finally:
+
+    async def _try_to_end(self) -> None:
+        try:
+            await self._end_connection()
+        except Exception as error:
+            log.warning("%r could not be ended: %s", self, error)
+        finally:
+            self._end = End.ENDED
+            if self._ended is not None:
                 self._ended.set()
 
     async def _end_connection(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import Counter
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -14,8 +16,10 @@ from ..connection import Connection
 from ..errors import TooManyStreams
 from ..lifecycle import Reason
 from ..limits import Limits
-from .parking import Parking
+from .deadlines import Deadlines, Due
+from .parking import Parking, clock_here
 from .stream import Stream
+from .timer import Timer
 
 log = logging.getLogger("h3ref.upkeep")
 
@@ -55,8 +59,18 @@ class Streaming:
         return now - self.silent_since >= seconds
 
 
+class Attendant(Protocol):
+    """What has `Upkeep` look at its streams when it is time, and runs what that takes."""
+
+    def look_at(self, when: float) -> None:
+        """Have `Upkeep.look` called at this time, by the loop's clock, if not before."""
+
+    def start(self, function: Callable[[Stream], Coroutine[Any, Any, None]], stream: Stream) -> None:
+        """Start a task, with the stream's context, that calls a function with the stream."""
+
+
 class Upkeep:
-    """The open streams of one service. One task looks after all of them, while `run` runs; without it they are counted.
+    """The open streams of one service. One attendant looks after all of them; without it they are counted.
 
     Args:
         limits: how many there may be, and for how long what may last.
@@ -68,21 +82,21 @@ class Upkeep:
 
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
         self._refused = refused
+        self._now = clock_here()
         self._most = limits.streams
         self._age = limits.stream_age
         self._jitter = limits.stream_age_jitter
-        self._send_timeout = limits.send_timeout
-        self._keep_alive = limits.stream_keep_alive
-        self._usually = self._look_every(self._keep_alive)
         self.opened = 0
         self._open: dict[Connection, Streaming] = {}
         # Those that are looked at equally often; in each, who was looked at longest ago comes first.
         self._rounds: dict[float, dict[Connection, Streaming]] = {}
-        self._parking: Parking | None = None
-        self._ends: TaskGroup | None = None  # while the task runs: those who are ended from outside
+        self._deadlines = Deadlines()
+        self._next_look = math.inf
+        self._attendant: Attendant | None = None
+        self._timer: Timer | None = None  # for the deadlines, where there is none
 
-    def _look_every(self, keep_alive: float | None) -> float:
-        times = [time for time in (self._age, self._send_timeout, keep_alive) if time is not None]
+    def _look_every(self, stream: Stream) -> float:
+        times = [time for time in (self._age, stream.send_timeout, stream.keep_alive) if time is not None]
         return min(times, default=0.0) / LOOKS
 
     def __len__(self) -> int:
@@ -100,25 +114,28 @@ class Upkeep:
 
     def add(self, connection: Connection) -> None:
         """Count a stream, whose age begins."""
-        now = anyio.current_time()
+        begins_at = self._now()
         age = self._age
         self.opened += 1
-        ends_at = None if age is None else now + age * (1 - self._jitter * random.random())
-        self._open[connection] = Streaming(now, ends_at)
+        ends_at = None if age is None else begins_at + age * (1 - self._jitter * random.random())
+        self._open[connection] = Streaming(begins_at, ends_at)
 
     def look_after(self, connection: Connection, stream: Stream) -> None:
         """Look after a stream that was added: its head is on its way."""
         found = self._open[connection]
         found.stream = stream
-        is_usual = stream.keep_alive == self._keep_alive
-        found.look_every = self._usually if is_usual else self._look_every(stream.keep_alive)
+        found.look_every = self._look_every(stream)
         if not found.look_every:
             return
         found.look_at = found.looked_at + found.look_every
-        looked_at = self._rounds.setdefault(found.look_every, {})
-        if not looked_at and self._parking is not None:
-            self._parking.wake()  # it may sleep for longer than that
-        looked_at[connection] = found
+        self._rounds.setdefault(found.look_every, {})[connection] = found
+        self._look_at_latest(found.look_at)
+
+    def _look_at_latest(self, when: float) -> None:
+        if when < self._next_look:
+            self._next_look = when
+            if self._attendant is not None:
+                self._attendant.look_at(when)
 
     def discard(self, connection: Connection) -> None:
         """It has ended."""
@@ -135,26 +152,56 @@ class Upkeep:
             self._refused["server_buffer"] += 1
             self._stop(found.stream, Reason.SLOW_CONSUMER)
 
+    def add_deadline(self, due: Due, seconds: float) -> None:
+        """Tell something, in a call of the loop's own or in another task, when some seconds are over.
+
+        That is done also where nobody looks after the streams.
+        """
+        when = self._deadlines.add(due, seconds, self._now())
+        if self._attendant is None:
+            if self._timer is None:
+                self._timer = Timer(self._tell_due)
+            self._timer.set(when)
+        else:
+            self._look_at_latest(when)
+
+    def _tell_due(self) -> None:
+        next_look = self._deadlines.look(self._now())
+        if self._timer is not None and next_look < math.inf:
+            self._timer.set(next_look)
+
+    def discard_deadline(self, due: Due, seconds: float) -> None:
+        """It need not be told any more; again: does nothing."""
+        self._deadlines.discard(due, seconds)
+
     async def run(self) -> None:
         """Look after the streams until cancelled."""
-        parking = self._parking = Parking()
-        try:
-            async with anyio.create_task_group() as ends:
-                self._ends = ends
+        async with anyio.create_task_group() as tasks:
+            attendant = _Task(tasks)
+            self.attend(attendant)
+            try:
                 while True:
-                    if self._rounds:
-                        next_look = min(self._look(looked_at) for looked_at in tuple(self._rounds.values()))
-                        with anyio.CancelScope(deadline=next_look):
-                            await parking.wait()
-                    else:
-                        await parking.wait()
-        finally:
-            if self._ends is ends:  # else it runs somewhere else already
-                self._ends = None
+                    with anyio.CancelScope(deadline=self.look()):
+                        await attendant.parking.wait()
+            finally:
+                if self._attendant is attendant:  # else it is somebody else's already
+                    self._attendant = None
 
-    def _look(self, looked_at: dict[Connection, Streaming]) -> float:
+    def attend(self, attendant: Attendant) -> None:
+        """From now on have this one look after the streams."""
+        self._attendant = attendant
+        if self._next_look < math.inf:
+            attendant.look_at(self._next_look)
+
+    def look(self) -> float:
+        """Do what is due by now; return when to look again, by the loop's clock: infinity for never."""
+        at = self._now()
+        looks = [self._deadlines.look(at), *(self._look(looked_at, at) for looked_at in tuple(self._rounds.values()))]
+        self._next_look = min(looks)
+        return self._next_look
+
+    def _look(self, looked_at: dict[Connection, Streaming], now: float) -> float:
         """Look at those whose time has come; return when the next one's is."""
-        now = anyio.current_time()
         for _ in range(LOOKS_A_TURN):
             if not looked_at:
                 return now
@@ -180,14 +227,18 @@ class Upkeep:
             return
         stalled_since = connection.stalled_since
         if stalled_since is not None:
-            if self._send_timeout is not None and now - stalled_since >= self._send_timeout:
+            if stream.send_timeout is not None and now - stalled_since >= stream.send_timeout:
                 self._refused["send_timeout"] += 1
                 self._stop(stream, Reason.SLOW_CONSUMER)
             return  # what waits for it already shows, when it arrives, that the connection is alive
         if stream.keep_alive is None:
             return
         if found.is_silent_for(stream.keep_alive - found.look_every / 2, now, stream):
-            stream.offer_keep_alive()
+            if stream.comment is None:
+                stream.offer_keep_alive()
+            else:
+                assert self._attendant is not None, "who looks is the attendant"
+                self._attendant.start(_show_alive, stream)  # what makes the comment is the user's
             found.sent, found.silent_since = stream.event_count + stream.comment_count, now
 
     def _stop(self, stream: Stream, reason: Reason) -> None:
@@ -197,12 +248,31 @@ class Upkeep:
 
     def end_soon(self, stream: Stream) -> None:
         """Bring a closed stream's connection to its end beside the task that streams, which may be unable to."""
-        if self._ends is not None:
-            stream.host.context.copy().run(self._ends.start_soon, self._bring_to_end, stream)
-        elif stream.host.uses_thread:  # nobody runs this beside: at least it counts no more
+        if self._attendant is not None:
+            self._attendant.start(self._bring_to_end, stream)
+        elif stream.host.uses_thread:  # nobody looks: at least it counts no more
             stream.host.release()
 
     async def _bring_to_end(self, stream: Stream) -> None:
+        """Bring a closed stream's connection to its end; what is held for the client does not wait for a thread."""
         await stream.end()
         if stream.host.uses_thread:
             stream.host.release()
+
+
+async def _show_alive(stream: Stream) -> None:
+    stream.offer_keep_alive()
+
+
+class _Task:
+    """The attendant that `Upkeep.run` is."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self.parking = Parking()
+        self._tasks = tasks
+
+    def look_at(self, when: float) -> None:
+        self.parking.wake()
+
+    def start(self, function: Callable[[Stream], Coroutine[Any, Any, None]], stream: Stream) -> None:
+        stream.host.context.copy().run(self._tasks.start_soon, function, stream)

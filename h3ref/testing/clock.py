@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
+from .._core.child import Child
 from .._core.cleanup import Cleanup
 from .outside import PAUSE, Outside
 
@@ -341,7 +342,13 @@ def awaits(awaitable: object) -> str:
 
 
 def _awaited(awaitable: object) -> object:
-    """What a coroutine waits for; of the user's, which is run step by step, the step that runs it knows."""
+    """What a coroutine waits for; of the user's, which is run step by step, the step that runs it knows.
+
+    Of one that attends a task of its own, it is what that runs.
+    """
+    frame = getattr(awaitable, "cr_frame", None)
+    if frame is not None and frame.f_code is Child.attend.__code__:
+        return frame.f_locals["self"].code
     frame = getattr(awaitable, "gi_frame", None)
     if frame is not None and frame.f_code is Cleanup.run.__code__:
         return frame.f_locals["awaitable"]

@@ -12,8 +12,8 @@ from ...flows import check_flow
 from ...limits import Limits, check_limits
 from ...stats import Stats
 from .ending import Origin, check_grace, encoded_farewell
-from .keeper import Keeper
-from .transport import ASGITransport, Message, Receive, Send
+from .messages import Message, Receive, Send
+from .transport import ASGILoop, answer
 
 if TYPE_CHECKING:
     from ..._core.exchange import Flow
@@ -110,7 +110,7 @@ class _Here:
     def __init__(self, service: Service, grace: float) -> None:
         self.service = service
         self._grace = grace
-        self._keeper = Keeper(service)
+        self._loop = ASGILoop(service)
         self._calls = 0
         self._idle: anyio.Event | None = None  # set when no call is left; made only by one who waits
 
@@ -118,7 +118,7 @@ class _Here:
         """Answer one request, and be counted meanwhile."""
         self._calls += 1
         try:
-            await answer(self.service, scope, receive, send, self._keeper, Origin(receive, send, self._grace))
+            await answer(self._loop, scope, receive, send, Origin(receive, send, self._grace))
         finally:
             self._calls -= 1
             if not self._calls and self._idle is not None:
@@ -145,20 +145,3 @@ class _Here:
                 await self._idle.wait()
             for exchange in list(self.service.live):
                 exchange.abandon()
-
-
-async def answer(
-    service: Service, scope: Message, receive: Receive, send: Send, keeper: Keeper, origin: Origin
-) -> None:
-    """Answer one request of the http scope."""
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            await service.answer(ASGITransport(scope, receive, send, tasks, service, keeper, origin))
-        except Exception as error:  # carried past the task group, which would wrap it
-            failure = error
-        finally:
-            keeper.discard(tasks)
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

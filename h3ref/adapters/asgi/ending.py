@@ -29,7 +29,7 @@ from weakref import WeakSet
 
 import anyio
 
-from ..._core.parking import Parking, asyncio_loop
+from ..._core.parking import asyncio_loop
 from ...lifecycle import State
 from ...sse import SSEEvent
 
@@ -210,20 +210,8 @@ class Endings:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._servers = Servers()
-        self._parking = Parking()
         self._ends_a_look = 0  # while streams are ended
         self._failure: Exception | None = None  # the first one, of which the log was told
-
-    def wake(self) -> None:
-        """Another stream has begun: there may be something to look at."""
-        self._parking.wake()
-
-    async def run(self) -> None:
-        """Look until cancelled; while no server shows anything, as in process, once for each stream that begins."""
-        while True:
-            await anyio.sleep(LOOK_EVERY)
-            if not self.look():
-                await self._parking.wait()
 
     def look(self) -> bool:
         """End the streams whose time has come; return whether any server shows when it ends.

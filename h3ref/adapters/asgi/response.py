@@ -8,20 +8,17 @@ that the framework's own exception handlers answer it.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, overload
 
-import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
 
 from ..._core.answer import STREAM_HEADERS
-from ..._core.callables import check_takes, is_async, is_generator, name_of
-from ..._core.generator import DEFAULT_COMMIT_AFTER, close_generator, event_of_value, generator_handler
+from ..._core.generator import DEFAULT_COMMIT_AFTER
 from ..._core.router import Match
 from ..._core.service import Service
-from ..._core.stream import encode
 from ...app import H3App
 from ...errors import TooManyStreams
 from ...event import H3Event, host_of
@@ -31,16 +28,19 @@ from ...lifecycle import Reason, State
 from ...limits import Limits
 from ...sse import SSEEvent
 from ...writer import stream_of
-from .app import answer
-from .ending import LOOK_EVERY, Origin, check_grace, encoded_farewell
-from .items import Content, Item, Values, event_of
-from .keeper import Keeper
-from .pace import Pace, keep_alive
-from .transport import Message, Receive, Send
+from .content import encoded_item, handler_for
+from .ending import Origin, check_grace, encoded_farewell
+from .incoming import Incoming
+from .items import Content, Item, Values
+from .messages import HEADERS, Message, Receive, Send
+from .transport import ASGILoop, answer
 
 try:
     from starlette.exceptions import HTTPException
+    from starlette.requests import Request
     from starlette.responses import Response
+
+    from .requests import give_receive, is_read, request_in
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "starlette":
         raise  # it is there, and what it needs itself is not
@@ -54,7 +54,8 @@ log = logging.getLogger(__name__)
 DEFAULT_PING: Final = 15.0
 DEFAULT_SEND_TIMEOUT: Final = Limits().send_timeout
 
-MadeOf = Callable[[Any], SSEEvent | str | None]
+RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS]
+"""Those of a response that is given none: they need no look."""
 
 
 class EventSourceResponse(Response):
@@ -80,17 +81,21 @@ class EventSourceResponse(Response):
             had better keep its "no-transform", without which a compressor on the way may hold events back.
         media_type: "text/event-stream", with parameters if you like.
         background: a task that runs when the stream has ended, also when the client has left; not after an error.
-        ping: seconds of silence after which a comment is sent, so that nobody on the way takes the connection
-            for dead; events put it off. None or 0 for never.
+        ping: seconds of silence after which a comment is sent at the latest, so that nobody on the way takes the
+            connection for dead; events put it off. None or 0 for never.
         ping_message_factory: returns what is sent instead of that comment, an item as in `content`; called on the
             event loop.
         send_timeout: seconds in which the server has to take what is sent; a client that does not read for so
-            long counts as gone. Left out, as long as the native server gives it, 30 s; None for no such limit. It can't
+            long is cut. Left out, as long as the native server gives it, 30 s; None for no such limit. It can't
             take effect on hypercorn with trio, which shields its own send.
         commit_after: seconds after which the headers are sent though no item has come. A callback takes the
             writer at once, so it has nothing to wait for.
         json: the items are values instead: all but an `SSEEvent`, a str and a dict too, is sent as the JSON that
             `SSEEvent.json` makes of it.
+        request: the endpoint's Request, if the content reads its body, or asks whether the client has left. It need not
+            be given where it is an argument of the generator or callback, or enclosed in its function. A body that is
+            announced, and of which the response knows no reader, may be read until the stream is open; what comes later
+            is lost, and the log says so.
         shutdown_grace_period: seconds that the stream gets to finish by itself when the server is about to end, if the
             server's own limit allows it; left out, it ends at once. docs/how-to/end-a-server.md says which show that.
         farewell: an event that the stream gets last then, before its proper end; `SSEEvent(retry=...)` tells clients
@@ -118,6 +123,7 @@ class EventSourceResponse(Response):
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
         json: Literal[False] = False,
+        request: Request | None = None,
         shutdown_grace_period: float = 0.0,
         farewell: SSEEvent | None = None,
     ) -> None: ...
@@ -135,6 +141,7 @@ class EventSourceResponse(Response):
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
         json: bool,
+        request: Request | None = None,
         shutdown_grace_period: float = 0.0,
         farewell: SSEEvent | None = None,
     ) -> None: ...
@@ -151,13 +158,16 @@ class EventSourceResponse(Response):
         send_timeout: float | None = DEFAULT_SEND_TIMEOUT,
         commit_after: float = DEFAULT_COMMIT_AFTER,
         json: bool = False,
+        request: Request | None = None,
         shutdown_grace_period: float = 0.0,
         farewell: SSEEvent | None = None,
     ) -> None:
         if status_code != 200:
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
-        _check_headers({"Content-Type": EVENT_STREAM if media_type is None else media_type})
-        _check_headers(headers or {})
+        if media_type is not None:
+            _check_headers({"Content-Type": media_type})
+        if headers:
+            _check_headers(headers)
         _check_seconds("ping", ping)
         _check_seconds("send_timeout", send_timeout)
         if send_timeout == 0:
@@ -165,12 +175,19 @@ class EventSourceResponse(Response):
         _check_seconds("commit_after", commit_after)
         self._grace = check_grace(shutdown_grace_period)
         self._farewell = encoded_farewell(farewell)
-        self._handler = _handler_for(content, commit_after, event_of_value if json else event_of)
+        if request is not None and not isinstance(request, Request):
+            raise TypeError(f"request is the endpoint's Request, or None, not {request!r}")
+        self._content = content
+        self._request = request
+        self._handler = handler_for(content, commit_after, json=json)
         self._ping = ping or None
         self._ping_message_factory = ping_message_factory
         self._send_timeout = send_timeout
         self.status_code = status_code
         self.background = background
+        if media_type is None and not headers:
+            self.raw_headers = list(RAW_HEADERS)
+            return
         if media_type is not None:
             self.media_type = media_type
         self.init_headers(headers)
@@ -186,24 +203,25 @@ class EventSourceResponse(Response):
         """
         if scope["type"] != "http":
             raise RuntimeError(f"EventSourceResponse answers HTTP requests, not the ASGI scope {scope['type']!r}")
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            reply = _Reply(self, send, tasks)
-            token = _REPLY.set(reply)
-            try:
-                service = _service()
-                origin = self.origin_of(receive, send)
-                await answer(service, scope, receive, reply.send, _keeper(service), origin)
-                failure = reply.failure
-            except Exception as error:  # carried past the task group, which would wrap it
-                failure = error
-            finally:
-                _REPLY.reset(token)
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        reply = _Reply(self, send)
+        token = _REPLY.set(reply)
+        try:
+            prepare = partial(self._prepare, receive)
+            await answer(_loop(), scope, receive, send, self.origin_of(receive, send), prepare, reply.respond)
+        finally:
+            _REPLY.reset(token)
+        if reply.failure is not None:
+            raise reply.failure
         if self.background is not None:
             await self.background()
+
+    def _prepare(self, receive: Receive, incoming: Incoming) -> None:
+        """Who reads the body beside has the same `receive`."""
+        request = self._request or request_in(self._content, receive)
+        if request is None:
+            incoming.spare()
+        else:
+            give_receive(request, incoming.share(is_read=is_read(request)))
 
     def origin_of(self, receive: Receive, send: Send) -> Origin:
         """What tells of the end of a request's server; `h3ref.compat` has others."""
@@ -216,29 +234,33 @@ class EventSourceResponse(Response):
 class _Reply:
     """One call of a response: its handler, and its way to the server."""
 
-    def __init__(self, response: EventSourceResponse, send: Send, tasks: TaskGroup) -> None:
+    __slots__ = ("_is_replaced", "_response", "_send", "failure")
+
+    def __init__(self, response: EventSourceResponse, send: Send) -> None:
         self.failure: Exception | None = None
         self._response = response
-        self._pace = Pace(send, response._send_timeout)
-        self._tasks = tasks
-        self._event: H3Event | None = None
-        self._kept_alive = False
-        self._replaced = False  # the framework answers in place of this response
-        self._ping = response._ping
+        self._send = send
+        self._is_replaced = False  # the framework answers in place of this response
 
     async def handle(self, event: H3Event) -> None:
         """Answer as any handler does; what fails before the stream has begun is left to the framework."""
-        self._event = event
-        host_of(event).farewell = self._response._farewell
+        response, host = self._response, host_of(event)
+        host.keep_alive, host.send_timeout = response._ping, response._send_timeout
+        host.farewell = response._farewell
+        if response._ping_message_factory is not None:
+            host.comment = self._comment
         try:
-            for name, value in self._response.raw_headers:
-                event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)
-            await self._response._handler(event)
+            if response.raw_headers == RAW_HEADERS:
+                host.answer.headers = list(HEADERS)
+            else:
+                for name, value in response.raw_headers:
+                    event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)
+            await response._handler(event)
         except Exception as error:
             writer = host_of(event).writer
             if event.state is State.REQUESTED:
                 self.failure = _for_the_framework(error)
-                self._replaced = True
+                self._is_replaced = True
                 event.send_error(500)
             elif writer is not None and event.state is not State.CLOSED:
                 self.failure = error
@@ -253,96 +275,19 @@ class _Reply:
         if event.reason is Reason.ERROR and self.failure is None:
             self.failure = error
 
-    async def send(self, message: Message) -> None:
-        """Pass a message on to the server."""
-        if self._replaced:
+    async def respond(self, message: Message) -> None:
+        """Pass a plain response on to the server, unless the framework has another one."""
+        if self._is_replaced:
             raise ConnectionAbortedError("the framework answers instead")
-        await self._pace.send(message)
-        # The writer, as soon as the head is on its way: a first event that is long in coming needs keep-alives most.
-        writer = self._event and host_of(self._event).writer
-        if writer and self._ping and not self._kept_alive and message["type"] == "http.response.body":
-            self._kept_alive = True
-            self._tasks.start_soon(keep_alive, stream_of(writer), self._ping, self._pace, self._comment())
+        await self._send(message)
 
-    def _comment(self) -> Callable[[], bytes | None] | None:
-        factory = self._response._ping_message_factory
-        if factory is None:
+    def _comment(self) -> bytes | None:
+        try:
+            assert self._response._ping_message_factory is not None, "else it is not asked"
+            return encoded_item(self._response._ping_message_factory())
+        except Exception:
+            log.exception("the ping_message_factory raised; the usual comment is sent instead")
             return None
-
-        def made() -> bytes | None:
-            event = event_of(factory())
-            return None if event is None else encode(event)
-
-        return made
-
-
-# -- the content, as a handler
-
-
-def _handler_for(content: Values, commit_after: float, made_of: MadeOf) -> Callable[[H3Event], Awaitable[None]]:
-    """Return the handler that streams the content.
-
-    Raises:
-        TypeError: it can't be streamed.
-    """
-    if isinstance(content, str | bytes | bytearray | memoryview | Mapping | SSEEvent):
-        raise TypeError(f"content yields events, it is not one by itself: put the {type(content).__name__} in a list")
-    if isinstance(content, AsyncIterable):
-        return generator_handler(_async_items(content, made_of), commit_after)
-    if isinstance(content, Iterable):
-        return generator_handler(_items(content, made_of), commit_after)
-    if not callable(content):
-        raise TypeError(f"content is an iterable of events, or a callback that takes the writer, not {content!r}")
-    if is_generator(content):
-        raise TypeError(f"{name_of(content)} is a generator function: call it, and pass what it returns")
-    check_takes(content, 1, "a stream callback", "the writer")
-    return _callback_handler(content)
-
-
-def _async_items(
-    content: AsyncIterable[Any], made_of: MadeOf
-) -> Callable[[H3Event], AsyncGenerator[SSEEvent | str, None]]:
-    async def items(_: H3Event) -> AsyncGenerator[SSEEvent | str, None]:
-        iterator = aiter(content)
-        try:
-            async for item in iterator:
-                event = made_of(item)
-                if event is not None:
-                    yield event
-        finally:
-            if hasattr(iterator, "aclose"):
-                await close_generator(cast(AsyncGenerator[Any, None], iterator))
-
-    return items
-
-
-def _items(content: Iterable[Any], made_of: MadeOf) -> Callable[[H3Event], Generator[SSEEvent | str, None, None]]:
-    def items(_: H3Event) -> Generator[SSEEvent | str, None, None]:
-        iterator = iter(content)
-        try:
-            for item in iterator:
-                event = made_of(item)
-                if event is not None:
-                    yield event
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    return items
-
-
-def _callback_handler(callback: Callable[[Any], Any]) -> Callable[[H3Event], Awaitable[None]]:
-    async def stream(event: H3Event) -> None:
-        host_of(event).source = callback
-        event.start_sse()
-        await callback(await event.await_sse_writer())
-
-    async def stream_on_thread(event: H3Event) -> None:
-        host_of(event).source = callback
-        await host_of(event).stream_on_thread(lambda: callback(event.start_sse_blocking()))
-
-    return stream if is_async(callback) else stream_on_thread
 
 
 # -- what all responses share
@@ -363,28 +308,23 @@ class _Responses(H3App):
 
 
 _REPLY: ContextVar[_Reply] = ContextVar("h3ref_reply")
-_SERVICE: RunVar[Service] = RunVar("h3ref_event_source_response")  # one for each event loop
-_KEEPER: RunVar[Keeper] = RunVar("h3ref_event_source_response_keeper")  # the service's
+_LOOP: RunVar[ASGILoop] = RunVar("h3ref_event_source_response")  # one for each event loop
 
 
-_LIMITS: Final = Limits(streams=None, stream_keep_alive=None, send_timeout=None)
-"""A response has arguments of its own for what takes time, and how many there are is the application's business."""
+_LIMITS: Final = Limits(streams=None)
+"""How many there are is the application's business."""
+
+
+def _loop() -> ASGILoop:
+    loop = _LOOP.get(None)
+    if loop is None:
+        loop = ASGILoop(Service(_Responses(), flow=check_flow(None), limits=_LIMITS))
+        _LOOP.set(loop)
+    return loop
 
 
 def _service() -> Service:
-    service = _SERVICE.get(None)
-    if service is None:
-        service = Service(_Responses(), flow=check_flow(None), limits=_LIMITS)
-        _SERVICE.set(service)
-    return service
-
-
-def _keeper(service: Service) -> Keeper:
-    keeper = _KEEPER.get(None)
-    if keeper is None:
-        keeper = Keeper(service, after=LOOK_EVERY)
-        _KEEPER.set(keeper)
-    return keeper
+    return _loop().service
 
 
 def _for_the_framework(error: Exception) -> Exception:

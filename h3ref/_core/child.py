@@ -1,0 +1,129 @@
+"""`Child`: code in a task of its own, for the task that starts it, which does something else meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .parking import Parking, asyncio_loop, asyncio_task
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Child:
+    """Code in a task of its own. The task that starts it attends it to its end: it is left in no other way.
+
+    A task group does the same for any number of tasks, at ten times the cost. On asyncio this is a plain task, and who
+    attends is interrupted by a cancellation that is taken back; on trio it is a system task, and a scope.
+
+    Args:
+        code: what runs, from the loop's next turn on.
+        context: in which it runs.
+        cancelled: called each time when the task that attends is cancelled: the code has to come to its end.
+
+    Attributes:
+        code: the same.
+        is_over: whether it is.
+    """
+
+    __slots__ = ("_cancelled", "_failure", "_listening", "_loop", "_parking", "_task", "code", "is_over")
+
+    def __init__(self, code: Coroutine[Any, Any, None], context: Context, cancelled: Callable[[], None]) -> None:
+        self.code = code
+        self._cancelled = cancelled
+        self._failure: BaseException | None = None
+        self._parking = Parking()
+        self._listening: asyncio.Task[object] | anyio.CancelScope | None = None  # what ends when the code does
+        self.is_over = False
+        self._loop = asyncio_loop()
+        self._task: asyncio.Task[None]
+        if self._loop is not None:
+            self._task = self._loop.create_task(code, context=context)
+            self._task.add_done_callback(self._done)
+        else:
+            from trio import lowlevel
+
+            lowlevel.spawn_system_task(self._run, code, context=context)
+
+    async def attend(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        """Do something until it returns, or the code is over, for which it waits in any case.
+
+        A cancellation is raised when the code is over, and not before.
+
+        Raises:
+            BaseException: what the code has raised.
+        """
+        try:
+            if self._loop is not None:
+                await self._interrupted(meanwhile)
+            elif not self.is_over:
+                with anyio.CancelScope() as self._listening:
+                    await meanwhile()
+                self._listening = None
+            if not self.is_over:
+                await self._parking.wait()
+        except anyio.get_cancelled_exc_class():
+            await self._until_over()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    async def _interrupted(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        import asyncio
+
+        if self.is_over:
+            return
+        task = self._listening = asyncio_task()
+        assert task is not None, "a task attends"
+        try:
+            await meanwhile()
+        except asyncio.CancelledError:
+            if self._listening is not None:
+                raise
+            if task.uncancel():  # somebody else has cancelled it, too
+                raise
+        else:
+            if self._listening is None:
+                task.uncancel()
+        finally:
+            self._listening = None
+
+    async def _until_over(self) -> None:
+        """Wait for the end of the code, and pass each further cancellation on."""
+        self._listening = None
+        with anyio.CancelScope(shield=True):
+            while not self.is_over:
+                self._cancelled()
+                try:
+                    await self._parking.wait()
+                except anyio.get_cancelled_exc_class():
+                    continue
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            import asyncio
+
+            self._end(asyncio.CancelledError())
+        else:
+            self._end(task.exception())
+
+    async def _run(self, code: Coroutine[Any, Any, None]) -> None:
+        failure: BaseException | None = None
+        try:
+            await code
+        except BaseException as error:  # a system task that raises ends the loop; it is raised by who attends
+            failure = error
+        self._end(failure)
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._failure = failure
+        self.is_over = True
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()
+        else:
+            self._parking.wake()

@@ -1,0 +1,38 @@
+"""`Direct`: how the task that streams sends by itself, where its connection can let it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+
+class Running(Protocol):
+    """Code that runs now and again.
+
+    Attributes:
+        turn: a number above 0 while it runs, another one each time when it has waited; else it is below 1.
+    """
+
+    turn: int
+
+
+class Direct(Protocol):
+    """What a connection is, too, whose bytes the task that streams can send by itself: the `direct` of it.
+
+    What it sends leaves before it goes on, at the cost of a call; from a task of its own it would leave a turn later.
+
+    """
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is under way, so that it could leave at once."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes were written, and have not left yet, though nothing is under way."""
+
+    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+        """Send bytes, and all that was written, in the task that calls, which is the one that streams.
+
+        Returns what it has to await, if the server makes it wait.
+        """

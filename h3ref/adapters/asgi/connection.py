@@ -1,0 +1,441 @@
+"""`ASGIConnection`: carries a stream by `http.response.body` messages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+import anyio
+
+from ..._core.parking import Parking, current_task_id, now, start_task
+from ..._core.steps import Steps, begin
+from ..._core.turns import Turns
+from ...connection import StreamHead
+from ...errors import WriteError
+from ...limits import Limits
+from .messages import Message, Send, head_size, part, start
+from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
+
+log = logging.getLogger(__name__)
+
+
+class ASGIConnection:
+    """Carries a stream by `http.response.body` messages.
+
+    On asyncio the task that streams sends by itself, as long as the server takes all at once: the first event in a turn
+    of the loop directly, and what follows in the same turn together when it is over. All else is sent by a helper, a
+    task that starts with the first need and is parked between two. It has the context of the stream, whoever writes.
+
+    Where the server makes a message wait, and the task that sends it is cancelled, the helper sends it again.
+
+    Args:
+        send: the server's.
+        limits: how long what may last.
+        lost: called when the server says that the client has left.
+        opened: called when the head has left.
+        note: called just before that, and just after.
+        turns: the loop's; None where there are none.
+        context: the stream's, in which `send` is called.
+        task: returns the number of the task that streams.
+        can_cut: whether the server tells a body without its last message from one with it.
+    """
+
+    adapter_type = "asgi"
+    sharing = None
+
+    __slots__ = (
+        "_can_cut",
+        "_context",
+        "_helper",
+        "_helper_over",
+        "_in_flight",
+        "_limits",
+        "_lost",
+        "_note",
+        "_opened",
+        "_parking",
+        "_pending",
+        "_progress",
+        "_rest",
+        "_scope",
+        "_send",
+        "_size",
+        "_stage",
+        "_steps",
+        "_task",
+        "_turns",
+        "stalled_since",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        limits: Limits,
+        lost: Callable[[], None],
+        opened: Callable[[], None],
+        note: Callable[[], None],
+        *,
+        turns: Turns | None,
+        context: Context,
+        task: Callable[[], int],
+        can_cut: bool = True,
+    ) -> None:
+        self._send = send
+        self._limits = limits
+        self._lost = lost
+        self._opened = opened
+        self._note = note
+        self._turns = turns
+        self._context = context
+        self._task = task
+        self._can_cut = can_cut
+        # The stage when nothing is under way. Hypercorn writes a message before it lets wait: who is cancelled then
+        # can't tell whether it was taken, so that only the helper sends there, too.
+        self._rest = QUIET if turns is not None and can_cut else WAITING
+        self._stage = self._rest
+        self._pending: list[bytes] = []
+        self._size = 0  # of what is pending, and of what the server has not taken yet
+        self._in_flight = 0  # of the latter
+        self._steps: Steps | None = None  # the call that the server makes wait
+        self._scope: anyio.CancelScope | None = None  # what abort ends: the waiting for a head, or the helper
+        self._helper: object = None  # the task, while there is one
+        self._helper_over: anyio.Event | None = None  # made by who waits for its end
+        self._parking: Parking | None = None  # where it waits for what is next
+        self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
+        self.stalled_since: float | None = None  # while the server has something that it has not taken
+
+    # -- what it is
+
+    @property
+    def buffered(self) -> int:
+        return self._size
+
+    @property
+    def direct(self) -> ASGIConnection | None:
+        return None if self._turns is None or not self._can_cut else self
+
+    @property
+    def is_free(self) -> bool:
+        return self._stage <= JOINING
+
+    @property
+    def pending(self) -> int:
+        return self._size
+
+    # -- the head
+
+    async def send_headers(self, head: StreamHead) -> int:
+        size = len(head.wire) if head.wire else head_size(200, head.headers)
+        self._size += size  # what is written, and the end, goes behind it
+        self._stage = SENDING
+        given_up = False
+        try:
+            self._note()
+            given_up = await self._send_head(start(200, head.headers))
+            self._note()
+        except OSError:
+            self._lost()
+        except Exception as error:
+            self.abort()
+            raise WriteError(f"the server refused the head: {error}") from error
+        if given_up and self._stage is SENDING:
+            self.abort()
+            raise WriteError(f"the server did not take the head within {self._limits.close_timeout:g} s")
+        if self._stage is SENDING:
+            self._size -= size
+            self._stage = self._rest
+            self._tell_waiters()
+            self._opened()
+            # Some servers keep the head until the first message of the body comes.
+            if self._turns is None or self._rest is WAITING:
+                self._pending.append(b"")
+                self._start_helper(parks=False)
+            else:
+                self._stage = HEADED
+                self._turns.add(self._turn_over)
+        return size
+
+    async def _send_head(self, message: Message) -> bool:
+        """Whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
+        if self._rest is WAITING:
+            with anyio.move_on_after(self._limits.close_timeout, shield=True) as self._scope:
+                await self._send(message)
+            given_up, self._scope = self._scope.cancelled_caught, None
+            return given_up
+        steps = self._steps = begin(self._send(message))
+        if steps is None:
+            return False
+        self._rest = WAITING
+        try:
+            return await steps.finish(now() + self._limits.close_timeout, shield=True)
+        except BaseException:
+            steps.give_up()
+            raise
+        finally:
+            self._steps = None
+
+    # -- what is written
+
+    def write_chunk(self, data: bytes) -> None:
+        if not data or self._stage is OVER or self._stage is ENDING:
+            return
+        self._pending.append(data)
+        self._size += len(data)
+        if self._stage is QUIET:
+            if self._parking is not None:
+                self._parking.wake()
+            else:
+                self._join()
+        elif self._stage is HEADED:
+            self._stage = JOINING  # told of the turn already
+        elif self._stage is WAITING:
+            self._wake_helper()
+
+    def _join(self) -> None:
+        self._stage = JOINING
+        assert self._turns is not None, "else it is never quiet"
+        self._turns.add(self._turn_over)
+
+    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+        if self._pending:
+            self._pending.append(data)
+            self._size += len(data)
+            data = self._take_pending()
+            self._size -= len(data)
+        stage = self._stage
+        self._stage = SENDING
+        try:
+            # As `begin`, in place: it is done for each event.
+            code = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
+            waited = next(code)
+        except StopIteration:
+            if self._stage is SENDING:
+                self._stage = stage if stage is QUIET else JOINING
+                if self._pending and stage is QUIET:  # the server's own code has written it meanwhile
+                    self._join()
+                if self._progress is not None:
+                    self._tell_waiters()
+        except Exception as error:
+            self._refused(error)
+        else:
+            self._steps = Steps(code, waited)
+            return self._finish_slowly(self._steps, data)
+        return None
+
+    async def _finish_slowly(self, steps: Steps, data: bytes) -> None:
+        """The server makes a message wait: from now on the helper sends.
+
+        Who waits for that may be cancelled, as by a time limit of the user's: the helper sends it then. That the server
+        has not taken it is what servers do that let wait before they take; of one that does not see `__init__`.
+        """
+        self._rest = WAITING
+        self._in_flight = len(data)
+        self._size += self._in_flight
+        self.stalled_since = now()
+        try:
+            await steps.follow()
+        except Exception as error:
+            self._refused(error)
+        except BaseException:
+            self._steps = None
+            self.stalled_since = None
+            if self._stage is SENDING:
+                self._stage = WAITING
+            if self._stage is not OVER:
+                self._in_flight = 0
+                self._pending.insert(0, data)
+                self._wake_helper()
+            raise
+        else:
+            self._taken()
+        if self._pending:
+            self._wake_helper()
+
+    def _taken(self) -> None:
+        self._steps = None
+        if self._stage is OVER:
+            return
+        self._size -= self._in_flight
+        self._in_flight = 0
+        self.stalled_since = None
+        if self._stage is SENDING:
+            self._stage = self._rest
+        self._tell_waiters()
+
+    def _take_pending(self) -> bytes:
+        pending = self._pending
+        data = pending[0] if len(pending) == 1 else b"".join(pending)
+        pending.clear()
+        self._in_flight = len(data)
+        return data
+
+    def _turn_over(self) -> None:
+        if self._stage is HEADED:
+            self._stage = QUIET
+            self._pending.append(b"")
+            self._start_helper(parks=False)
+        elif self._stage is JOINING:
+            self._stage = QUIET
+            if self._pending:
+                self._wake_helper()
+
+    def _refused(self, error: Exception) -> None:
+        """A server that can't send is taken for a client that left."""
+        self._steps = None
+        if self._stage is OVER:
+            return
+        if not isinstance(error, OSError):
+            log.warning("the server refused a message: %r", error)
+        self._stop()
+        self._lost()
+
+    # -- the helper
+
+    def _wake_helper(self) -> None:
+        if self._parking is not None:
+            self._parking.wake()
+        elif self._helper is None:
+            self._start_helper()
+
+    def _start_helper(self, *, parks: bool = True) -> None:
+        if self._helper is None:
+            self._scope = self._context.copy().run(anyio.CancelScope)  # only abort ends it: close still needs it
+            self._helper = start_task(self._help, self._scope, parks, context=self._context)
+
+    async def _help(self, scope: anyio.CancelScope, parks: bool) -> None:
+        parking = Parking()
+        try:
+            with scope:
+                while self._stage is not OVER:
+                    await self._send_pending()
+                    if not parks or self._stage is OVER:
+                        return
+                    self._parking = parking
+                    await parking.wait()
+                    self._parking = None
+        finally:
+            self._parking = self._helper = None
+            if self._scope is scope:
+                self._scope = None
+            if self._helper_over is not None:
+                self._helper_over.set()
+            if self._pending:  # they came just when it ended
+                self._wake_helper()
+
+    async def _send_pending(self) -> None:
+        if self._steps is not None:
+            return  # who waits for it wakes this one when it is over
+        while self._stage is not OVER and self._pending:
+            is_last = self._pending[-1] is _END
+            data = self._take_pending()
+            if is_last:
+                self._in_flight += 1
+            if self._stage is not ENDING:
+                self._stage = SENDING
+            try:
+                await self._pass_on(self._send(part(data, more=not is_last)))
+            except Exception as error:
+                self._refused(error)
+            else:
+                self._taken()
+
+    async def _pass_on(self, call: Awaitable[object]) -> None:
+        if self._turns is None:
+            self.stalled_since = now()
+            await call
+        elif (steps := begin(call)) is not None:
+            self.stalled_since = now()
+            await steps.follow()
+
+    async def release(self) -> None:
+        """Its exchange is over: send nothing more, and wait until the helper, if there is one, has come to its end."""
+        self._stop()
+        if self._helper is not None:
+            self._helper_over = anyio.Event()
+            with anyio.CancelScope(shield=True):
+                await self._helper_over.wait()
+
+    # -- waiting, and the end
+
+    async def drain(self) -> None:
+        await self._until_below(self._limits.stream_buffer)
+
+    async def flush(self) -> None:
+        await self._until_below(1)
+
+    async def close(self) -> None:
+        await self._end(proper=True)
+
+    async def cut(self) -> None:
+        # An application that returns without the last message tells the server to cut; one that raises does so too,
+        # but servers log that with a traceback, and the failure is logged already.
+        await self._end(proper=not self._can_cut)
+
+    async def _end(self, *, proper: bool) -> None:
+        if self._stage is OVER:
+            return
+        try:
+            if self.is_free and current_task_id() == self._task():
+                await self._end_directly(proper=proper)
+            else:
+                with anyio.move_on_after(self._limits.close_timeout):
+                    self._end_by_helper(proper=proper)
+                    await self._until_below(1)
+        finally:
+            self._stop()
+
+    async def _end_directly(self, *, proper: bool) -> None:
+        """Send the rest, and the end, in one message."""
+        data = self._take_pending()
+        self._stage = ENDING
+        if data or proper:
+            try:
+                steps = self._steps = begin(self._send(part(data, more=not proper)))
+                if steps is not None:
+                    await steps.finish(now() + self._limits.close_timeout)
+            except Exception as error:
+                self._refused(error)
+
+    def _end_by_helper(self, *, proper: bool) -> None:
+        self._stage = ENDING
+        if proper:
+            self._pending.append(_END)
+            self._size += 1  # it has none, but is waited for
+        if self._pending:
+            self._wake_helper()
+
+    def abort(self) -> None:
+        """Take nothing more; whoever waits goes on. The last message goes its way: to end it is the end's business."""
+        if self._stage is not ENDING:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stage = OVER
+        self._pending.clear()
+        self._size = 0
+        self.stalled_since = None
+        if self._steps is not None:
+            self._steps.give_up()
+        if self._scope is not None:
+            self._scope.cancel()
+        self._tell_waiters()
+
+    async def _until_below(self, mark: int) -> None:
+        while self._size >= mark:
+            if self._progress is None:
+                self._progress = anyio.Event()
+            await self._progress.wait()
+
+    def _tell_waiters(self) -> None:
+        if self._progress is not None:
+            self._progress.set()
+            self._progress = None
+
+
+class _End(bytes):
+    """Stands for the end of the body, behind what is pending."""
+
+
+_END = _End()

@@ -1,0 +1,39 @@
+"""ASGI's messages of the http scope, and the two functions that pass them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from ..._core.answer import STREAM_HEADERS
+from ...headers import EVENT_STREAM
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
+    """The message that begins a response."""
+    raw = [_KNOWN.get(pair) or _encoded(*pair) for pair in headers]
+    return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode("latin-1"), value.encode("latin-1")
+
+
+def part(data: bytes, *, more: bool = True) -> dict[str, Any]:
+    """The message that carries a part of a body, or its end."""
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def head_size(status: int, headers: list[tuple[str, str]]) -> int:
+    """The size that the head has in HTTP/1.1, without what the server adds."""
+    return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+HEADERS: Final = [*STREAM_HEADERS[:-1], ("Content-Type", f"{EVENT_STREAM}; charset=utf-8")]
+"""Those of a stream, as Starlette's own responses name the charset."""
+
+_KNOWN: Final = {pair: _encoded(*pair) for pair in (*STREAM_HEADERS, *HEADERS)}
