@@ -126,8 +126,8 @@ TASKS: dict[str, str] = dict(
 )
 """For each task in the table, what there is one for."""
 
-TOO_SHORT = {"Upkeep._bring_to_end"}
-"""Over before anybody looks."""
+TOO_SHORT = {"Upkeep._bring_to_end", "Commit._open", "Timer._sleep"}
+"""Over before anybody looks, or there only where something is late."""
 
 
 WORD_FOR = {"memory": "memory", "h11_anyio": "native", "asgi-hypercorn": "ASGI"}
@@ -232,7 +232,7 @@ SYNONYMS = {
 NOT_OURS = {
     ("_core/parking.py", "_abort"),  # trio's word for what it calls
     ("channel/subscription.py", "drop"),  # the policy's word, for events
-    ("adapters/asgi/transport.py", "abort"),
+    ("adapters/asgi/connection.py", "abort"),
 }
 
 STREAMING = ("_core", "adapters", "channel")

@@ -49,7 +49,7 @@ class Steps:
         finally:
             self.is_over = True
 
-    async def finish(self, deadline: float | None = None, *, shield: bool = False) -> bool:
+    async def go_on(self, deadline: float | None = None, *, shield: bool = False) -> bool:
         """Go on with it to its end, while what it waits for is not cancelled; True if it was given up.
 
         Args:
@@ -67,10 +67,10 @@ class Steps:
                 with anyio.CancelScope(deadline=deadline, shield=shield) as scope:
                     await self._until_ready()
                 self._gives_up |= scope.cancelled_caught
-            self._go_on()
+            self._step()
         return self._gives_up
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Have the task that goes on with it end it instead."""
         self._gives_up = True
         if self._proxy is not None:
@@ -92,7 +92,7 @@ class Steps:
         finally:
             self._proxy = None
 
-    def _go_on(self) -> None:
+    def _step(self) -> None:
         if self._gives_up:
             self.is_over = True
             if hasattr(self._code, "close"):

@@ -368,7 +368,7 @@ class Stream(Order):
             self._end = End.ENDING
             steps = begin(self._try_to_end())
             if steps is not None:
-                await steps.finish(now() + timeout, shield=True)
+                await steps.go_on(now() + timeout, shield=True)
             return
         with anyio.move_on_after(timeout, shield=True):
             if self._end is End.NONE:

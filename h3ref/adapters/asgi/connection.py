@@ -169,9 +169,9 @@ class ASGIConnection:
             return False
         self._rest = WAITING
         try:
-            return await steps.finish(now() + self._limits.close_timeout, shield=True)
+            return await steps.go_on(now() + self._limits.close_timeout, shield=True)
         except BaseException:
-            steps.give_up()
+            steps.abandon()
             raise
         finally:
             self._steps = None
@@ -221,10 +221,10 @@ class ASGIConnection:
             self._refused(error)
         else:
             self._steps = Steps(code, waited)
-            return self._finish_slowly(self._steps, data)
+            return self._send_slowly(self._steps, data)
         return None
 
-    async def _finish_slowly(self, steps: Steps, data: bytes) -> None:
+    async def _send_slowly(self, steps: Steps, data: bytes) -> None:
         """The server makes a message wait: from now on the helper sends.
 
         Who waits for that may be cancelled, as by a time limit of the user's: the helper sends it then. That the server
@@ -394,7 +394,7 @@ class ASGIConnection:
             try:
                 steps = self._steps = begin(self._send(part(data, more=not proper)))
                 if steps is not None:
-                    await steps.finish(now() + self._limits.close_timeout)
+                    await steps.go_on(now() + self._limits.close_timeout)
             except Exception as error:
                 self._refused(error)
 
@@ -417,7 +417,7 @@ class ASGIConnection:
         self._size = 0
         self.stalled_since = None
         if self._steps is not None:
-            self._steps.give_up()
+            self._steps.abandon()
         if self._scope is not None:
             self._scope.cancel()
         self._tell_waiters()
