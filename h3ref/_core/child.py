@@ -47,7 +47,8 @@ class Child:
         else:
             from trio import lowlevel
 
-            lowlevel.spawn_system_task(self._run, code, context=context)
+            # Named for what it runs, as asyncio does.
+            lowlevel.spawn_system_task(self._run, code, name=f"{__package__}.{code.__qualname__}", context=context)
 
     async def attend(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         """Do something until it returns, or the code is over, for which it waits in any case.
