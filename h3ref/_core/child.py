@@ -48,7 +48,8 @@ class Child:
             from trio import lowlevel
 
             # Named for what it runs, as asyncio does.
-            lowlevel.spawn_system_task(self._run, code, name=f"{__package__}.{code.__qualname__}", context=context)
+            name = f"{__package__}.{getattr(code, '__qualname__', 'code')}"
+            lowlevel.spawn_system_task(self._run, code, name=name, context=context)
 
     async def attend(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         """Do something until it returns, or the code is over, for which it waits in any case.
