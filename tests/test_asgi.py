@@ -914,14 +914,12 @@ async def test_a_stream_has_a_task_beside_the_servers_and_another_only_where_a_s
 
     call = (Call if waits else Prompt)(only(handler, limits=Limits(stream_keep_alive=None, send_timeout=None)))
     before = len(anyio.get_running_tasks())
-    # On trio no task can send by itself.
-    helpers = waits or not runs_on_asyncio()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.run)
         await quiet.wait()
         await wait_all_tasks_blocked()
         clock = not runs_on_asyncio()  # which needs a task
-        expected = 2 + (helpers and events > 1) + clock
+        expected = 2 + (events > 1) + clock
         assert len(anyio.get_running_tasks()) - before == expected, "the app's call among them"
         call.put.send_nowait({"type": "http.disconnect"})
     await until(lambda: len(anyio.get_running_tasks()) == before)

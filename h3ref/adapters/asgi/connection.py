@@ -37,6 +37,7 @@ class ASGIConnection:
         opened: called when the head has left.
         note: called just before that, and just after.
         turns: the loop's; None where there are none.
+        flow: says by `write_paused` whether the server would let a message wait; None if that is not known.
         context: the stream's, in which `send` is called.
         task: returns the number of the task that streams.
         can_cut: whether the server tells a body without its last message from one with it.
@@ -48,6 +49,7 @@ class ASGIConnection:
     __slots__ = (
         "_can_cut",
         "_context",
+        "_flow",
         "_helper",
         "_helper_over",
         "_in_flight",
@@ -78,6 +80,7 @@ class ASGIConnection:
         note: Callable[[], None],
         *,
         turns: Turns | None,
+        flow: Any = None,
         context: Context,
         task: Callable[[], int],
         can_cut: bool = True,
@@ -88,12 +91,13 @@ class ASGIConnection:
         self._opened = opened
         self._note = note
         self._turns = turns
+        self._flow = flow
         self._context = context
         self._task = task
         self._can_cut = can_cut
-        # The stage when nothing is under way. Hypercorn writes a message before it lets wait: who is cancelled then
-        # can't tell whether it was taken, so that only the helper sends there, too.
-        self._rest = QUIET if turns is not None and can_cut else WAITING
+        # The stage when nothing is under way. A server that may let wait after it has taken a message leaves who is
+        # cancelled then in doubt: only the helper sends there, whom nobody cancels.
+        self._rest = WAITING if turns is None or flow is None else QUIET
         self._stage = self._rest
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
@@ -114,11 +118,11 @@ class ASGIConnection:
 
     @property
     def direct(self) -> ASGIConnection | None:
-        return None if self._turns is None or not self._can_cut else self
+        return None if self._rest is WAITING else self
 
     @property
     def is_free(self) -> bool:
-        return self._stage <= JOINING
+        return self._stage <= JOINING and not self._flow.write_paused
 
     @property
     def pending(self) -> int:

@@ -109,6 +109,13 @@ class Origin:
             self._is_over = self._keeps and not keeps and has_head is self._has_head
             self._has_head, self._keeps = has_head, keeps
 
+    @property
+    def flow(self) -> Any:
+        """Uvicorn's own, whose `write_paused` says whether a message would have to wait; None for another server."""
+        if self._cycle is None:
+            self.note()
+        return getattr(self._cycle, "flow", None)
+
     def look(self) -> bool:
         """Whether the request itself shows that its server is about to end."""
         self.note()

@@ -102,6 +102,7 @@ class ASGITransport:
             self.incoming.opened,
             self.origin.note,
             turns=self._loop.turns,
+            flow=self.origin.flow,
             context=self._context,
             task=self._task,
             can_cut=self._can_cut,
