@@ -312,6 +312,8 @@ class ASGIConnection:
         parking = Parking()
         try:
             with scope:
+                await self._send_pending()
+                self._note()  # a middleware may have held the head until now
                 while self._stage is not OVER:
                     await self._send_pending()
                     if not parks or self._stage is OVER:
