@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 class ASGIConnection:
     """Carries a stream by `http.response.body` messages.
 
-    On asyncio the task that streams sends by itself, as long as the server takes all at once: the first event in a turn
+    Under uvicorn the task that streams sends by itself while the server takes all at once: the first event in a turn
     of the loop directly, and what follows in the same turn together when it is over. All else is sent by a helper, a
     task that starts with the first need and is parked between two. It has the context of the stream, whoever writes.
 
