@@ -32,7 +32,7 @@ demo: $(VENV)/.core ## see the bug and its fixes (ARGS=--once to run it once)
 test: lint types ## everything that must hold: lint, types, unit
 	$(PYTEST) $(ARGS)
 
-quick: $(VENV)/.dev ## the tests, but for slow ones (site, pages, browser, notebooks, pictures, bench, soak, nginx)
+quick: $(VENV)/.dev ## the tests, but for slow ones (site, pages, browser, notebooks, pictures, bench, soak, nginx, others' clients and servers)
 	$(PYTEST) -m 'not slow' --ignore notebooks $(ARGS)
 
 lint: $(VENV)/.dev ## ruff's rules and its format

@@ -55,6 +55,11 @@ SLOW = (
     "test_bench_plots",
     "test_bench_profile",
     "test_bench_servers",
+    "test_request_body",
+    "test_moves",
+    "test_llm_clients",
+    "test_chat_page",
+    "test_peers",
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
 
