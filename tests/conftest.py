@@ -60,6 +60,7 @@ SLOW = (
     "test_llm_clients",
     "test_chat_page",
     "test_peers",
+    "test_ending",
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
 
