@@ -113,6 +113,31 @@ class ChannelClosed(H3Error, ValueError):
     explains = False
 
 
+class EngineError(H3Error):
+    """What a channel's engine was asked for was not done, or not for sure."""
+
+    explains = False
+
+
+class EngineUnavailable(EngineError):
+    """The engine could not be reached: nothing was done. A handler that lets it out is answered with 503."""
+
+    status = 503
+
+
+class EngineUncertain(EngineError):
+    """The engine did not answer, or has not all the copies that were asked for: an event may be published, or not.
+
+    A handler that lets it out is answered with 503.
+    """
+
+    status = 503
+
+
+class EngineRefused(EngineError):
+    """The engine will not do it, now or later, as with a wrong password or a full memory: nothing was done."""
+
+
 class RequestError(H3Error):
     """The client's request can't be used as it is: answered with 400, or with what a subclass says."""
 

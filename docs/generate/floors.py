@@ -19,7 +19,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
         | {"_core.failure", "_core.cleanup", "_core.owned", "_core.target", "_core.child"}
         | {"_core.deadlines", "_core.direct", "_core.steps", "_core.timer", "_core.turns"},
-        {"sse", "lifecycle", "connection", "stats"},
+        {"sse", "lifecycle", "connection", "stats", "engine"},
     ],
     "A stream, or a plain answer": [
         {"_core.threads", "_core.feed", "_core.turn", "_core.standins", "_core.order"},

@@ -1,0 +1,79 @@
+"""`EngineTasks`: the part of an engine that is entered: its tasks, and the thread that they belong to."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .._core.owned import Owned
+
+
+class EngineTasks(ABC):
+    """An engine that may be entered in one task and left in another, as fixtures and lifespans do, and then again.
+
+    What it is can be made before there is an event loop, as a module's global.
+    """
+
+    def __init__(self) -> None:
+        self._owned: Owned[None] | None = None
+        self._tasks: TaskGroup | None = None
+        self._thread = 0
+
+    @abstractmethod
+    def _run(self, tasks: TaskGroup) -> AbstractAsyncContextManager[None]:
+        """What there is while it is entered, beside the tasks that channels start."""
+
+    async def __aenter__(self) -> Self:
+        if self._owned is not None:
+            raise RuntimeError(f"{self!r} is entered already: enter it once, and share it between all channels")
+        self._owned = Owned(self._own())
+        try:
+            await self._owned.__aenter__()
+        except BaseException:
+            self._owned = None
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        assert self._owned is not None, "who leaves has entered"
+        try:
+            await self._owned.__aexit__(kind, error, where)
+        finally:
+            self._owned = None
+
+    @asynccontextmanager
+    async def _own(self) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            try:
+                self._thread = threading.get_ident()
+                async with self._run(tasks):
+                    self._tasks = tasks
+                    yield
+            finally:
+                self._tasks = None
+                tasks.cancel_scope.cancel()
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
+        """`Engine`: start a task that ends with the engine at the latest."""
+        self._entered().start_soon(function, *args)
+
+    def _entered(self) -> TaskGroup:
+        """The tasks of an engine that is entered, in the loop where it was."""
+        if self._tasks is None:
+            raise RuntimeError(
+                f"{self!r} is not entered: `async with engine` begins it, as does H3App(lifespan=...) with that in it"
+            )
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"{self!r} belongs to the event loop of another thread: publish by anyio.from_thread.run there"
+            )
+        return self._tasks
