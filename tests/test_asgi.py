@@ -927,6 +927,33 @@ async def test_a_stream_has_a_task_beside_the_servers_and_another_only_where_a_s
     assert [message.get("body") for message in call.sent].count(b"") == (events == 0)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("waits", [True, False], ids=["the server makes it wait", "the server takes all at once"])
+async def test_a_stream_that_is_over_at_once_is_sent_by_its_own_task_in_two_messages(waits: bool) -> None:
+    tasks, server = set[Any](), asyncio.current_task()
+
+    class Prompt(Call):
+        async def send(self, message: Any) -> None:
+            tasks.add(asyncio.current_task())
+            self.sent.append(dict(message))
+            if waits:
+                await anyio.lowlevel.checkpoint()
+
+    async def handler(event: H3Event) -> None:
+        tasks.add(asyncio.current_task())
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event("1")
+            await writer.send_event("2")
+
+    call = Prompt(only(handler))
+    await call.run()
+    assert [message.get("body") for message in call.sent] == [None, b"data: 1\n\ndata: 2\n\n"]
+    assert call.end is End.PROPER
+    assert len(tasks - {server}) == 1, "the handler's own, which is not the server's"
+
+
 def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:
     return ASGIConnection(
         send,

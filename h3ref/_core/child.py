@@ -61,12 +61,15 @@ class Child:
         """
         try:
             if self._loop is not None:
+                # Much is over within one turn, and who has begun to do something else would have to be interrupted.
+                self._loop.call_soon(self._parking.wake)
+                await self._parking.wait()
                 await self._interrupted(meanwhile)
             elif not self.is_over:
                 with anyio.CancelScope() as self._listening:
                     await meanwhile()
                 self._listening = None
-            if not self.is_over:
+            while not self.is_over:
                 await self._parking.wait()
         except anyio.get_cancelled_exc_class():
             await self._until_over()

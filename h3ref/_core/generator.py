@@ -21,7 +21,7 @@ from ..writer import SSEWriter, stream_of
 from .callables import is_async_generator, is_generator, name_of
 from .mailbox import Mailbox
 from .parking import loop_context, start_task
-from .scopes import new_scope
+from .scopes import is_from_outside
 from .stream import Stream, encode
 
 DEFAULT_COMMIT_AFTER: Final = 1.0
@@ -82,20 +82,17 @@ def items_handler(
         commit = Commit(event, commit_after)
         if event.method == "HEAD":
             await commit.writer()  # the headers are the whole answer: the generator never runs
-        is_cut = False
         commit.begin()
         try:
-            with new_scope() as around:  # outermost, so that no scope of the generator's crosses it
-                try:
-                    await stream(items(event), commit, encoded)
-                except anyio.get_cancelled_exc_class():
-                    is_cut = True
-                    around.cancel()  # past this it is ours, or the server's: one of the generator's own ends here
-                    raise
+            await stream(items(event), commit, encoded)
+        except anyio.get_cancelled_exc_class() as error:
+            if is_from_outside(error):
+                raise
+            # One of the generator's own, which stood at a yield and is closed now, so that nobody else takes it.
+            if event.state is not State.CLOSED:
+                raise H3Error(LIMIT_AROUND_YIELD) from None
         finally:
             await commit.end()
-        if is_cut and event.state is not State.CLOSED:
-            raise H3Error(LIMIT_AROUND_YIELD)
 
     return handler
 

@@ -87,7 +87,7 @@ class Opening:
 
     async def open(self) -> SSEWriter:
         """What `event.await_sse_writer()` is."""
-        if self._task not in (-1, current_task_id()):
+        if self._task != -1 and self._task != current_task_id():
             if self._over is None:
                 self._over = anyio.Event()
             await self._over.wait()

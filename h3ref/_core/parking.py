@@ -18,52 +18,52 @@ if TYPE_CHECKING:
 class Parking:
     """One task waits here at a time; a wake that comes before it waits is not lost.
 
-    Made on the loop's thread, by a task. On asyncio it is a future, on trio a task that waits to be rescheduled.
+    On asyncio it is a future, on trio a task that waits to be rescheduled.
     """
 
-    __slots__ = ("_awake", "_loop", "_waiting")
+    __slots__ = ("_awake", "_future", "_task")
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = asyncio_loop()
-        self._waiting: Any = None  # the future, or trio's task
+        self._future: asyncio.Future[None] | None = None  # on asyncio, while a task waits
+        self._task: Any = None  # trio's, while it waits
         self._awake = False  # whether a wake came while nobody waited
 
     async def wait(self) -> None:
         """Wait until woken; at once, if that has happened since the last wait."""
         if not self._awake:
+            loop = asyncio_loop()
             try:
-                if self._loop is not None:
-                    self._waiting = self._loop.create_future()
-                    await self._waiting
+                if loop is not None:
+                    self._future = loop.create_future()
+                    await self._future
                 else:  # here, not in a coroutine of its own, which would take its memory for each that waits
                     from trio import lowlevel
 
-                    self._waiting = lowlevel.current_task()
+                    self._task = lowlevel.current_task()
                     await lowlevel.wait_task_rescheduled(self._abort)
             finally:
-                self._waiting = None
+                self._future = self._task = None
         self._awake = False
 
     def _abort(self, _: Any) -> Any:
         """Trio cancels the task that waits."""
         from trio import lowlevel
 
-        self._waiting = None
+        self._task = None
         return lowlevel.Abort.SUCCEEDED
 
     def wake(self) -> None:
         """Let the task that waits, or the next that does, go on. On the loop's thread only."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            self._awake = True
-        elif self._loop is None:
+        future, self._future = self._future, None
+        task, self._task = self._task, None
+        if task is not None:
             from trio import lowlevel
 
-            lowlevel.reschedule(waiting)
-        elif waiting.done():
+            lowlevel.reschedule(task)
+        elif future is None or future.done():
             self._awake = True  # cancelled just now: who waits next is told
         else:
-            waiting.set_result(None)
+            future.set_result(None)
 
 
 class ThreadParking(Parking):
@@ -104,13 +104,6 @@ _NO_ASYNCIO: Final = (RuntimeError, KeyError, AttributeError)
 """No loop of asyncio's runs here; nobody has imported it; or another thread is just importing it."""
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return sys.modules["asyncio"].get_running_loop()  # type: ignore[no-any-return]
-    except _NO_ASYNCIO:
-        return None
-
-
 def asyncio_task() -> asyncio.Task[object] | None:
     """Asyncio's task that runs here; None on trio, and in a call of the loop's own."""
     try:
@@ -121,14 +114,14 @@ def asyncio_task() -> asyncio.Task[object] | None:
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs here; None on trio, also where trio is a guest of asyncio."""
-    loop = _running_loop()
-    return None if loop is None or (_runs_trio() and asyncio_task() is None) else loop
-
-
-def _runs_trio() -> bool:
-    """Whether trio runs on this thread; it is asked only where somebody has imported it."""
+    try:
+        loop: asyncio.AbstractEventLoop = sys.modules["asyncio"].get_running_loop()
+    except _NO_ASYNCIO:
+        return None
     lowlevel = sys.modules.get("trio.lowlevel")
-    return lowlevel is not None and lowlevel.in_trio_run()
+    if lowlevel is not None and lowlevel.in_trio_run() and asyncio_task() is None:
+        return None
+    return loop
 
 
 def trio_task() -> Any:
@@ -159,7 +152,7 @@ def loop_context() -> Context:
     """
     context = copy_context()
     sniffio = sys.modules.get("sniffio")
-    if sniffio is not None and asyncio_loop() is not None:
+    if sniffio is not None and context.get(sniffio.current_async_library_cvar) != "asyncio" and asyncio_loop():
         context.run(sniffio.current_async_library_cvar.set, "asyncio")
     return context
 
@@ -185,7 +178,8 @@ def start_task(
 
 def runs_loop() -> bool:
     """Whether an event loop runs on this thread."""
-    return _running_loop() is not None or _runs_trio()
+    lowlevel = sys.modules.get("trio.lowlevel")
+    return asyncio_loop() is not None or (lowlevel is not None and bool(lowlevel.in_trio_run()))
 
 
 def current_task_id() -> int:

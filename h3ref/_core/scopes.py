@@ -7,6 +7,7 @@ they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -34,6 +35,16 @@ def new_scope() -> anyio.CancelScope:
 @cache
 def _class_here(_: bool) -> type[anyio.CancelScope]:
     return type(anyio.CancelScope())
+
+
+def is_from_outside(error: BaseException) -> bool:
+    """Whether a cancellation is that of a scope which the running task is still in, or comes from `Task.cancel`.
+
+    Else it comes from a scope that was left without it. What a shield keeps away does not count.
+    """
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    return asyncio_loop() is not None and not is_a_scopes(error)
 
 
 def of_asyncio_task(inner: Any) -> Iterator[Any]:

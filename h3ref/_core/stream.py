@@ -363,7 +363,7 @@ class Stream(Order):
         if self._end is End.ENDED:
             return
         timeout = self._close_timeout + 1  # the port bounds the time; this is for an adapter that does not
-        if self._end is End.NONE and self.direct is not None and self.direct.is_free:
+        if self._end is End.NONE and getattr(self.connection, "can_end", False):  # see `Direct`
             # What has no time to wait for needs no scope.
             self._end = End.ENDING
             steps = begin(self._try_to_end())

@@ -122,7 +122,14 @@ class ASGIConnection:
 
     @property
     def is_free(self) -> bool:
-        return self._stage <= JOINING and not self._flow.write_paused
+        return self._rest is QUIET and self._stage <= JOINING and not self._flow.write_paused
+
+    @property
+    def can_end(self) -> bool:
+        """Whether the task that streams can end it by itself: nothing is under way, and no helper is about to send."""
+        if self._turns is None or (self._flow is not None and self._flow.write_paused):
+            return False
+        return self._stage <= JOINING or (self._stage is WAITING and not self._pending and self._steps is None)
 
     @property
     def pending(self) -> int:
@@ -153,9 +160,9 @@ class ASGIConnection:
             self._tell_waiters()
             self._opened()
             # Some servers keep the head until the first message of the body comes.
-            if self._turns is None or self._rest is WAITING:
+            if self._turns is None:
                 self._pending.append(b"")
-                self._start_helper(parks=False)
+                self._wake_helper(parks=False)
             else:
                 self._stage = HEADED
                 self._turns.add(self._turn_over)
@@ -163,7 +170,7 @@ class ASGIConnection:
 
     async def _send_head(self, message: Message) -> bool:
         """Whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
-        if self._rest is WAITING:
+        if self._turns is None:
             with anyio.move_on_after(self._limits.close_timeout, shield=True) as self._scope:
                 await self._send(message)
             given_up, self._scope = self._scope.cancelled_caught, None
@@ -277,13 +284,13 @@ class ASGIConnection:
 
     def _turn_over(self) -> None:
         if self._stage is HEADED:
-            self._stage = QUIET
             self._pending.append(b"")
-            self._start_helper(parks=False)
-        elif self._stage is JOINING:
-            self._stage = QUIET
-            if self._pending:
-                self._wake_helper()
+        elif self._stage is not JOINING:
+            return
+        parks = self._stage is JOINING and self._rest is QUIET  # behind a head comes nothing for long, mostly
+        self._stage = self._rest
+        if self._pending:
+            self._wake_helper(parks=parks)
 
     def _refused(self, error: Exception) -> None:
         """A server that can't send is taken for a client that left."""
@@ -297,14 +304,10 @@ class ASGIConnection:
 
     # -- the helper
 
-    def _wake_helper(self) -> None:
+    def _wake_helper(self, *, parks: bool = True) -> None:
         if self._parking is not None:
             self._parking.wake()
         elif self._helper is None:
-            self._start_helper()
-
-    def _start_helper(self, *, parks: bool = True) -> None:
-        if self._helper is None:
             self._scope = self._context.copy().run(anyio.CancelScope)  # only abort ends it: close still needs it
             self._helper = start_task(self._help, self._scope, parks, context=self._context)
 
@@ -383,7 +386,7 @@ class ASGIConnection:
         if self._stage is OVER:
             return
         try:
-            if self.is_free and current_task_id() == self._task():
+            if self.can_end and current_task_id() == self._task():
                 await self._end_directly(proper=proper)
             else:
                 with anyio.move_on_after(self._limits.close_timeout):

@@ -5,7 +5,7 @@ Starlette keeps private by what a Request receives, and whether it has received 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final
@@ -25,7 +25,7 @@ def request_in(content: object, receive: Receive) -> Request | None:
 
     It is one that receives from where the response does.
     """
-    return next((found for found in _within(content, DEPTH) if getattr(found, _RECEIVE, None) == receive), None)
+    return _within(content, receive, DEPTH)
 
 
 def is_read(request: Request) -> bool:
@@ -38,34 +38,40 @@ def give_receive(request: Request, receive: Receive) -> None:
     setattr(request, _RECEIVE, receive)
 
 
-def _within(thing: object, depth: int) -> Iterator[Request]:
+def _within(thing: object, receive: Receive, depth: int) -> Request | None:
     if isinstance(thing, Request):
-        yield thing
-    elif depth:
-        for part in _parts_of(thing):
-            yield from _within(part, depth - 1)
+        return thing if getattr(thing, _RECEIVE, None) == receive else None
+    for part in _parts_of(thing) if depth else ():
+        found = _within(part, receive, depth - 1)
+        if found is not None:
+            return found
+    return None
 
 
-def _parts_of(thing: Any) -> Iterator[Any]:
+def _parts_of(thing: Any) -> Iterable[Any]:
     if isinstance(thing, AsyncGeneratorType):
-        yield from _locals_of(thing.ag_frame)
-    elif isinstance(thing, GeneratorType):
-        yield from _locals_of(thing.gi_frame)
-    elif isinstance(thing, CoroutineType):
-        yield from _locals_of(thing.cr_frame)
-    elif isinstance(thing, MethodType):
-        yield thing.__func__
-        yield from getattr(thing.__self__, "__dict__", {}).values()
-    elif isinstance(thing, partial):
-        yield from (thing.func, *thing.args, *thing.keywords.values())
-    elif isinstance(thing, FunctionType):
-        for cell in thing.__closure__ or ():
-            try:
-                yield cell.cell_contents
-            except ValueError:  # it has no value yet
-                continue
+        return _locals_of(thing.ag_frame)
+    if isinstance(thing, GeneratorType):
+        return _locals_of(thing.gi_frame)
+    if isinstance(thing, CoroutineType):
+        return _locals_of(thing.cr_frame)
+    if isinstance(thing, MethodType):
+        return (thing.__func__, *getattr(thing.__self__, "__dict__", {}).values())
+    if isinstance(thing, partial):
+        return (thing.func, *thing.args, *thing.keywords.values())
+    if isinstance(thing, FunctionType):
+        return _enclosed(thing)
+    return ()
 
 
-def _locals_of(frame: Any) -> Iterator[Any]:
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
+
+
+def _locals_of(frame: Any) -> Iterable[Any]:
     """A generator's arguments and what is enclosed in its function; one that is over has none."""
-    return iter(() if frame is None else tuple(frame.f_locals.values()))
+    return () if frame is None else tuple(frame.f_locals.values())
