@@ -37,17 +37,37 @@ class Hasty:
 uvicorn.server.asyncio = Hasty()  # type: ignore[attr-defined, assignment]
 
 
+class Counted:
+    """An ASGI application that counts the requests which it has not returned from."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += scope["type"] == "http"
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.calls -= scope["type"] == "http"
+
+
 class ASGIServer:
     """What a test knows of a server that runs an app."""
 
-    def __init__(self, app: Any, port: int) -> None:
-        self._app = app
+    def __init__(self, counted: Counted, port: int) -> None:
+        self._counted = counted
         self.port = port
+
+    @property
+    def calls(self) -> int:
+        """How many requests the app has not returned from."""
+        return self._counted.calls
 
     @property
     def service(self) -> Any:
         """What the app's exchanges share."""
-        return self._app.service
+        return self._counted.app.service
 
 
 @asynccontextmanager
@@ -55,7 +75,7 @@ async def on_uvicorn(
     app: Any, *, bare: bool = False, config: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[ASGIServer]:
     """Serve an app by uvicorn; a bare one is any ASGI application, as it is."""
-    asgi = app if bare else ASGIApp(app, **options)
+    asgi = Counted(app if bare else ASGIApp(app, **options))
     own: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "on"} | dict(config or {})
     server = uvicorn.Server(uvicorn.Config(asgi, port=0, timeout_graceful_shutdown=GRACE, **own))
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -72,7 +92,7 @@ async def on_hypercorn(
     app: Any, *, bare: bool = False, config: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[ASGIServer]:
     """Serve an app by hypercorn, on asyncio or trio, HTTP/2 included; a bare one is any ASGI application, as it is."""
-    asgi = app if bare else ASGIApp(app, **options)
+    asgi = Counted(app if bare else ASGIApp(app, **options))
     over = anyio.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -98,7 +118,7 @@ async def on_granian(
     app: Any, *, bare: bool = False, config: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[ASGIServer]:
     """Serve an app by granian's embedded server; a bare one is any ASGI application, as it is."""
-    asgi = app if bare else ASGIApp(app, **options)
+    asgi = Counted(app if bare else ASGIApp(app, **options))
     port = free_port()
     server = GranianServer(
         asgi, port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, log_enabled=False, **(config or {})

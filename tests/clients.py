@@ -25,7 +25,7 @@ from h3ref.connection import End
 from tests.asgi_servers import ASGIServer, on_granian, on_hypercorn, on_uvicorn
 from tests.notebook_adapter import notebooks_serving
 
-Ability = Literal["farewell", "keep-alives", "bodies that come late", "HTTP/1.0", "release", "slow plain answers"]
+Ability = Literal["farewell", "keep-alives", "bodies that come late", "HTTP/1.0", "release"]
 """What an adapter may lack, for a server below it decides that, or since it is a notebook's single page."""
 
 
@@ -41,7 +41,7 @@ ADAPTERS = {
     "memory": Adapter(open_memory),
     "h11_anyio": Adapter(running),
     "asgi-uvicorn": Adapter(on_uvicorn, ("asyncio",), lacks=("farewell", "HTTP/1.0")),
-    "asgi-hypercorn": Adapter(on_hypercorn, lacks=("farewell", "slow plain answers")),
+    "asgi-hypercorn": Adapter(on_hypercorn, lacks=("farewell",)),
     "asgi-granian": Adapter(on_granian, ("asyncio",), lacks=("farewell", "HTTP/1.0")),
     "notebook": Adapter(
         notebooks_serving(), lacks=("farewell", "keep-alives", "bodies that come late", "HTTP/1.0", "release")

@@ -683,34 +683,36 @@ async def test_what_is_sent_while_the_server_takes_the_head_comes_behind_it() ->
 
 
 @pytest.mark.anyio
-async def test_a_server_that_takes_no_head_is_given_up() -> None:
+@pytest.mark.parametrize("shield", [False, True], ids=["", "though it shields itself"])
+@pytest.mark.parametrize("taken", [0, 1, 2], ids=["no head", "no answer", "nothing more"])
+async def test_a_server_that_takes_no_more_is_given_up(taken: int, shield: bool) -> None:
+    returned = anyio.Event()
+
     class Stuck(Call):
         async def send(self, message: Any) -> None:
-            await anyio.sleep_forever()
+            if len(self.sent) >= taken and (taken == 0 or message.get("body")):
+                with anyio.CancelScope(shield=shield):
+                    await returned.wait()
+            await super().send(message)
 
-    call = Stuck(only(forever, limits=Limits(close_timeout=0.05)))
-    with anyio.fail_after(2):
-        await call.run()
-    assert call.sent == []
-
-
-@pytest.mark.anyio
-async def test_a_server_that_takes_no_more_is_given_up() -> None:
     async def handler(event: H3Event) -> None:
+        if taken == 1:
+            event.send_text("hello")
+            return
         event.start_sse()
         async with await event.await_sse_writer() as writer:
             await writer.send_event("1")
+            await writer.flush()
+            await writer.send_event("2")
 
-    class Stuck(Call):
-        async def send(self, message: Any) -> None:
-            if message.get("body"):
-                await anyio.sleep_forever()
-            await super().send(message)
-
-    call = Stuck(only(handler, limits=Limits(close_timeout=0.05)))
-    with anyio.fail_after(2):
-        await call.run()
-    assert call.end is End.CUT
+    call = Stuck(only(handler, limits=Limits(close_timeout=0.05, send_timeout=0.05)))
+    try:
+        with anyio.fail_after(2, shield=True):
+            await call.run()
+        assert len(call.sent) == taken
+        assert not taken or call.end is End.CUT
+    finally:
+        returned.set()
 
 
 @pytest.mark.anyio

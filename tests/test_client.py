@@ -5,11 +5,13 @@ Delays run on virtual time, or on the protocol alone, which does no I/O; sockets
 
 from __future__ import annotations
 
+import gc
 import gzip
 import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,6 +21,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import httpx
 import httpx2
@@ -322,6 +325,21 @@ def endless(told: Callable[[], None]) -> H3App:
             told()
 
     return app
+
+
+@pytest.mark.parametrize("waiting", [0, 15, 16, 17, 5_000])
+async def test_who_leaves_while_much_has_come_leaves_no_generator_to_the_garbage_collector(waiting: int) -> None:
+    parts = b"".join(chunk(b"data: %d\n\n" % number) for number in range(1 + waiting))
+    async with scripted([HEAD + parts, Scripted.HOLD]) as server:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            async with EventSource(server.url) as source:
+                assert (await anext(source)).data == "0"
+            del source
+            gc.collect()
+            await anyio.lowlevel.checkpoint()
+        assert not warned
+        await server.left.wait()
 
 
 async def test_a_timeout_around_a_step_costs_neither_a_connection_nor_an_event() -> None:

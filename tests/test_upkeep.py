@@ -62,7 +62,8 @@ async def test_a_transport_whose_release_raises_ends_no_other_stream(
         other = await server.request("GET", "/silent")
         (second,) = server.service.live
         reply = await server.request("GET", "/thread")
-        assert await reply.receive() == b"data: 1\n\n"
+        while b"data: 1\n\n" not in await reply.receive():
+            pass  # a comment, where the thread is slow to begin
         if way == "leaves":
             reply.disconnect()
         else:

@@ -8,18 +8,23 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import httpx2
 
+from .._core.errand import Errand
 from ..sse import MessageEvent
 from . import http2, sockets
-from .errand import Errand
 from .protocol import ReadyState
 from .redirects import Redirects
 from .source import CONNECTED, REFUSAL_SECONDS, REFUSAL_SIZE, Source
 
-UNWINDING_READS: Final = 16
-"""How often a cancelled read is tried before the generators are left to the garbage collector."""
+UNWINDING_READS: Final = 64 * 1024 // len(b"1\r\nx\r\n")
+"""How often a cancelled read is tried before the generators are left to the garbage collector: as many chunks as
+httpcore2 may have had from the network at once, for each of them comes before the cancellation."""
+
+READS_A_TURN: Final = 64
+"""After so many of them the other tasks have their turn."""
 
 
 class EventSource(Source[httpx2.AsyncClient, Callable[[str], Awaitable[httpx2.Response]]]):
@@ -187,9 +192,11 @@ async def _close(chunks: AsyncGenerator[bytes, None], response: httpx2.Response)
             # A cancelled read unwinds all of them; what was received already may come before it.
             with anyio.CancelScope() as read:
                 read.cancel()
-                for _ in range(UNWINDING_READS):
+                for number in range(1, UNWINDING_READS + 1):
                     if await anext(chunks, None) is None:
                         break
+                    if number % READS_A_TURN == 0:
+                        await anyio.lowlevel.cancel_shielded_checkpoint()
         finally:
             await chunks.aclose()
             await response.aclose()

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from ..._core.errand import within
 from ..._core.parking import Parking, current_task_id, now, start_task
 from ..._core.steps import Steps, begin
 from ..._core.turns import Turns
@@ -171,10 +172,9 @@ class ASGIConnection:
     async def _send_head(self, message: Message) -> bool:
         """Whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
         if self._turns is None:
-            with anyio.move_on_after(self._limits.close_timeout, shield=True) as self._scope:
-                await self._send(message)
-            given_up, self._scope = self._scope.cancelled_caught, None
-            return given_up
+            with anyio.CancelScope(shield=True) as self._scope:
+                return await within(self._send(message), self._limits.close_timeout)
+            return False  # a disconnect has ended it
         steps = self._steps = begin(self._send(message))
         if steps is None:
             return False
@@ -359,11 +359,14 @@ class ASGIConnection:
             await steps.follow()
 
     async def release(self) -> None:
-        """Its exchange is over: send nothing more, and wait until the helper, if there is one, has come to its end."""
+        """Its exchange is over: send nothing more, and wait until the helper, if there is one, has come to its end.
+
+        A server that shields what it sends, as hypercorn's on trio does, ends that only when the application returns.
+        """
         self._stop()
         if self._helper is not None:
             self._helper_over = anyio.Event()
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(self._limits.close_timeout, shield=True):
                 await self._helper_over.wait()
 
     # -- waiting, and the end

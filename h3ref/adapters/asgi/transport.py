@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextvars import Context
+from typing import Final
 
 from ..._core.child import Child
+from ..._core.errand import within
 from ..._core.exchange import Exchange
 from ..._core.parking import loop_context
 from ..._core.service import Service
@@ -17,6 +20,11 @@ from .ending import Endings, Origin
 from .incoming import Incoming
 from .messages import Message, Receive, Send, head_size, part, start
 from .target import target_of
+
+log = logging.getLogger(__name__)
+
+PART: Final = 64 * 1024
+"""Bytes of a plain answer in one message: who takes none of so few within `send_timeout` does not read."""
 
 
 class ASGILoop:
@@ -85,12 +93,26 @@ class ASGITransport:
             headers.append(("Content-Length", str(len(response.body))))
         body = b"" if self.request.method == "HEAD" else response.body
         try:
-            await self._respond(start(response.status, headers))
+            await self._pass_on(start(response.status, headers))
             self.incoming.throw_away_the_rest()  # a queue of it would keep hypercorn from taking the last message
-            await self._respond(part(body, more=False))
-        except OSError:
-            return 0  # the client has left
+            for begins in range(0, len(body) or 1, PART):
+                ends = begins + PART
+                await self._pass_on(part(body[begins:ends], more=ends < len(body)))
+        except OSError as error:
+            log.debug("a client left: %s", error)
+            return 0
         return head_size(response.status, headers) + len(body)
+
+    async def _pass_on(self, message: Message) -> None:
+        """Give the server a message of a plain answer.
+
+        Raises:
+            TimeoutError: it has let it wait for `send_timeout`.
+        """
+        if await within(self._respond(message), self._loop.service.limits.send_timeout):
+            self._loop.service.refused["send_timeout"] += 1
+            log.info("a client does not read its answer: it is cut")
+            raise TimeoutError("it does not read")
 
     def create_connection(self) -> ASGIConnection:
         self.incoming.throw_away_the_rest()

@@ -1,13 +1,14 @@
-"""An errand: one step in a task of its own, which goes on when whoever waits for it gives up."""
+"""`Errand`: one step in a task of its own, which goes on when whoever waits for it gives up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
 
-from .._core.parking import start_task
+from .parking import asyncio_loop, now, start_task
+from .steps import begin
 
 Step = Callable[[], Coroutine[Any, Any, None]]
 
@@ -36,8 +37,12 @@ class Errand:
 
     async def cancel(self) -> None:
         """Cancel it, and wait until it has ended."""
-        self._scope.cancel()
+        self.abandon()
         await self._over.wait()
+
+    def abandon(self) -> None:
+        """Cancel it, and wait no longer: a step that shields itself ends when it likes."""
+        self._scope.cancel()
 
     def result(self) -> None:
         """Raise what it has raised."""
@@ -54,3 +59,35 @@ class Errand:
             self._failure = failure
         finally:
             self._over.set()
+
+
+async def within(call: Awaitable[object], seconds: float | None) -> bool:
+    """Await somebody else's call, and give it up when it waits for too long, even if it shields itself.
+
+    Args:
+        call: what is awaited. One that is given up raises to nobody.
+        seconds: the most that it may wait; None for ever.
+
+    Returns:
+        Whether it was given up.
+
+    Raises:
+        BaseException: what it raises.
+    """
+    if asyncio_loop() is not None:
+        steps = begin(call)
+        return steps is not None and await steps.go_on(None if seconds is None else now() + seconds)
+    errand = Errand(lambda: _awaiting(call))
+    try:
+        with anyio.move_on_after(seconds) as bounded:
+            await errand.wait()
+    finally:
+        errand.abandon()
+    if bounded.cancelled_caught:
+        return True
+    errand.result()
+    return False
+
+
+async def _awaiting(call: Awaitable[object]) -> None:
+    await call
