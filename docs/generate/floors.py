@@ -18,7 +18,8 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"errors", "trace", "headers", "limits"}
         | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
         | {"_core.failure", "_core.cleanup", "_core.owned", "_core.target", "_core.child"}
-        | {"_core.deadlines", "_core.direct", "_core.errand", "_core.steps", "_core.timer", "_core.turns"},
+        | {"_core.deadlines", "_core.direct", "_core.errand", "_core.outflow"}
+        | {"_core.steps", "_core.timer", "_core.turns"},
         {"sse", "lifecycle", "connection", "stats", "engine"},
     ],
     "A stream, or a plain answer": [

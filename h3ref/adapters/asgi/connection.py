@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from ..._core.errand import within
+from ..._core.outflow import Outflow
 from ..._core.parking import Parking, current_task_id, now, start_task
 from ..._core.steps import Steps, begin
 from ..._core.turns import Turns
@@ -22,7 +23,7 @@ from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
 log = logging.getLogger(__name__)
 
 
-class ASGIConnection:
+class ASGIConnection(Outflow):
     """Carries a stream by `http.response.body` messages.
 
     Under uvicorn the task that streams sends by itself while the server takes all at once: the first event in a turn
@@ -60,7 +61,6 @@ class ASGIConnection:
         "_opened",
         "_parking",
         "_pending",
-        "_progress",
         "_rest",
         "_scope",
         "_send",
@@ -86,6 +86,7 @@ class ASGIConnection:
         task: Callable[[], int],
         can_cut: bool = True,
     ) -> None:
+        super().__init__()
         self._send = send
         self._limits = limits
         self._lost = lost
@@ -108,7 +109,6 @@ class ASGIConnection:
         self._helper: object = None  # the task, while there is one
         self._helper_over: anyio.Event | None = None  # made by who waits for its end
         self._parking: Parking | None = None  # where it waits for what is next
-        self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
         self.stalled_since: float | None = None  # while the server has something that it has not taken
 
     # -- what it is
@@ -433,17 +433,6 @@ class ASGIConnection:
         if self._scope is not None:
             self._scope.cancel()
         self._tell_waiters()
-
-    async def _until_below(self, mark: int) -> None:
-        while self._size >= mark:
-            if self._progress is None:
-                self._progress = anyio.Event()
-            await self._progress.wait()
-
-    def _tell_waiters(self) -> None:
-        if self._progress is not None:
-            self._progress.set()
-            self._progress = None
 
 
 class _End(bytes):

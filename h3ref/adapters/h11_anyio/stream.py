@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from ..._core.outflow import Outflow
 from ..._core.parking import now
 from ...connection import HIGH_WATER, StreamHead
 from .loop import Loop
@@ -24,7 +25,7 @@ LARGE = HIGH_WATER
 """Bytes from which on it pays to keep the rest of what a socket has taken in part, and not all of it."""
 
 
-class StreamConnection:
+class StreamConnection(Outflow):
     """Carries a stream over a socket: chunked for HTTP/1.1, unframed for HTTP/1.0 and for raw heads."""
 
     adapter_type = "h11_anyio"
@@ -36,7 +37,6 @@ class StreamConnection:
         "_last",
         "_opened",
         "_pending",
-        "_progress",
         "_queued",
         "_read_up_to",
         "_size",
@@ -58,6 +58,7 @@ class StreamConnection:
         chunked: bool,
         bodiless: bool,
     ) -> None:
+        super().__init__()
         self.sharing = loop
         self.is_chunked = chunked
         self.group: Shard | None = None
@@ -73,7 +74,6 @@ class StreamConnection:
         self._unsent: bytes | memoryview = b""  # framed, and refused by a full socket
         self._stalled_since: float | None = None  # while there is something that the socket refused
         self._queued = 0  # what the system had still to deliver when it was looked at last
-        self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
 
     @property
     def buffered(self) -> int:
@@ -234,17 +234,6 @@ class StreamConnection:
             self._catch_up(self.group)
         self.flush_now()
         await self._until_below(1)
-
-    async def _until_below(self, mark: int) -> None:
-        while self._sock is not None and self.buffered >= mark:
-            if self._progress is None:
-                self._progress = anyio.Event()
-            await self._progress.wait()
-
-    def _tell_waiters(self) -> None:
-        if self._progress is not None:
-            self._progress.set()
-            self._progress = None
 
     async def close(self) -> None:
         await self._end(LAST_CHUNK if self.is_chunked and not self._bodiless else b"")
