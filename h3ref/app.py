@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, TypeVar, overload
 
 from ._core.callables import check_takes, is_generator, name_of
 from ._core.generator import DEFAULT_COMMIT_AFTER, generator_handler
+from ._core.lifespan import Lifespan
 from ._core.router import Handler, Match, Router
 from .event import H3Event
 from .headers import check_token
@@ -35,9 +37,23 @@ class H3App:
         on_request(event): before the handler; one that answers takes the handler's place.
         on_response(event): before the head leaves, plain or stream; may still set headers.
         on_error(event, error): when a hook, handler or callback raised; may still answer, if nothing has.
+
+    Args:
+        lifespan: what the app holds as long as it is served, as a pool of connections: an async context manager, or a
+            function that takes the app and returns one, made with `contextlib.asynccontextmanager`. Each server enters
+            it before its first request, and leaves it in the same task when its last stream has ended. What it yields
+            is not looked at. What it raises when it is entered ends the server.
+
+    Raises:
+        TypeError: the lifespan is neither.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        lifespan: AbstractAsyncContextManager[Any] | Callable[[H3App], AbstractAsyncContextManager[Any]] | None = None,
+    ) -> None:
+        self._lifespan = Lifespan(lifespan)
         self._router = Router()
         self.request_hooks: list[Handler] = []
         self.response_hooks: list[Handler] = []
@@ -156,6 +172,19 @@ class H3App:
     def on_error(self, hook: E) -> E:
         """Register a hook that is called with the event and the exception when something raised."""
         return _hook(self.error_hooks, hook, 2, "the H3Event and the exception")
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Return what enters the app's lifespan, and leaves it in the same task; an app without one holds nothing.
+
+        `serve`, `running`, the test clients and ASGI servers do so by themselves. An application that mounts this one
+        does it in its own lifespan, since no server sees that of a mounted app: `async with streams.lifespan(): yield`.
+        """
+        return self._lifespan.entered(self)
+
+    @property
+    def lacks_lifespan(self) -> bool:
+        """Whether it has a lifespan that nobody has entered in the event loop that runs here."""
+        return self._lifespan.is_missing
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer as an ASGI 3 application: `uvicorn module:app` serves it. See `adapters.asgi.ASGIApp`."""

@@ -162,6 +162,12 @@ class TooManyStreams(H3Error):
     status = 503
 
 
+class StartupFailed(H3Error):
+    """An app's lifespan raised when `serve` entered it; the cause is chained."""
+
+    explains = False
+
+
 class ShuttingDown(H3Error):
     """The server ends before the request was answered: answered with 503."""
 

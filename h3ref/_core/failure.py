@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+from pathlib import Path
+from typing import Final
+
 import anyio
 
 from ..errors import LifecycleError
 from .parking import asyncio_task
+
+_HOUSE: Final = Path(__file__).parent.parent
+_AROUND: Final = (importlib.__file__, contextlib.__file__)
 
 
 def parts_of(error: BaseException) -> list[BaseException]:
@@ -41,6 +49,37 @@ def _is_cancelled() -> bool:
     """
     task = asyncio_task()
     return task is None or task.cancelling() > 0
+
+
+def sentence_of(error: BaseException) -> str:
+    """What an error of user code is in one line: its kind, what it says, and where it was raised."""
+    first = parts_of(error)[0]
+    said = first.msg if isinstance(first, SyntaxError) else first
+    text = " ".join(f"{type(first).__name__}: {said}".split()).removesuffix(":")
+    return f"{text} ({place_of(first)})"
+
+
+def place_of(error: BaseException) -> str:
+    """The file and line where it was raised: the innermost one below the current directory, if there is one."""
+    import traceback  # here: most programs never need it
+
+    here = Path.cwd()
+    places = [
+        (Path(frame.filename), frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen ") and not _is_ours(frame.filename)
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((Path(error.filename), error.lineno))
+    below = [(path.relative_to(here), line) for path, line in places if path.is_relative_to(here)]
+    path, line = (below or places or [(Path("no file"), 0)])[-1]
+    return f"{path}:{line}"
+
+
+def _is_ours(file: str) -> bool:
+    """Whether it is what calls the user's code; an example of ours is a user."""
+    path = Path(file)
+    return file in _AROUND or (path.is_relative_to(_HOUSE) and not path.is_relative_to(_HOUSE / "examples"))
 
 
 def is_rejection(error: BaseException) -> bool:

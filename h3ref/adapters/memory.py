@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from .._core.lifespan import Held
 from .._core.owned import Owned
 from .._core.parking import now
 from .._core.service import Service
@@ -262,10 +263,12 @@ async def open_memory(
 
 @asynccontextmanager
 async def _serving(service: Service) -> AsyncIterator[MemoryServer]:
-    async with anyio.create_task_group() as helpers:
+    body = anyio.CancelScope()
+    async with Held(service.app.lifespan(), body.cancel), anyio.create_task_group() as helpers:
         helpers.start_soon(service.streams.run)
         async with anyio.create_task_group() as tasks:
-            yield MemoryServer(service, tasks)
+            with body:
+                yield MemoryServer(service, tasks)
             for exchange in list(service.live):
                 exchange.shut_down()
         helpers.cancel_scope.cancel()

@@ -9,14 +9,15 @@ import logging
 import math
 import sys
 import threading
-import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import flows
+from .._core.failure import place_of, sentence_of
 from .._core.logs import LogLines
 from ..app import H3App
+from ..errors import StartupFailed
 from ..server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, serve
 from .shared import FAILED, USAGE, CommandError, add_command, add_port
 
@@ -92,6 +93,8 @@ def run(options: argparse.Namespace) -> None:
                 grace=options.grace,
                 trace=_trace_into(options.trace, files) if options.trace else None,
             )
+        except StartupFailed as error:
+            raise CommandError(str(error), FAILED) from error
         except OSError as error:
             raise CommandError(error.strerror or str(error), FAILED) from error
 
@@ -132,27 +135,11 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise CommandError(f"there is no module {error.name}, here in {Path.cwd()} or installed", USAGE) from error
-        raise CommandError(f"importing {name} failed: {error} ({_place(error)})", USAGE) from error
+        raise CommandError(f"importing {name} failed: {error} ({place_of(error)})", USAGE) from error
     except ImportError as error:
-        raise CommandError(f"importing {name} failed: {error} ({_place(error)})", USAGE) from error
+        raise CommandError(f"importing {name} failed: {error} ({place_of(error)})", USAGE) from error
     except (Exception, SystemExit) as error:
-        said = error.msg if isinstance(error, SyntaxError) else error
-        text = f"{type(error).__name__}: {said}".removesuffix(": ")
-        raise CommandError(f"importing {name} raised {text} ({_place(error)})", USAGE) from error
-
-
-def _place(error: BaseException) -> str:
-    """The file and line where an import went wrong: the innermost one below the current directory, if there is one."""
-    places = [
-        (Path(frame.filename), frame.lineno)
-        for frame in traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
-        if not frame.filename.startswith("<frozen ") and frame.filename != importlib.__file__
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        places.append((Path(error.filename), error.lineno))
-    here = [(path.relative_to(Path.cwd()), line) for path, line in places if path.is_relative_to(Path.cwd())]
-    path, line = (here or places or [(Path("no file"), 0)])[-1]
-    return f"{path}:{line}"
+        raise CommandError(f"importing {name} raised {sentence_of(error)}", USAGE) from error
 
 
 def log_to_stderr(level: str) -> None:

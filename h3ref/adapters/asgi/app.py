@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio.lowlevel import RunVar
 
+from ..._core.failure import sentence_of
 from ..._core.service import Service
 from ...flows import check_flow
 from ...limits import Limits, check_limits
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from ...app import H3App
     from ...sse import SSEEvent
     from ...trace import Listener
+
+
+log = logging.getLogger(__name__)
+
+NOT_ENTERED = (
+    "the app's lifespan has not been entered, and its requests are answered without it: this server asks for none, "
+    "or the app is mounted in another one, in whose lifespan `async with app.lifespan():` enters it"
+)
 
 
 class ASGIApp:
@@ -72,6 +82,7 @@ class ASGIApp:
         if scope["type"] == "lifespan":
             await here.live(receive, send)
         elif scope["type"] == "http":
+            here.look_for_lifespan()
             try:
                 await here.answer(scope, receive, send)
             except anyio.get_cancelled_exc_class() as error:
@@ -112,7 +123,15 @@ class _Here:
         self._grace = grace
         self._loop = ASGILoop(service)
         self._calls = 0
+        self._looks_for_lifespan = True  # until the first request, or the server's own question
         self._idle: anyio.Event | None = None  # set when no call is left; made only by one who waits
+
+    def look_for_lifespan(self) -> None:
+        """Say once if there is a lifespan that nobody has entered when the first request comes."""
+        if self._looks_for_lifespan:
+            self._looks_for_lifespan = False
+            if self.service.app.lacks_lifespan:
+                log.warning(NOT_ENTERED)
 
     async def answer(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, and be counted meanwhile."""
@@ -125,15 +144,32 @@ class _Here:
                 self._idle.set()
 
     async def live(self, receive: Receive, send: Send) -> None:
-        """Say that all is ready, and on shutdown bring the streams that a server has left open to their end."""
-        while True:
-            message = await receive()
-            self.service.stopping = message["type"] == "lifespan.shutdown"
-            if self.service.stopping:
+        """Enter the app's lifespan, and on shutdown bring the streams that a server has left open to their end before.
+
+        All of it in this one task, as ASGI has it.
+        """
+        self._looks_for_lifespan = False
+        asked: str = await self._asked(receive)
+        try:
+            if asked == "startup":
+                async with self.service.app.lifespan():
+                    await send({"type": "lifespan.startup.complete"})
+                    asked = ""
+                    asked = await self._asked(receive)
+                    await self._end()
+            else:
                 await self._end()
-            await send({"type": f"{message['type']}.complete"})
-            if self.service.stopping:
-                return
+        except Exception as error:
+            if asked:
+                await send({"type": f"lifespan.{asked}.failed", "message": f"the app's {asked}: {sentence_of(error)}"})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _asked(self, receive: Receive) -> str:
+        """Wait for what the server asks for next."""
+        message = await receive()
+        self.service.stopping = message["type"] == "lifespan.shutdown"
+        return "shutdown" if self.service.stopping else "startup"
 
     async def _end(self) -> None:
         """Shut down all that is live, and wait until it is over, at most `close_timeout`."""

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import h11
 
+from ..._core.lifespan import Held
 from ..._core.parking import Parking
 from ..._core.service import Service
 from ...stats import Stats
@@ -74,28 +75,36 @@ class Server:
 
     @asynccontextmanager
     async def serving(self, grace: float, stuck: Callable[[], None]) -> AsyncIterator[None]:
-        """Serve while the body runs, then shut down within `grace` seconds.
+        """Enter the app's lifespan, serve while the body runs, then shut down within `grace` seconds, and leave it.
 
         `stuck` is called when user code is still running after that, which can't be ended; it is waited for.
+
+        Raises:
+            Exception: what the lifespan raised.
         """
         failure: Exception | None = None
+        body = anyio.CancelScope()
         try:
-            async with anyio.create_task_group() as tasks:
+            async with Held(self.service.app.lifespan(), body.cancel) as held, anyio.create_task_group() as tasks:
                 self._tasks = Tasks(tasks, self._cancel)
                 tasks.start_soon(self.loop.run)
                 tasks.start_soon(self.service.streams.run)
                 for listener in self._listeners:
                     tasks.start_soon(self._accept, listener)
                 try:
-                    yield
+                    with body:
+                        yield
                 except Exception as error:  # carried past the task group, which would wrap it
                     failure = error
                 finally:
+                    over = anyio.current_time() + grace
                     with anyio.CancelScope(shield=True):
                         await self._shut_down(grace, stuck)
+                    held.seconds = max(over - anyio.current_time(), grace * 0.1)
                     self.loop.stop()
                     tasks.cancel_scope.cancel()
         finally:
+            self._close_listeners()
             self.loop.watcher.release()
         if failure is not None:
             raise failure
@@ -180,9 +189,7 @@ class Server:
     async def _shut_down(self, grace: float, stuck: Callable[[], None]) -> None:
         """Accept no more; end the streams; let plain handlers finish; then cut what is left."""
         self.service.stopping = True
-        for listener in self._listeners:
-            self.loop.watcher.discard(listener)
-            listener.close()
+        self._close_listeners()
         for client in list(self._clients):
             client.release_if_idle()
         with anyio.move_on_after(grace * 0.8):
@@ -207,6 +214,12 @@ class Server:
         if self._is_busy:
             stuck()
             await self._until_idle()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            if listener.fileno() >= 0:
+                self.loop.watcher.discard(listener)
+                listener.close()
 
     @property
     def _is_busy(self) -> bool:

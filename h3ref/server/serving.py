@@ -1,39 +1,37 @@
-"""`serve` and `running`: an app on a port of its own, until a signal comes, or inside a notebook or a test."""
+"""`running` and `serve`, in one process."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from types import FrameType
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from ._core.owned import Owned
-from ._core.parking import ThreadParking
-from ._core.service import Service
-from .flows import check_flow
-from .limits import Limits
-from .sse import SSEEvent
+from .._core.failure import sentence_of
+from .._core.owned import Owned
+from .._core.service import Service
+from ..errors import StartupFailed
+from ..flows import check_flow
+from ..limits import Limits
+from ..sse import SSEEvent
+from .signals import FirstSignal
 
 if TYPE_CHECKING:
-    from ._core.exchange import Flow
-    from .adapters.h11_anyio import Server
-    from .app import H3App
-    from .trace import Listener
+    from .._core.exchange import Flow
+    from ..adapters.h11_anyio import Server
+    from ..app import H3App
+    from ..trace import Listener
 
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT: Final = 3000
 DEFAULT_GRACE: Final = 5.0
 DEFAULT_FLUSH_GAP: Final = 0.0005
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @asynccontextmanager
@@ -68,6 +66,7 @@ async def running(
     Raises:
         OSError: it can't listen there, such as on a port that is taken.
         TypeError, ValueError: an argument that can't be used.
+        Exception: what the app's lifespan raised.
     """
     server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
     async with Owned(
@@ -87,7 +86,7 @@ def _server(
     farewell: SSEEvent | None,
     trace: Listener | None,
 ) -> Server:
-    from .adapters.h11_anyio import Server  # here, with h11 and all: under an ASGI server nobody needs it
+    from ..adapters.h11_anyio import Server  # here, with h11 and all: under an ASGI server nobody needs it
 
     _check_app(app)
     _check_seconds("flush_gap", flush_gap)
@@ -119,6 +118,9 @@ def serve(
     one, and its proper end, with the reason shutdown, a few streams at a time in a random order, so that their clients
     do not all come back at once; plain handlers may finish; what is left is cancelled, and cut.
 
+    Then the app's lifespan is left, in what remains of the grace. A signal that comes before the app has started ends
+    the start-up.
+
     A worker thread, or a handler that swallows its cancellation, can't be ended, and Python would wait for it for
     ever: when one still runs after the grace period, and only then, the process ends here, with status 0.
 
@@ -130,6 +132,7 @@ def serve(
         OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, and in an
             event loop that runs already.
         RuntimeError: on another thread than the main one, which is where signals come; `running` needs none.
+        StartupFailed: the app's lifespan raised when it was entered; the text says what, and where.
     """
     with suppress(RuntimeError):  # anyio's way to say that no event loop runs here
         anyio.get_current_task()
@@ -140,43 +143,28 @@ def serve(
         raise RuntimeError("serve() ends by signals, which only the main thread gets: here use async with running(app)")
 
     async def main() -> None:
-        with _first_signal() as first_signal:
+        first = FirstSignal()
+        with first.taken(), anyio.CancelScope() as everything:
             server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
-            async with server.serving(grace, lambda: _exit("handlers")):
+            async with AsyncExitStack() as stack:
+                with first.calling(everything.cancel):
+                    await _start(server.serving(grace, lambda: _exit("handlers")), stack)
                 print(f"h3ref serves on {server.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-                log.info("%s: shutting down", (await first_signal()).name)
+                await first.wait()
+                log.info("%s: shutting down", first.name)
+        if everything.cancelled_caught:
+            log.info("%s: ended before the app had started", first.name)
         if any(not thread.daemon for thread in list(server.service.threads.busy)):
             _exit("worker threads")
 
     anyio.run(main, backend=backend)
 
 
-@contextmanager
-def _first_signal() -> Iterator[Callable[[], Awaitable[signal.Signals]]]:
-    """Take signals, and yield what waits for the first one; the second ends the process, whatever the loop does."""
-    taken: list[signal.Signals] = []
-    parking = ThreadParking()
-
-    def take(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        # The other signal keeps this handler until the loop runs: if it is pending already, Python would drop it.
-        if taken:
-            signal.raise_signal(number)
-        taken.append(signal.Signals(number))
-        parking.wake_from_thread()
-
-    async def first() -> signal.Signals:
-        await parking.wait()
-        for number in SIGNALS:  # so that a second one needs no Python either
-            signal.signal(number, signal.SIG_DFL)
-        return taken[0]
-
-    before = {number: signal.signal(number, take) for number in SIGNALS}
+async def _start(serving: AbstractAsyncContextManager[None], stack: AsyncExitStack) -> None:
     try:
-        yield first
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was set outside Python
+        await stack.enter_async_context(serving)
+    except Exception as error:
+        raise StartupFailed(f"the app's start-up failed: {sentence_of(error)}") from error
 
 
 def _exit(what: str) -> None:
@@ -188,7 +176,7 @@ def _exit(what: str) -> None:
 
 
 def _check_app(app: object) -> None:
-    from .app import H3App
+    from ..app import H3App
 
     if not isinstance(app, H3App):
         raise TypeError(f"app is an H3App, not {app!r}")
