@@ -132,7 +132,7 @@ async def on_granian(
             server.stop()  # type: ignore[no-untyped-call]
 
 
-async def accepting(port: int, seconds: float = 10) -> None:
+async def accepting(port: int, seconds: float = 30) -> None:
     """Wait until a server accepts connections on a port of this machine."""
     with anyio.fail_after(seconds):
         while True:

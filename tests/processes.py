@@ -18,7 +18,7 @@ IN_FOREGROUND: Callable[[], object] = partial(signal.signal, signal.SIGINT, sign
 
 MARK = "H3REF_TEST_MODULE"
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Real seconds that a process gets which has been told to end."""
 
 

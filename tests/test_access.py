@@ -91,7 +91,7 @@ def streaming(callback: Callable[[SSEWriter], Any]) -> Callable[[H3Event], None]
 
 async def settled(server: Any) -> None:
     """Wait until no request is under way; a client sees the end of an answer before the server is done with it."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         while server.service.live:
             await anyio.lowlevel.checkpoint()
 

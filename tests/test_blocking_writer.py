@@ -76,7 +76,7 @@ async def test_each_event_arrives_though_nothing_follows_it(adapter: str) -> Non
     def stream(writer: BlockingSSEWriter) -> None:
         for number in range(20):
             writer.send_event(str(number))
-            assert arrived.acquire(timeout=5)
+            assert arrived.acquire(timeout=30)
 
     async with open_client(adapter, app_of(stream)) as client:
         reply = await client.request("GET", "/callback")

@@ -623,7 +623,7 @@ class Demo:
         """Let it end as Ctrl-C does, and return its exit status."""
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=30)
         finally:
             self.process.kill()
         return self.process.returncode

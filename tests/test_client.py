@@ -429,7 +429,7 @@ async def test_a_source_may_be_entered_iterated_and_left_by_three_tasks() -> Non
         for step in (source.__aenter__, iterate, source.aclose):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(step)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await gone.wait()
 
 
@@ -443,11 +443,11 @@ async def test_a_generator_around_a_source_may_be_given_up_at_any_step() -> None
                     yield message.data
 
         events = relay()
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert await anext(events) == "1"
         with anyio.move_on_after(0.01):
             await anext(events)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await gone.wait()
 
 
@@ -484,7 +484,7 @@ async def test_leaving_closes_the_socket_at_once() -> None:
         async with EventSource(server.url + "/events") as source:
             async for _ in source:
                 break
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await gone.wait()
         with pytest.raises(StopAsyncIteration):
             await anext(source)
@@ -500,7 +500,7 @@ async def test_cancelling_the_whole_task_closes_the_socket_at_once() -> None:
                 async for _ in source:
                     scope.cancel()
         assert scope.cancelled_caught
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await gone.wait()
 
 
@@ -523,7 +523,7 @@ async def test_another_task_may_close_but_not_iterate() -> None:
                 await anext(source)
             await source.aclose()
             await source.aclose()
-            with anyio.fail_after(5):
+            with anyio.fail_after(10):
                 await ended.wait()
                 await gone.wait()
 
@@ -545,7 +545,7 @@ async def test_another_thread_may_close_but_not_iterate() -> None:
                 next(source)
             source.close()
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert len(await anyio.to_thread.run_sync(block)) == 1
             await gone.wait()
 
@@ -559,7 +559,7 @@ async def test_another_thread_may_close_a_source_that_waits() -> None:
                 timer.start()
                 return list(source)
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert len(await anyio.to_thread.run_sync(block)) == 1
 
 
@@ -691,10 +691,10 @@ async def test_a_refusal_whose_body_never_ends_is_raised_all_the_same(
         monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.1)
     head = b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n"
     async with scripted([head, chunk(b"no"), Scripted.HOLD]) as server:
-        with anyio.fail_after(5), pytest.raises(RefusedStatus) as caught:
+        with anyio.fail_after(10), pytest.raises(RefusedStatus) as caught:
             await collect(twin, server.url)
         assert caught.value.response.text == "no"
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await server.left.wait()
 
 
@@ -722,7 +722,7 @@ async def test_a_compressed_stream_is_read_event_by_event(twin: Any) -> None:
     first = packer.compress(b"data: 1\n\n") + packer.flush(zlib.Z_SYNC_FLUSH)
     head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
     async with scripted([head, chunk(first), Scripted.HOLD]) as server:
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert data_of(await collect(twin, server.url, 1)) == ["1"]
     assert b"Accept-Encoding: identity" in server.requests[0]
 
@@ -741,7 +741,7 @@ async def test_an_event_that_is_too_large_ends_it(twin: Any) -> None:
     async with scripted([HEAD, chunk(b"data: " + b"x" * 200), Scripted.HOLD]) as server:
         with pytest.raises(EventTooLarge):
             await collect(twin, server.url, max_event_size=100)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await server.left.wait()
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 HTTP2: Any = {"http1": False, "http2": True}
 SILENT = Limits(stream_keep_alive=None)  # nothing comes by itself that would wake a reader
-PATIENCE = 5
+PATIENCE = 10
 
 
 class Served:

@@ -203,7 +203,7 @@ def answer_over_tls(listener: socket.socket, certificate: tuple[Path, Path]) -> 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
     raw, _ = listener.accept()
-    raw.settimeout(10)
+    raw.settimeout(30)
     with raw, contextlib.suppress(OSError), context.wrap_socket(raw, server_side=True) as connection:
         connection.recv(65536)
         connection.sendall(HEAD + chunk(b"data: 1\n\n") + PROPER_END)
@@ -214,7 +214,7 @@ async def test_a_certificate_is_checked(
     twin: Any, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(30)
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.to_thread.run_sync, answer_over_tls, listener, certificate)
@@ -280,13 +280,13 @@ async def test_a_close_that_is_at_work_is_the_end_for_who_iterates() -> None:
 
                 def slowly() -> None:
                     begun.set()
-                    go_on.wait(10)
+                    go_on.wait(30)
                     disconnect()
 
                 source._disconnect = slowly  # type: ignore[method-assign]
                 thread = threading.Thread(target=source.close)
                 thread.start()
-                assert begun.wait(10)
+                assert begun.wait(30)
                 source._is_over = lambda: False  # type: ignore[method-assign]
                 source._step()  # it was about to, when the other began
                 go_on.set()

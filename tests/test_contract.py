@@ -156,7 +156,7 @@ class Flag:
         anyio.from_thread.run_sync(self._event.set)
 
     async def wait(self) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await self._event.wait()
 
 
@@ -690,7 +690,7 @@ async def test_blocking_streams_starve_no_plain_handler(adapter: str) -> None:
     app.get("/hello", hello)
     async with open_client(adapter, app, limits=Limits(handler_threads=1)) as client:
         held = [await client.request("GET", STREAM) for _ in range(3)]
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert await (await client.request("GET", "/hello")).read() == b"hello"
         release.set()
         for reply in held:
@@ -1251,7 +1251,7 @@ async def test_a_stream_that_starts_during_the_shutdown_is_a_503(
         await (await client.request("GET", "/hello")).read()  # now the server is up, its lifespan too
         service = server_of(client).service
         await service.shut_down(within=0)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             reply = await client.request("GET", f"/{way}")
         assert reply.status == 503
         assert b"the server is shutting down; try again" in await reply.read()
@@ -1270,7 +1270,7 @@ async def test_a_channel_sends_to_all_and_ends_them(adapter: str) -> None:
     channel = Channel()
     async with open_client(adapter, streaming(channel.stream)) as client:
         replies = [await client.request("GET", STREAM) for _ in range(3)]
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while len(channel) < 3:
                 await anyio.lowlevel.checkpoint()
         await channel.publish(SSEEvent("1", id="1"))
@@ -1293,7 +1293,7 @@ async def test_a_slow_reader_makes_publish_wait_where_the_channel_says_so(adapte
         assert stuck.cancelled_caught, "all were published without waiting"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reply.read)
-            with anyio.fail_after(5):
+            with anyio.fail_after(10):
                 await channel.publish("goes on")
             await channel.close()
 
@@ -1323,7 +1323,7 @@ async def test_a_client_that_leaves_ends_a_channels_stream_in_a_task_of_the_appl
 
         async with open_client(adapter, app) as client:
             reply = await client.request("GET", STREAM)
-            with anyio.fail_after(5):
+            with anyio.fail_after(10):
                 while not len(channel):
                     await anyio.lowlevel.checkpoint()
                 reply.disconnect()

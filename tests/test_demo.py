@@ -229,7 +229,7 @@ class Demo:
                 break
 
     def get(self, port: int, path: str) -> tuple[int, http.client.HTTPMessage, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", path)
         response = connection.getresponse()
         found = response.status, response.headers, response.read().decode()
@@ -291,7 +291,7 @@ def test_the_state_of_a_stream_is_told_by_its_own_server(demo: Demo) -> None:
     assert (done["reason"], done["rejected"]) == ("complete", [])
     assert done["passed"] == ["requested", "sse_started", "headers_sent", "streaming", "closed"]
 
-    with socket.create_connection(("127.0.0.1", broken), timeout=5) as hanging:
+    with socket.create_connection(("127.0.0.1", broken), timeout=30) as hanging:
         hanging.sendall(b"GET /broken?stream=b HTTP/1.1\r\nHost: test\r\n\r\n")
         silent = demo.state(broken, "/broken%3Fstream%3Db", "headers_sent")
         assert silent["rejected"] == [{"step": "get_sse_writer", "error": "ConnectionNotReady", "rule": "L-17"}] * 10
@@ -303,11 +303,11 @@ def test_the_state_of_a_stream_is_told_by_its_own_server(demo: Demo) -> None:
 @pytest.mark.parametrize(("place", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
 def test_a_signal_ends_it_tidily(demos: list[Demo], place: int, number: signal.Signals) -> None:
     demo = demos[place]
-    with socket.create_connection(("127.0.0.1", demo.ports["broken"]), timeout=5) as hanging:
+    with socket.create_connection(("127.0.0.1", demo.ports["broken"]), timeout=30) as hanging:
         hanging.sendall(b"GET /broken HTTP/1.1\r\nHost: test\r\n\r\n")
         assert len(hanging.recv(1000)) == 124
         demo.process.send_signal(number)
-        out, errors = demo.process.communicate(timeout=10)
+        out, errors = demo.process.communicate(timeout=30)
     assert demo.process.returncode == 0
     assert out.strip() == ""
     assert errors == EVIDENCE.replace(" " * 12, "")
@@ -329,7 +329,7 @@ def test_an_interrupted_report_is_no_success() -> None:
             if "GET " in line:
                 break
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
         process.communicate()

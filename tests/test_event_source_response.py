@@ -106,7 +106,7 @@ async def _serve_hypercorn(app: Any, config: hypercorn.config.Config, ended: any
 async def until(reply: SocketReply, text: bytes) -> bytes:
     """Read until the text has come."""
     data = b""
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         while text not in data:
             chunk = await reply.receive()
             assert chunk, f"ended after {data!r}"
@@ -217,7 +217,7 @@ async def test_head_runs_nothing(case: str, content: str) -> None:
         assert received.startswith(b"HTTP/1.1 200")
         assert received.endswith(b"\r\n\r\n")
         assert received.count(b"\r\n\r\n") == 1
-        with anyio.fail_after(2):
+        with anyio.fail_after(10):
             await done.wait()
 
 
@@ -281,7 +281,7 @@ async def test_an_error_that_has_cut_the_stream_goes_to_the_framework(where: str
 
     content: Any = stream() if where == "at the head" else callback
     reply = EventSourceResponse(content, commit_after=0, background=BackgroundTask(later.append, "background"))
-    with anyio.fail_after(2), pytest.raises(WriteError if where == "at the head" else Refused, match=where):
+    with anyio.fail_after(10), pytest.raises(WriteError if where == "at the head" else Refused, match=where):
         await reply({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
     assert not later
 
@@ -525,7 +525,7 @@ async def test_events_come_as_they_are_yielded_and_leaving_cancels(case: str) ->
             await until(reply, b"data: 1\n\n")
             assert not ended.is_set()
             reply.disconnect()
-            with anyio.fail_after(2):
+            with anyio.fail_after(10):
                 await ended.wait()
                 await done.wait()
 
@@ -666,7 +666,7 @@ async def test_a_slow_first_event_opens_the_stream_after_commit_after(case: str)
         return EventSourceResponse(stream(), commit_after=0.05)
 
     async with serving(case, application(case, endpoint)) as client:
-        with anyio.fail_after(0.9):
+        with anyio.fail_after(10):
             reply = await client.request("GET", "/events")
         assert reply.status == 200
         go_on.set()
@@ -842,7 +842,7 @@ async def test_a_server_that_ends_gives_streams_their_proper_end() -> None:
         await until(reply, b"data: 1\n\n")
         server: Any = client.server
         server.stop()
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert (await reply.read(), reply.end) == (b"", End.PROPER)
 
 

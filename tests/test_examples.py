@@ -169,7 +169,7 @@ async def test_counter_takes_any_last_event_id(last_event_id: str, first: str | 
 
 
 async def test_counters_first_event_comes_over_a_socket_at_once_in_30_bytes() -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client("h11_anyio", counter.app) as client:
             reply = await client.request("GET", "/events")
             assert await reply.receive() == b"event: counter\nid: 0\ndata: 0\n\n"
@@ -195,7 +195,7 @@ async def test_the_characters_of_text_are_the_text() -> None:
 
 async def test_text_comes_over_a_socket_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "PAUSE", 0)
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client("h11_anyio", text.app) as client:
             reply = await client.request("GET", "/events")
             messages = await Reader(reply).rest()
@@ -216,7 +216,7 @@ H3Z_LOG = [
 async def test_broken_puts_124_bytes_on_the_wire_and_then_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "h3ref")
     steps: list[Record] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with (
             running(callback.app, flow=flows.broken, trace=steps.append) as server,
             await anyio.connect_tcp("127.0.0.1", server.port) as stream,
@@ -253,7 +253,7 @@ async def test_broken_is_still_silent_after_an_hour() -> None:
 async def test_the_same_handler_on_the_default_flow_is_answered_at_once(
     adapter: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client(adapter, callback.app) as client:
             reply = await client.request("GET", "/broken")
             assert reply.status == 500
@@ -267,7 +267,7 @@ async def test_the_same_handler_on_the_default_flow_is_answered_at_once(
 async def test_each_fixed_flow_sends_the_same_four_events_and_the_proper_end(adapter: str, path: str) -> None:
     encoded = [message.encode() for message in callback.EVENTS]
     assert [len(data) for data in encoded] == [41, 12, 46, 20]  # as in the measurement of H3Z: 243 with its head
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client(adapter, callback.app) as client:
             reply = await client.request("GET", path)
             assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
@@ -277,7 +277,7 @@ async def test_each_fixed_flow_sends_the_same_four_events_and_the_proper_end(ada
 
 @pytest.mark.parametrize(("path", "status"), [("/callback", 200), ("/awaited", 500), ("/blocking", 500)])
 async def test_on_the_broken_flow_the_other_handlers_get_no_writer_either(path: str, status: int) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_memory(callback.app, flow=flows.broken) as client:
             reply = await client.request("GET", path)
             assert reply.status == status
@@ -319,7 +319,7 @@ async def heard(reader: Reader, count: int) -> list[str]:
 
 
 async def test_chatters_see_each_others_messages_and_who_comes_and_goes(adapter: str, empty_room: H3App) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client(adapter, empty_room) as client:
             ann = await join(client, "ann")
             assert await heard(ann, 1) == ["1 ann joins"]
@@ -334,7 +334,7 @@ async def test_chatters_see_each_others_messages_and_who_comes_and_goes(adapter:
 
 
 async def test_a_newcomer_gets_the_history_and_who_comes_back_what_was_missed(adapter: str, empty_room: H3App) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client(adapter, empty_room) as client:
             for text in ("one", "two", "three"):
                 await send(client, "ann", text)
@@ -346,7 +346,7 @@ async def test_a_newcomer_gets_the_history_and_who_comes_back_what_was_missed(ad
 
 async def test_what_somebody_wrote_reaches_the_page_as_it_was_written(adapter: str, empty_room: H3App) -> None:
     evil = "<img src=x onerror=alert(1)>\r\nid: 99\n\ndata: \ud800"
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client(adapter, empty_room) as client:
             ann = await join(client, "%3Cb%3E%0Aid%3A%201")
             await send(client, "ann", evil)
@@ -377,7 +377,7 @@ async def test_what_somebody_wrote_reaches_the_page_as_it_was_written(adapter: s
 async def test_what_is_no_message_is_refused_and_reaches_nobody(
     adapter: str, empty_room: H3App, body: bytes, status: int, said: str
 ) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client(adapter, empty_room) as client:
             ann = await join(client, "ann")
             reply = await client.request("POST", "/chat/send", body=body)
@@ -406,7 +406,7 @@ async def test_a_chatter_who_stops_reading_holds_up_nobody_and_comes_back_to_the
 
 
 async def test_a_nameless_chatter_is_somebody(empty_room: H3App) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_memory(empty_room) as client:
             assert await heard(await join(client, "%20"), 1) == ["1 somebody joins"]
             assert await heard(await join(client, "x" * 99, **{"Last-Event-ID": "1"}), 1) == [f"2 {'x' * 30} joins"]
@@ -459,7 +459,7 @@ async def proxied(
 ) -> AsyncIterator[tuple[UpstreamApp, ClientLike]]:
     """The proxy in front of an upstream of the test's."""
     upstream = UpstreamApp()
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with (
             running(upstream, trace=upstream.steps.append) as server,
             open_client("h11_anyio", proxy.app) as client,
@@ -535,7 +535,7 @@ async def test_an_upstream_without_a_stream_is_a_502(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("listens", [False, True], ids=["refused", "never answers"])
 async def test_an_upstream_that_nobody_serves_is_a_502(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     monkeypatch.setattr(proxy, "TIMEOUT", 0.05 if listens else 60.0)
-    with socket.socket() as deaf, anyio.fail_after(5):
+    with socket.socket() as deaf, anyio.fail_after(10):
         deaf.bind(("127.0.0.1", 0))
         if listens:
             deaf.listen()  # and nobody accepts
@@ -551,7 +551,7 @@ async def test_only_an_http_url_is_an_upstream() -> None:
 
 async def test_proxy_has_an_upstream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "PAUSE", 0)
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with open_client("h11_anyio", proxy.app) as client:
             monkeypatch.setenv("H3REF_UPSTREAM", f"{server_of(client).url}/upstream")
             messages = await Reader(await client.request("GET", "/events")).rest()

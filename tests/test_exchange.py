@@ -137,7 +137,7 @@ async def test_what_is_no_exception_fails_one_exchange_and_no_other(
         for place, path, status in PANICS:
             caplog.clear()
             panicking.place = place
-            with anyio.fail_after(5):
+            with anyio.fail_after(10):
                 reply = await client.request("GET", path)
                 body = await reply.read()
             assert (reply.status, reply.end) == (status, End.PROPER if status == 500 else End.CUT), (place, path)
@@ -222,7 +222,7 @@ async def test_a_plain_def_hook_leaves_the_streams_thread_counted() -> None:
         replies = [await server.request("GET", path) for path in ("/callback", "/blocking", "/callback")]
         assert [await reply.receive() for reply in replies] == [b"data: 1\n\n"] * 3
         assert len(server.service.threads.streams) == 3
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert await (await server.request("GET", "/hello")).read() == b"hello"
         release.set()
         for reply in replies:
@@ -328,7 +328,7 @@ async def test_a_client_that_leaves_with_its_body_unsent_is_noticed() -> None:
         async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
             await stream.send(b"POST /stream HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhe")
             await started.wait()
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await cancelled.wait()
 
 
@@ -367,7 +367,7 @@ async def test_who_retries_a_refused_send_for_ever_still_gives_way() -> None:
 
     async with open_memory(streaming(callback)) as server:
         assert await (await server.request("GET", "/stream")).read() == b""
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while rejected < 10:
                 await anyio.lowlevel.checkpoint()
         for exchange in list(server.service.live):
@@ -382,7 +382,7 @@ async def test_who_sends_only_keep_alives_still_gives_way() -> None:
     limits = Limits(stream_buffer=1000)  # where it gives way; a larger one only takes longer to fill
     async with open_memory(streaming(callback), limits=limits) as server:
         reply = await server.request("GET", "/stream")
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             for _ in range(3):
                 assert b": keep-alive" in await reply.receive()
         reply.disconnect()
@@ -402,7 +402,7 @@ async def test_a_threads_own_close_cancels_nothing_of_its_own() -> None:
 
     async with open_memory(app_of(handler)) as server:
         assert await (await server.request("GET", "/stream")).read() == b"data: 1\n\n"
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await went_on.wait()
 
 
@@ -430,7 +430,7 @@ async def test_an_adapter_that_misbehaves_harms_no_other_stream(how: str, monkey
         monkeypatch.setattr(MemoryConnection, "drain", drain)
     async with open_memory(streaming(callback), limits=Limits(close_timeout=0.01)) as server:
         await server.request("GET", "/stream")
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while server.service.live:
                 await anyio.lowlevel.checkpoint()
         assert await (await server.request("GET", "/hello")).read() == b"hello"
@@ -604,7 +604,7 @@ async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(cap
         (exchange,) = server.service.live
         exchange.disconnect()
         left.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while server.service.live:
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()

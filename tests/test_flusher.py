@@ -39,7 +39,7 @@ async def test_the_first_after_quiet_is_sent_at_once_and_the_next_after_the_gap(
         flusher.put(stream)
         flusher.put(stream)
         assert stream.sent == 1
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while stream.sent < 2:
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
@@ -51,7 +51,7 @@ async def test_what_is_put_before_the_task_runs_is_not_forgotten() -> None:
     flusher.put(stream)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while not stream.sent:
                 await anyio.lowlevel.checkpoint()
         await wait_all_tasks_blocked()
@@ -80,7 +80,7 @@ async def test_a_long_round_gives_way_and_who_writes_on_and_on_has_one_turn_in_e
         tasks.start_soon(flusher.run)
         for stream in (greedy, *others):
             flusher.put_later(stream)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while not all(stream.sent for stream in others):
                 await anyio.lowlevel.checkpoint()
                 turns += 1
@@ -108,12 +108,12 @@ async def test_deadlines_end_the_oldest_first_and_spare_who_has_left() -> None:
         for waiter in (first, gone, last):
             deadlines.put(waiter)
         deadlines.discard(gone)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await first.expired.wait()
             await last.expired.wait()
         deadlines.put(first)  # and again after quiet
         first.expired = anyio.Event()
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await first.expired.wait()
         tasks.cancel_scope.cancel()
     assert not gone.expired.is_set()

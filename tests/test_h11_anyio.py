@@ -30,6 +30,9 @@ pytestmark = pytest.mark.anyio
 GET = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
+WITHOUT_TIME = Limits(head_timeout=None, keep_alive=None, close_timeout=600)
+"""No time is up, so that whoever holds up the end holds up the test, too."""
+
 
 class Answer(NamedTuple):
     """One response as it came."""
@@ -643,7 +646,7 @@ async def test_the_stream_of_a_half_closed_client_ends(when: str) -> None:
         await peer.say(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await started.wait()
         await peer.stream.send_eof()
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while server.open_connections:
                 await anyio.lowlevel.checkpoint()
     assert told == ["client_gone"]
@@ -909,13 +912,11 @@ async def test_a_body_that_is_cancelled_ends_the_server() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"GET /he"])
 async def test_idle_connections_do_not_delay_the_end(said: bytes, quiet: pytest.LogCaptureFixture) -> None:
-    before = time.monotonic()
-    async with running(make_app()) as server:
+    async with running(make_app(), grace=600, limits=WITHOUT_TIME) as server:
         peers = [await anyio.connect_tcp("127.0.0.1", server.port) for _ in range(3)]
         for peer in peers:
             await peer.send(GET + said)
             await peer.receive()
-    assert time.monotonic() - before < 2
     for peer in peers:
         with pytest.raises(anyio.EndOfStream):
             await peer.receive()
@@ -936,15 +937,13 @@ async def test_a_connection_that_comes_in_the_last_moment_does_not_delay_the_end
             await anyio.lowlevel.checkpoint()
         event.send_text("slow")
 
-    before = time.monotonic()
     with socket.socket() as sock:
-        async with running(app) as ending, talk(ending) as peer:
+        async with running(app, grace=600, limits=WITHOUT_TIME) as ending, talk(ending) as peer:
             await peer.say(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             await started.wait()
             sock.connect(("127.0.0.1", ending.port))
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()
-    assert time.monotonic() - before < 2
 
 
 async def test_a_handler_that_runs_at_the_end_may_finish_and_its_answer_says_close() -> None:
@@ -974,8 +973,7 @@ async def test_a_handler_that_outlasts_the_grace_period_is_cut_and_answered_with
         started.set()
         await anyio.sleep_forever()
 
-    before = time.monotonic()
-    async with running(app, grace=0.1) as server:
+    async with running(app, grace=0.1, limits=WITHOUT_TIME) as server:
         stream = await anyio.connect_tcp("127.0.0.1", server.port)
         peer = Peer(stream)
         await peer.say(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -983,7 +981,6 @@ async def test_a_handler_that_outlasts_the_grace_period_is_cut_and_answered_with
         if is_left:
             peer.reset()
             await stream.aclose()
-    assert time.monotonic() - before < 3
     if not is_left:
         async with stream:
             answer = await peer.answer()
@@ -1016,15 +1013,13 @@ async def test_a_client_that_does_not_read_is_cut_at_the_end(is_reset: bool) -> 
         event.send_bytes(b"x" * 20_000_000)
         answered.set()
 
-    before = time.monotonic()
-    async with running(app, grace=0.1) as server:
+    async with running(app, grace=0.1, limits=WITHOUT_TIME) as server:
         stream = await anyio.connect_tcp("127.0.0.1", server.port)
         await stream.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await answered.wait()
         if is_reset:
             Peer(stream).reset()
             await stream.aclose()
-    assert time.monotonic() - before < 3
     await stream.aclose()
 
 
@@ -1089,7 +1084,7 @@ async def test_a_channel_frames_for_each_client_as_its_version_asks() -> None:
     async with running(app) as server, anyio.create_task_group() as tasks:
         tasks.start_soon(read, server.port, "1.0")
         tasks.start_soon(read, server.port, "1.1")
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while len(channel) < 2:
                 await anyio.lowlevel.checkpoint()
         await channel.publish("one")

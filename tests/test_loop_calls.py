@@ -39,7 +39,7 @@ class Threads:
 
     def stream(self, writer: BlockingSSEWriter) -> None:
         writer.send_event("1")
-        self.go_on.wait(10)
+        self.go_on.wait(30)
 
     def blocking(self, event: H3Event) -> None:
         with event.start_sse_blocking() as writer:
@@ -51,7 +51,7 @@ class Threads:
 
     def generated(self, event: H3Event) -> Iterator[str]:
         yield "1"
-        self.go_on.wait(10)
+        self.go_on.wait(30)
 
     @contextmanager
     def ending(self) -> Iterator[None]:

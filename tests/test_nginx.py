@@ -101,7 +101,7 @@ async def test_events_come_through_as_they_are_sent(location: str, tmp_path: Pat
         reply = await client.request("GET", "/events", headers={"Accept-Encoding": "gzip"})
         assert (reply.status, reply.headers["content-type"]) == (200, "text/event-stream")
         assert "content-encoding" not in reply.headers
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             assert await reply.receive() == b"data: 1\n\n"
         go_on.set()
         assert (await reply.read(), reply.end) == (b"data: 2\n\n", End.PROPER)
@@ -153,7 +153,7 @@ async def test_leaving_cancels_the_stream(tmp_path: Path) -> None:
         reply = await client.request("GET", "/events")
         await reply.receive()
         reply.disconnect()
-        with anyio.fail_after(2):
+        with anyio.fail_after(10):
             await ended.wait()
         assert reply.status == 200
 

@@ -82,7 +82,7 @@ async def open_streams(server: MemoryServer, count: int) -> None:
 
 
 async def until_idle(server: MemoryServer) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         while server.service.live:
             await anyio.lowlevel.checkpoint()
     assert len(server.service.streams) == 0
@@ -310,7 +310,7 @@ async def test_a_hook_of_the_opening_cant_wait_for_it() -> None:
 
     async with open_memory(app) as server:
         for path in ("/stream", "/thread"):
-            with anyio.fail_after(5):
+            with anyio.fail_after(10):
                 assert await (await server.request("GET", path)).read() == b"data: 1\n\n"
     assert seen == [ConnectionNotReady, ConnectionNotReady]
 

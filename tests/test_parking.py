@@ -30,7 +30,7 @@ async def test_a_wake_that_comes_first_ends_the_next_wait_and_only_that() -> Non
     parking = Parking()
     parking.wake()
     parking.wake()
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         await parking.wait()
     with anyio.move_on_after(0.01) as still_waiting:
         await parking.wait()
@@ -43,7 +43,7 @@ async def test_a_wait_that_was_cancelled_leaves_the_parking_as_good_as_new() -> 
         with anyio.move_on_after(0.001):
             await parking.wait()
     parking.wake()
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         await parking.wait()
     with anyio.move_on_after(0.01) as still_waiting:
         await parking.wait()
@@ -69,7 +69,7 @@ async def test_any_thread_can_wake() -> None:
     async def wake() -> None:
         told.append(await anyio.to_thread.run_sync(parking.wake_from_thread))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wake)
             await parking.wait()

@@ -180,7 +180,7 @@ async def test_who_asks_whether_the_client_has_left_is_told_in_the_middle_of_its
             await sock.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             while b"first" not in await sock.receive():
                 pass
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             await over.wait()
     assert told == [True]
 

@@ -94,7 +94,7 @@ async def test_a_server_that_ends_badly_is_found(anyio_backend: str) -> None:
         server.send_signal(signal.SIGKILL)
         with pytest.raises(SoakFailure, match="status -9"):
             await server.end()
-        with anyio.fail_after(5), pytest.raises(SoakFailure, match="not answered"):
+        with anyio.fail_after(10), pytest.raises(SoakFailure, match="not answered"):
             await server.get("/hello")
 
 

@@ -246,7 +246,7 @@ async def test_every_refusal_by_a_limit_has_its_name() -> None:
     def blocking(event: H3Event) -> None:
         with event.start_sse_blocking() as writer:
             writer.send_event("1")
-            over.wait(10)
+            over.wait(30)
 
     async def stays(writer: SSEWriter) -> None:
         await anyio.sleep_forever()

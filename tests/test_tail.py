@@ -237,7 +237,7 @@ def test_ctrl_c_ends_it_quietly_with_130_and_lines_come_at_once(server: Serving)
         assert process.stderr is not None
         assert [process.stdout.readline().rstrip("\n") for _ in LINES] == LINES
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(30) == 130
         assert process.stderr.read().splitlines() == [f"h3ref: connected to {server.url}/endless"]
 
 
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_a_wait_for_a_reconnection(server: Serving) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(30) == 130
         assert process.stderr.read() == ""
 
 
@@ -258,7 +258,7 @@ def test_a_reader_that_leaves_ends_it_quietly(server: Serving) -> None:
         process.stdout.readline()
         os.close(os.dup(process.stdout.fileno()))
         process.stdout.close()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         assert process.stderr.read() == ""
 
 

