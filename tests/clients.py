@@ -213,12 +213,12 @@ def server_of(client: ClientLike) -> Any:
     return client.server if isinstance(client, SocketClient) else client
 
 
-async def raw(port: int, data: bytes, *, seconds: float = 5.0) -> bytes:
-    """Send bytes to a port of this machine, and return all that comes back until the server closes or time is up."""
+async def raw(port: int, data: bytes) -> bytes:
+    """Send bytes to a port of this machine, and return all that comes back until the server closes."""
     received = b""
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
         await stream.send(data)
-        with anyio.move_on_after(seconds):
+        with anyio.fail_after(30):
             try:
                 while True:
                     received += await stream.receive()

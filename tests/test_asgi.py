@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -37,7 +36,8 @@ from h3ref.trace import Record
 from h3ref.writer import stream_of
 from tests import asgi_app, order_table
 from tests.asgi_servers import accepting, on_granian, on_hypercorn, on_uvicorn
-from tests.clients import open_client, raw, server_of
+from tests.clients import open_client, server_of
+from tests.leftovers import nothing_left_behind
 from tests.ports import free_port
 from tests.processes import kill_group
 from tests.test_contract import ORDERS
@@ -261,11 +261,6 @@ async def test_500_clients_that_leave_abruptly_leave_nothing_behind() -> None:
         finally:
             told += 1
 
-    def alive() -> tuple[int, int, int]:
-        gc.collect()
-        objects = sum(isinstance(thing, Exchange | ASGIConnection) for thing in gc.get_objects())
-        return len(list(Path("/proc/self/fd").iterdir())), objects, len(anyio.get_running_tasks())
-
     async with on_uvicorn(app) as server:
 
         async def leave() -> None:
@@ -279,17 +274,16 @@ async def test_500_clients_that_leave_abruptly_leave_nothing_behind() -> None:
 
         async def settled() -> None:
             await until(lambda: not server.service.live)
-            await anyio.sleep(0.05)
+            await wait_all_tasks_blocked()
 
         await leave()
         await settled()
-        before = alive()
-        for _ in range(10):
-            async with anyio.create_task_group() as clients:
-                for _ in range(50):
-                    clients.start_soon(leave)
-        await settled()
-        assert alive() == before
+        async with nothing_left_behind(Exchange, ASGIConnection):
+            for _ in range(10):
+                async with anyio.create_task_group() as clients:
+                    for _ in range(50):
+                        clients.start_soon(leave)
+            await settled()
     assert told == 501
 
 
@@ -867,8 +861,10 @@ async def test_a_large_body_that_nobody_reads_does_not_hold_up_the_answer() -> N
         body = b"x" * 1_000_000
         request = b"POST /refuse HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         with anyio.fail_after(10):
-            assert b"403" in (await raw(server.port, request + body, seconds=1)).split(b"\r\n")[0]
-            await until(lambda: not server.service.live)
+            async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+                await stream.send(request + body)
+                assert b"403" in (await stream.receive()).split(b"\r\n")[0]
+                await until(lambda: not server.service.live)
 
 
 @pytest.mark.anyio

@@ -30,7 +30,7 @@ from tests.ports import free_port
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
 
-PATIENCE = 15_000
+PATIENCE = 30_000
 """Milliseconds that a condition may take to come true; far from what it takes."""
 
 OPTIONS = (
@@ -422,7 +422,7 @@ def test_it_waits_as_long_as_retry_says(site: Site) -> None:
     async def answer(event: H3Event) -> None:
         event.start_sse()
         async with await event.await_sse_writer() as writer:
-            await writer.send_event(SSEEvent(retry=400))
+            await writer.send_event(SSEEvent(retry=4500))
         times.append(time.monotonic())
 
     async def back(event: H3Event) -> None:
@@ -432,7 +432,7 @@ def test_it_waits_as_long_as_retry_says(site: Site) -> None:
     site.answers = [answer, back]
     site.listen()
     assert site.closed() == [["open", OPEN], ["error", CONNECTING]]
-    assert 0.35 < times[1] - times[0] < 2.5, "without retry it is 3 s in Chromium"
+    assert times[1] - times[0] > 4.4, "without retry it is 3 s in Chromium"
 
 
 def test_a_server_that_ends_and_comes_back_costs_no_event(page: Page, anyio_backend: str) -> None:

@@ -772,11 +772,9 @@ async def test_what_came_before_an_event_that_is_too_large_is_handed_over(twin: 
 async def test_a_silent_connection_is_given_up_after_the_heartbeat(twin: Any) -> None:
     errors: list[Any] = []
     async with scripted(
-        [HEAD, chunk(b"data: 1\n\n"), *[0.1, chunk(b":\n")] * 5, chunk(b"data: 2\n\n"), Scripted.HOLD], [NO_CONTENT]
+        [HEAD, chunk(b"data: 1\n\n"), *[0.45, chunk(b":\n")] * 5, chunk(b"data: 2\n\n"), Scripted.HOLD], [NO_CONTENT]
     ) as server:
-        messages = await collect(
-            twin, server.url, heartbeat=0.4, on_reconnect=lambda delay, error: errors.append(error)
-        )
+        messages = await collect(twin, server.url, heartbeat=2, on_reconnect=lambda delay, error: errors.append(error))
     assert data_of(messages) == ["1", "2"]
     assert [type(error) for error in errors] == [httpx2.ReadTimeout]
 

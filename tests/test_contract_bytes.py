@@ -24,7 +24,7 @@ from h3ref.writer import stream_of
 from tests.clients import ADAPTERS, Ability, SocketClient, SocketReply, open_client, server_of
 from tests.waits import until, wait_all_tasks_blocked
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 BEAT = b": keep-alive\n\n"
 BLOCK = "x" * 65536

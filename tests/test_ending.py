@@ -161,7 +161,6 @@ def has_farewell_and_proper_end(data: bytes) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", HOW, ids=lambda how: how.name)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.command)
 def test_a_server_ends_as_the_page_says(way: Way, how: How) -> None:

@@ -684,33 +684,45 @@ async def test_ping(case: str) -> None:
             raise ValueError("once")
         return {} if len(made) == 2 else SSEEvent(comment="beat")
 
-    async def stream(pause: float, count: int) -> AsyncGenerator[str, None]:
-        for _ in range(count):
-            yield "1"
-            await anyio.sleep(pause)
-
     async def endpoint(request: Request) -> Response:
-        what = request.query_params["what"]
-        if what == "put off":
-            return EventSourceResponse(stream(0.05, 8), ping=0.3)
-        if what in ("None", "0"):
-            return EventSourceResponse(stream(0.3, 1), ping=None if what == "None" else 0)
-        return EventSourceResponse(stream(0.5, 1), ping=0.1, ping_message_factory=make if what == "made" else None)
+        factory = make if "made" in request.query_params else None
+        return EventSourceResponse(silent(), ping=0.1, ping_message_factory=factory)
 
     async with serving(case, application(case, endpoint)) as client:
-        texts: dict[str, bytes] = {}
+        usual = await client.request("GET", "/events")
+        assert await until(usual, b": keep-alive\n\n: keep-alive\n\n") == b"data: 1\n\n" + b": keep-alive\n\n" * 2
+        # What the factory can't make, or leaves empty, changes nothing.
+        others = await client.request("GET", "/events?made")
+        assert await until(others, b"beat") == b"data: 1\n\n" + b": keep-alive\n\n" * 2 + b": beat\n\n"
 
-        async def read(what: str) -> None:
-            texts[what] = await (await client.request("GET", f"/events?what={what.replace(' ', '+')}")).read()
 
-        async with anyio.create_task_group() as tasks:
-            for what in ("silent", "put off", "None", "0", "made"):
-                tasks.start_soon(read, what)
-    assert 2 <= texts["silent"].count(b": keep-alive\n\n") <= 5
-    assert texts["put off"] == b"data: 1\n\n" * 8
-    assert texts["None"] == texts["0"] == b"data: 1\n\n"
-    # What the factory can't make, or leaves empty, changes nothing.
-    assert texts["made"].startswith(b"data: 1\n\n: keep-alive\n\n: keep-alive\n\n: beat\n\n")
+async def silent() -> AsyncGenerator[str, None]:
+    yield "1"
+    await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(("ping", "at"), [(3, [3.0, 6.0, 9.0]), (2.5, [2.5, 5.0, 7.5, 10.0]), (None, []), (0, [])])
+def test_a_ping_comes_whenever_nothing_was_sent_for_so_long(backend: Any, ping: float | None, at: list[float]) -> None:
+    app = Starlette(routes=[Route("/", lambda request: EventSourceResponse(silent(), ping=ping))])
+    with h3ref.testing.TestClient(app, backend=backend) as client, client.stream("GET", "/") as stream:
+        assert stream.next_event().data == "1"
+        client.advance(10)
+        assert stream.comments == ["keep-alive"] * len(at)
+        assert [seconds for seconds, _ in stream.arrivals] == [0.0, *at]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_event_puts_a_ping_off(backend: Any) -> None:
+    async def often() -> AsyncGenerator[str, None]:
+        for number in range(8):
+            yield str(number)
+            await anyio.sleep(2)
+
+    app = Starlette(routes=[Route("/", lambda request: EventSourceResponse(often(), ping=3))])
+    with h3ref.testing.TestClient(app, backend=backend) as client, client.stream("GET", "/") as stream:
+        assert [event.data for event in stream.events()] == list("01234567")
+        assert stream.comments == []
 
 
 @pytest.mark.anyio

@@ -539,18 +539,16 @@ async def test_a_stream_that_starts_while_the_server_ends_is_a_503() -> None:
         await anyio.sleep_forever()
 
     go_on = anyio.Event()
-    began = anyio.current_time()
     answers: list[bytes] = []
 
     async def client(port: int) -> None:
         answers.append(await raw(port, b"GET /stream HTTP/1.1\r\nHost: t\r\n\r\n"))
 
-    async with anyio.create_task_group() as tasks, running(app_of(handler), grace=5) as server:
+    async with anyio.create_task_group() as tasks, running(app_of(handler), grace=600) as server:
         tasks.start_soon(client, server.port)
         await until(lambda: server.service.live)
         tasks.start_soon(_set_soon, go_on)
     assert answers[0].startswith(b"HTTP/1.1 503")
-    assert anyio.current_time() - began < 2
 
 
 async def _set_soon(event: anyio.Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import re
 import socket
@@ -12,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
@@ -22,6 +20,7 @@ import pytest
 from h3ref import Channel, H3App, H3Event, Limits, RequestError, flows, running
 from h3ref.adapters.h11_anyio import Server
 from tests.clients import raw
+from tests.leftovers import nothing_left_behind
 from tests.ports import free_port
 from tests.waits import until
 
@@ -737,24 +736,18 @@ async def test_many_connections_at_once(server: Server) -> None:
     assert sorted(map(int, got)) == list(range(150))
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open descriptors are counted in /proc")
 async def test_no_descriptor_is_left_open() -> None:
-    def count() -> int:
-        gc.collect()
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    before = count()
-    for _ in range(3):
-        async with running(make_app()) as server:
-            for data in (LAST, b"nonsense\r\n\r\n", GET.replace(b"1.1", b"1.0")):
-                await raw(server.port, data)
-            async with talk(server) as peer:
-                await peer.say(GET)
-                await peer.answer()
-        with pytest.raises(OSError, match="is taken"), socket.create_server(("127.0.0.1", 0)) as taken:
-            async with running(make_app(), port=taken.getsockname()[1]):
-                pass
-    assert count() == before
+    async with nothing_left_behind():
+        for _ in range(3):
+            async with running(make_app()) as server:
+                for data in (LAST, b"nonsense\r\n\r\n", GET.replace(b"1.1", b"1.0")):
+                    await raw(server.port, data)
+                async with talk(server) as peer:
+                    await peer.say(GET)
+                    await peer.answer()
+            with pytest.raises(OSError, match="is taken"), socket.create_server(("127.0.0.1", 0)) as taken:
+                async with running(make_app(), port=taken.getsockname()[1]):
+                    pass
 
 
 # From port to port

@@ -154,11 +154,11 @@ async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all(keep_alive: f
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen)
-            for byte in HELLO * 10:  # which would take eight seconds
+            for byte in HELLO * 100:  # which would take more than a minute
                 sock.send(bytes([byte]) if byte not in b"\r\n" else b"x")
                 await anyio.sleep(0.02)
         assert answers[0].startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-        assert 0.15 < anyio.current_time() - began < 3
+        assert anyio.current_time() - began > 0.15
         assert server.service.refused["head_timeout"] == 1
 
 

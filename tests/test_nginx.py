@@ -29,7 +29,7 @@ SILENT = "location / { proxy_pass http://127.0.0.1:3000; }"
 DEAF = "location / { proxy_pass http://127.0.0.1:3000; proxy_ignore_headers X-Accel-Buffering; gzip off; }"
 """One that holds back what it can."""
 
-IMPATIENT = "location / { proxy_pass http://127.0.0.1:3000; proxy_read_timeout 1s; }"
+IMPATIENT = "location / { proxy_pass http://127.0.0.1:3000; proxy_read_timeout 3s; }"
 
 CONFIGURATION = """
 daemon off;
@@ -168,7 +168,7 @@ async def test_keep_alives_hold_the_connection(tmp_path: Path) -> None:
 
     async def keep(writer: SSEWriter) -> None:
         for _ in range(3):
-            await anyio.sleep(0.6)
+            await anyio.sleep(1.2)
             await writer.send_keep_alive()
         await writer.send_event("late")
 

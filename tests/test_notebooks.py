@@ -194,7 +194,10 @@ def test_executing_writes_outputs_and_no_more(tmp_path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), bad)
     before = bad.read_text()
     done = subprocess.run(
-        [sys.executable, "-m", "docs.generate.execute", str(bad), str(good)], capture_output=True, text=True, timeout=50
+        [sys.executable, "-m", "docs.generate.execute", str(bad), str(good)],
+        capture_output=True,
+        text=True,
+        timeout=150,
     )
     assert (done.returncode, done.stdout) == (1, "bad.ipynb\ngood.ipynb\n")
     assert "ZeroDivisionError" in done.stderr
@@ -253,7 +256,7 @@ def run_with(change: str, folder: Path, name: str) -> str:
         env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=150,
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, f"{name}, {change}: {done.stdout}{done.stderr}"
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -24,6 +23,7 @@ from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio.stream import StreamConnection
 from h3ref.adapters.memory import open_memory
 from tests.clients import raw
+from tests.leftovers import nothing_left_behind
 
 GET = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -48,20 +48,6 @@ def app_of(size: int = 1) -> H3App:
     return app
 
 
-@contextmanager
-def nothing_left_behind() -> Iterator[None]:
-    """Assert that descriptors and objects are as many after as before."""
-
-    def count() -> tuple[int, int]:
-        gc.collect()
-        alive = sum(isinstance(thing, Exchange | StreamConnection) for thing in gc.get_objects())
-        return len(list(Path("/proc/self/fd").iterdir())), alive
-
-    before = count()
-    yield
-    assert count() == before
-
-
 async def settled(server: Server) -> None:
     """Wait until the last client's connection is closed and its task is over."""
     with anyio.fail_after(10):
@@ -77,12 +63,10 @@ async def test_a_thousand_streams_one_after_another_leave_nothing_behind() -> No
     async with running(app_of(), flush_gap=0) as server:
         assert (await raw(server.port, GET)).endswith(b"0\r\n\r\n")
         await settled(server)
-        tasks = len(anyio.get_running_tasks())
-        with nothing_left_behind():
+        async with nothing_left_behind(Exchange, StreamConnection):
             for _ in range(1000):
                 assert (await raw(server.port, GET)).endswith(b"data: 0\n\n\r\n0\r\n\r\n")
             await settled(server)
-        assert len(anyio.get_running_tasks()) == tasks
 
 
 @pytest.mark.slow
@@ -110,19 +94,17 @@ async def test_a_thousand_streams_at_once_leave_nothing_behind() -> None:
     received: list[bytes] = []
 
     async def client(port: int) -> None:
-        received.append(await raw(port, GET.replace(b"stream", b"held"), seconds=30))
+        received.append(await raw(port, GET.replace(b"stream", b"held")))
 
     try:
         async with running(app) as server:
             assert (await raw(server.port, GET)).endswith(b"0\r\n\r\n")
             await settled(server)
-            tasks = len(anyio.get_running_tasks())
-            with nothing_left_behind():
+            async with nothing_left_behind(Exchange, StreamConnection):
                 async with anyio.create_task_group() as clients:
                     for _ in range(1000):
                         clients.start_soon(client, server.port)
                 await settled(server)
-            assert len(anyio.get_running_tasks()) == tasks
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(received) == 1000
@@ -158,7 +140,7 @@ async def test_clients_that_leave_abruptly_leave_nothing_behind() -> None:
 
         await leave()
         await settled(server)
-        with nothing_left_behind():
+        async with nothing_left_behind(Exchange, StreamConnection):
             for _ in range(200):
                 await leave()
             await settled(server)
@@ -229,12 +211,11 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_end() -> None:
         while True:
             yield "x" * 65536
 
-    began = anyio.current_time()
-    async with running(app, grace=1) as server:
+    limits = Limits(send_timeout=None, close_timeout=600)
+    async with running(app, grace=1, limits=limits) as server:
         stalled = await anyio.connect_tcp("127.0.0.1", server.port)
         await stalled.send(b"GET /flood HTTP/1.1\r\nHost: test\r\n\r\n")
         await stalled.receive(1)
-    assert anyio.current_time() - began < 3
     await stalled.aclose()
 
 

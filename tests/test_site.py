@@ -25,7 +25,7 @@ from tests.test_versioning import DOCUMENTED
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.timeout(180)  # the first of these tests builds the site
+pytestmark = pytest.mark.timeout(600)  # the first of these tests builds the site
 
 NARROW, WIDE = 390, 1280
 """Pixels: a telephone, and a small window on a desk, where no code and no table has to be scrolled sideways."""
@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "sphinx", *SPHINX, "-d", str(folder / "doctrees"), str(ROOT), str(folder / "html")],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr

@@ -98,7 +98,6 @@ async def test_a_server_that_ends_badly_is_found(anyio_backend: str) -> None:
             await server.get("/hello")
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_servers_stand_it(backend: str) -> None:
     command = [sys.executable, "-m", "tests.soak", "--seconds", SECONDS, "--backend", backend]

@@ -813,7 +813,7 @@ REFUSED = {number for number, line in enumerate(TYPED.splitlines(), start=1) if 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_mypy_takes_what_runs_and_refuses_the_rest(tmp_path: Path) -> None:
     (tmp_path / "typed.py").write_text(TYPED)
     options = [
@@ -833,7 +833,7 @@ def test_mypy_takes_what_runs_and_refuses_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_pyright_takes_what_runs_and_refuses_the_rest(tmp_path: Path) -> None:
     require_module("pyright", "pyright[nodejs]")
     if subprocess.run([sys.executable, "-m", "pyright", "--version"], capture_output=True).returncode:

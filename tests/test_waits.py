@@ -13,6 +13,7 @@ TESTS = Path(__file__).parent
 LEAST = 10
 """Real seconds that what is waited for gets at least. More would hide it where a timer of our own came instead."""
 
+CLOCKS = ("time.monotonic() - ", "time.perf_counter() - ", "anyio.current_time() - ")
 WAITS = {"fail_after", "wait", "communicate", "acquire", "result", "create_connection", "HTTPConnection"}
 
 
@@ -60,7 +61,7 @@ def _most_of(compare: ast.Compare) -> float:
     sides = [compare.left, *compare.comparators]
     for index, operator in enumerate(compare.ops):
         number = _number(sides[index + 1])
-        measured = ast.unparse(sides[index]).startswith(("time.monotonic() - ", "time.perf_counter() - "))
+        measured = ast.unparse(sides[index]).startswith(CLOCKS)
         if isinstance(operator, ast.Lt | ast.LtE) and measured and number is not None:
             return number
     return LEAST
