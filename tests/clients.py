@@ -214,10 +214,16 @@ def server_of(client: ClientLike) -> Any:
 
 
 async def raw(port: int, data: bytes) -> bytes:
-    """Send bytes to a port of this machine, and return all that comes back until the server closes."""
+    """Send bytes to a port of this machine, and return all that comes back until the server closes.
+
+    They are there before the server looks, so that no time is up before it has them.
+    """
     received = b""
-    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        await stream.send(data)
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setblocking(False)
+    sent = sock.send(data) if data else 0
+    async with await anyio.abc.SocketStream.from_socket(sock) as stream:
+        await stream.send(data[sent:])
         with anyio.fail_after(30):
             try:
                 while True:

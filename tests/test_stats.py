@@ -264,7 +264,7 @@ async def test_every_refusal_by_a_limit_has_its_name() -> None:
             assert (await server.request("GET", "/stays")).status == 200
             assert (await server.request("GET", "/stays")).status == 503
             assert server.stats().refused == {"body_size": 1, "stream_threads": 1, "streams": 1}
-            assert server.stats().closed["error"] == 3
+            await until(lambda: server.stats().closed["error"] == 3)
         finally:
             over.set()
 
