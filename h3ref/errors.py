@@ -144,6 +144,21 @@ class RequestError(H3Error):
     status = 400
 
 
+class PermissionExpired(RequestError):
+    """What `H3Event.expires_at` or `expires_in` has said is over before the stream's head: answered with 403.
+
+    A 401 would have to name how to authenticate (RFC 9110, section 15.5.2), which only the application knows.
+    """
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("the permission for this stream has expired; come back with a new one")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
+
+
 class BodyTooLarge(RequestError):
     """The request's body is larger than the server's limit: answered with 413."""
 
@@ -175,3 +190,6 @@ class ShuttingDown(H3Error):
 
     def __init__(self) -> None:
         super().__init__("the server is shutting down; try again")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()

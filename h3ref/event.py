@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote
@@ -14,12 +15,15 @@ from . import trace
 from ._core.answer import Answer, phrase
 from ._core.callables import is_generator, name_of
 from ._core.deadlines import Due
+from ._core.expiry import checked_seconds, seconds_until, wall_clock_skew
+from ._core.farewell import encoded_farewell
 from ._core.logs import printable
 from .blocking import BlockingSSEWriter
 from .connection import Request
 from .errors import H3Error, RequestError
 from .headers import Headers, MultiMapping, check_header, check_media_type, is_hop_by_hop
 from .lifecycle import Lifecycle, Reason, State
+from .sse import SSEEvent
 from .stats import Stats
 from .writer import SSEWriter
 
@@ -53,6 +57,8 @@ class EventHost(Protocol):
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None: ...
 
     def fail(self, error: Exception) -> None: ...
+
+    def set_expiry(self, seconds: float, skew: float | None, farewell: bytes | None) -> None: ...
 
     async def read_body(self) -> bytes: ...
 
@@ -344,6 +350,29 @@ class H3Event:
         self._host.lifecycle.take(trace.SET_STREAM_CALLBACK)
         self.stream_callback = callback
 
+    def expires_at(self, when: datetime | float, *, farewell: SSEEvent | None = None) -> None:
+        """End the stream properly at a time of the wall clock, as a permission's: `expires_at(claims["exp"])`.
+
+        It closes with the reason `timeout`, as at `Limits.stream_age`, and its client may come back. A time that is
+        over when the headers are about to leave is a 403 instead; once they have left, the stream ends at once. The
+        last call counts, `expires_in` included, so a permission can be renewed. For a plain answer, or once the stream
+        has ended, it does nothing. Any thread may call it, and a hook.
+
+        Args:
+            when: seconds since the epoch, as a JWT's "exp" (RFC 7519, section 4.1.4), or an aware datetime. Where the
+                clock is set meanwhile, that is noticed within 4 seconds.
+            farewell: an event that the stream gets last, before its proper end.
+
+        Raises:
+            TypeError: neither a number nor a datetime; or the farewell is no `SSEEvent`.
+            ValueError: a datetime without a time zone, or no finite number of seconds.
+        """
+        self._host.set_expiry(seconds_until(when), wall_clock_skew(), encoded_farewell(farewell))
+
+    def expires_in(self, seconds: float, *, farewell: SSEEvent | None = None) -> None:
+        """As `expires_at`, so many seconds from now, whatever becomes of the wall clock."""
+        self._host.set_expiry(checked_seconds(seconds), None, encoded_farewell(farewell))
+
     async def await_sse_writer(self) -> SSEWriter:
         """Wait until the headers are sent, and return the writer: use it with `async with`.
 
@@ -355,6 +384,7 @@ class H3Event:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the client has left, or the request was HEAD: there is nobody to write to.
             TooManyStreams: no more streams are allowed; let it out, and the client gets a 503.
+            PermissionExpired: its time is over, as `expires_at` said; likewise, a 403.
             H3Error: a stream callback is set, which would never be called; or the opening was cancelled half-way.
             WriteError: the adapter can't send the headers.
             Exception: what an on_response hook raised.
@@ -369,7 +399,7 @@ class H3Event:
             TooManyStreams: no more streams, or threads for them, are allowed; let it out, and the client gets a 503.
             ConnectionLost: the client has left, or the request was HEAD.
             ResponseAlreadySent, SSEAlreadyStarted, ValueError: as `start_sse`.
-            WriteError, Exception: as `await_sse_writer`.
+            PermissionExpired, WriteError, Exception: as `await_sse_writer`.
         """
         return self._host.open_stream_blocking()
 

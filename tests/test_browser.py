@@ -25,6 +25,7 @@ from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
 from h3ref.cors import cors
 from h3ref.writer import stream_of
 from tests.conftest import require_module, require_program
+from tests.pages import ROOT, module_of
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -174,6 +175,48 @@ def site(page: Page, anyio_backend: str) -> Iterator[Site]:
 
 one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 """For what is the same on both event loops: the bytes, and what a browser reads in them."""
+
+# -- a permission
+
+
+@one_loop
+def test_a_page_renews_its_permission_and_misses_nothing(page: Page, anyio_backend: str) -> None:
+    feed = module_of(ROOT / "docs" / "how-to" / "expire-a-stream.md", "feed.py")
+    streams: list[H3Event] = []
+    feed.app.on_request(lambda event: streams.append(event) if event.target.startswith("/news") else None)
+    shown = "[...document.querySelectorAll('li')].map(item => item.textContent)"
+
+    def publish(number: int) -> None:
+        portal.call(feed.news.publish, SSEEvent(str(number), id=str(number)))
+
+    def until_shown(*numbers: int) -> None:
+        page.wait_for_function(f"wanted => {shown}.join() === wanted", arg=",".join(map(str, numbers)))
+
+    with (
+        start_blocking_portal(anyio_backend) as portal,
+        portal.wrap_async_context_manager(running(feed.app, port=0)) as server,
+    ):
+        page.goto(server.url)
+        page.wait_for_function("source && source.readyState === EventSource.OPEN")
+        page.evaluate("window.first = source")
+        publish(1)
+        until_shown(1)
+        streams[0].expires_in(0, farewell=feed.EXPIRED)
+        page.wait_for_function("source.readyState === EventSource.CONNECTING")
+        publish(2)
+        until_shown(1, 2)
+        assert len(feed.ends) == 2
+        assert [event.last_event_id for event in streams] == ["", "1"]
+        assert page.evaluate("first === source")
+        # It sleeps while its permission ends, and comes back with the old one.
+        feed.ends.update(dict.fromkeys(feed.ends, 0.0))
+        streams[1].expires_in(0)
+        page.wait_for_function("source.readyState === EventSource.CLOSED")
+        publish(3)
+        until_shown(1, 2, 3)
+        assert not page.evaluate("first === source")
+        assert [event.query["lastEventID"] for event in streams] == ["", "", "", "2"]
+
 
 # -- what it receives
 

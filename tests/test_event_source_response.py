@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +43,7 @@ from h3ref.adapters.asgi import EventSourceResponse, response
 from h3ref.adapters.asgi.items import event_of
 from h3ref.adapters.asgi.transport import ASGILoop
 from h3ref.connection import End
-from h3ref.errors import WriteError
+from h3ref.errors import PermissionExpired, WriteError
 from tests import waits
 from tests.clients import SocketClient, SocketReply
 
@@ -421,6 +424,9 @@ def get(make: Callable[[], Response]) -> Any:
         ({"send_timeout": -1}, ValueError, "send_timeout is seconds"),
         ({"send_timeout": 0}, ValueError, "send_timeout is more than 0"),
         ({"commit_after": -1}, ValueError, "commit_after is seconds"),
+        ({"expires_at": datetime(2030, 1, 1)}, ValueError, "has no time zone"),
+        ({"expires_at": "tomorrow"}, TypeError, "takes an aware datetime, or seconds since the epoch"),
+        ({"expiry_farewell": "bye"}, TypeError, "farewell is an SSEEvent, or None for none"),
         ({"content": "text"}, TypeError, "put the str in a list"),
         ({"content": {"data": "1"}}, TypeError, "put the dict in a list"),
         ({"content": SSEEvent("1")}, TypeError, "put the SSEEvent in a list"),
@@ -723,6 +729,71 @@ def test_each_event_puts_a_ping_off(backend: Any) -> None:
     with h3ref.testing.TestClient(app, backend=backend) as client, client.stream("GET", "/") as stream:
         assert [event.data for event in stream.events()] == list("01234567")
         assert stream.comments == []
+
+
+# -- when it expires
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize("kind", ["async", "plain", "callback", "on thread"])
+async def test_it_ends_when_what_it_is_permitted_for_is_over(case: str, kind: str) -> None:
+    woken = threading.Event()
+
+    async def stream() -> AsyncGenerator[str, None]:
+        yield "1"
+        await anyio.sleep_forever()
+
+    def plain() -> Iterator[str]:
+        yield "1"
+        woken.wait(20)
+
+    async def callback(writer: SSEWriter) -> None:
+        await writer.send_event("1")
+        await anyio.sleep_forever()
+
+    def on_thread(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        woken.wait(20)
+
+    def endpoint(request: Request) -> Response:
+        ends = datetime.now(UTC) + timedelta(seconds=float(request.query_params["in"]))
+        made: Any = {"async": stream, "plain": plain}[kind]() if kind in ("async", "plain") else callback
+        content = on_thread if kind == "on thread" else made
+        return EventSourceResponse(content, expires_at=ends, expiry_farewell=SSEEvent("bye"), ping=None)
+
+    def handle(request: Request, error: Any) -> Response:
+        return PlainTextResponse(f"answered here: {error.detail}", error.status_code)
+
+    app: Any = application(case, endpoint)
+    app.add_exception_handler(HTTPException, handle)
+    async with serving(case, app) as client:
+        reply = await client.request("GET", "/events?in=0.3")
+        with anyio.fail_after(10):
+            assert await reply.read() == b"data: 1\n\ndata: bye\n\n"
+        assert reply.end is End.PROPER
+        woken.set()
+        late = await client.request("GET", "/events?in=-1")
+        assert (late.status, await late.read()) == (403, f"answered here: {PermissionExpired()}".encode())
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_the_framework_answers_also_where_the_head_did_not_wait_for_an_item(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stream() -> AsyncGenerator[str, None]:
+        await anyio.sleep_forever()
+        yield ""
+
+    def endpoint(request: Request) -> Response:
+        return EventSourceResponse(stream(), expires_at=time.time() - 1, commit_after=0.01)
+
+    async with serving(case, application(case, endpoint)) as client:
+        reply = await client.request("GET", "/events")
+        assert reply.status == 403
+        assert str(PermissionExpired()).encode() in await reply.read()
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.anyio

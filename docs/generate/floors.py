@@ -18,12 +18,12 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"errors", "trace", "headers", "limits"}
         | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
         | {"_core.failure", "_core.cleanup", "_core.lifespan", "_core.owned", "_core.target", "_core.child"}
-        | {"_core.deadlines", "_core.direct", "_core.errand", "_core.outflow"}
+        | {"_core.deadlines", "_core.direct", "_core.errand", "_core.expiry", "_core.outflow"}
         | {"_core.steps", "_core.timer", "_core.turns"},
         {"sse", "lifecycle", "connection", "stats", "engine"},
     ],
     "A stream, or a plain answer": [
-        {"_core.threads", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
+        {"_core.threads", "_core.farewell", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
         {"_core.stream", "_core.mailbox", "_core.upkeep", "_core.answer"},
     ],
     "What a handler has in its hands": [

@@ -11,14 +11,23 @@ import anyio
 from .. import trace
 from ..blocking import BlockingSSEWriter
 from ..connection import Connection, StreamHead
-from ..errors import ChannelClosed, H3Error, LifecycleError, RequestError, ShuttingDown, TooManyStreams, Unanswered
+from ..errors import (
+    ChannelClosed,
+    H3Error,
+    LifecycleError,
+    PermissionExpired,
+    RequestError,
+    ShuttingDown,
+    TooManyStreams,
+    Unanswered,
+)
 from ..event import StreamCallback
 from ..lifecycle import Reason, State
 from ..writer import SSEWriter
 from .callables import is_async, is_over, name_of
 from .failure import failure_of, is_rejection, parts_of
 from .host import Host
-from .parking import current_task_id, loop_context
+from .parking import current_task_id, loop_context, now
 from .router import Handler
 from .stream import Stream
 
@@ -131,6 +140,7 @@ class Exchange(Host):
 
         Raises:
             ConnectionLost: the client has left meanwhile, or the server ends.
+            PermissionExpired: what the stream is permitted for is over already.
             WriteError: the adapter can't send it.
             Exception: what an on_response hook raised.
         """
@@ -148,6 +158,8 @@ class Exchange(Host):
             for hook in self._response_hooks:
                 await self._call(hook, self.event, is_hook=True)
             head = StreamHead(self.answer.stream_headers())
+        if self.expiry is not None and self.expiry.due_at <= now():
+            raise PermissionExpired
         self.threads.rest()
         stream = self._begin_stream(connection)
         try:

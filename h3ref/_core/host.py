@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -23,8 +24,9 @@ from ..writer import SSEWriter
 from .answer import Answer
 from .cleanup import Cleanup
 from .deadlines import Due
+from .expiry import Expiry
 from .opening import Opening
-from .parking import current_task_id
+from .parking import current_task_id, now
 from .shared import Shared
 from .stream import Stream
 from .threads import ThreadUse
@@ -54,6 +56,7 @@ class Host:
         comment: makes the bytes that show it; None for the usual comment.
         farewell: the bytes of an event that its stream gets last when the server ends; None for none.
         send_timeout: seconds in which its reader has to take some of what waits for it, or it is cut; None for never.
+        expiry: when what its stream is permitted for is over; None if nobody has said so.
         task: the number of the task that answers the request, and streams.
         stream: the events on their way to the connection, from the moment the head is on its way.
         writer: the stream's face, from the same moment.
@@ -69,6 +72,7 @@ class Host:
         "connection",
         "context",
         "event",
+        "expiry",
         "farewell",
         "keep_alive",
         "lifecycle",
@@ -102,6 +106,7 @@ class Host:
         self.farewell = service.farewell
         self.send_timeout = service.limits.send_timeout
         self.comment: Callable[[], bytes | None] | None = None
+        self.expiry: Expiry | None = None
         self.task = -1
         self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
 
@@ -146,10 +151,16 @@ class Host:
             self.stream.say_farewell(self.farewell)
         self.stop(Reason.SHUTDOWN)
 
-    def stop(self, reason: Reason) -> None:
+    def expire(self) -> None:
+        """What the stream is permitted for is over: it gets its last event, and its proper end."""
+        if self.expiry is not None and self.expiry.farewell is not None and self.stream is not None:
+            self.stream.say_farewell(self.expiry.farewell)
+        self.stop(Reason.TIMEOUT, detail="expired")
+
+    def stop(self, reason: Reason, *, detail: str | None = None) -> None:
         """Close the stream, or the request, and cancel what runs for it; a thread learns of it at its next send."""
         if self.state is not State.CLOSED:
-            self._close(trace.CLOSES, reason=reason)
+            self._close(trace.CLOSES, reason=reason, detail=detail)
             self._cancel()
 
     def cancel_from_outside(self) -> None:
@@ -231,6 +242,15 @@ class Host:
 
     def call_never(self, due: Due, seconds: float) -> None:
         self.service.streams.discard_deadline(due, seconds)
+
+    def set_expiry(self, seconds: float, skew: float | None, farewell: bytes | None) -> None:
+        if threading.get_ident() != self.service.loop_thread:
+            with suppress(anyio.RunFinishedError):  # the loop has ended, and all streams with it
+                anyio.from_thread.run_sync(self.set_expiry, seconds, skew, farewell, token=self.token)
+        else:
+            self.expiry = Expiry(now() + seconds, skew, farewell)
+            if self.connection is not None:
+                self.service.streams.expiry_changed(self.connection)
 
     def header_ignored(self, name: str) -> None:
         self.service.header_ignored(name)

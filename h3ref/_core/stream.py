@@ -19,6 +19,7 @@ from ..errors import BackpressureDetected, WriterClosed
 from ..lifecycle import Lifecycle, Reason, State
 from ..sse import SSEEvent
 from .direct import Direct, Running
+from .expiry import Expiry
 from .order import Order
 from .parking import now
 from .standins import ENDED, BehindHead
@@ -63,8 +64,15 @@ class StreamHost(Protocol):
     def uses_thread(self) -> bool:
         """Whether something of it runs on a worker thread, which can't be cancelled."""
 
+    @property
+    def expiry(self) -> Expiry | None:
+        """When what it is permitted for is over; None if nobody has said so."""
+
     def cancel_from_outside(self) -> None:
         """Cancel the code that streams, unless it is that which calls."""
+
+    def expire(self) -> None:
+        """What it is permitted for is over: it gets its last event, and its proper end."""
 
     def stop(self, reason: Reason) -> None:
         """Close the stream, and cancel the code that streams, also where it is that which calls."""

@@ -7,6 +7,8 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Final, Protocol
 
 import anyio
@@ -14,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from ..connection import Connection
 from ..errors import TooManyStreams
-from ..lifecycle import Reason
+from ..lifecycle import Reason, State
 from ..limits import Limits
 from .deadlines import Deadlines, Due
 from .parking import Parking, clock_here
@@ -30,6 +32,12 @@ so that sending itself is spared a glance at the clock."""
 LOOKS_A_TURN: Final = 256
 """After so many streams the task that looks gives way to the others."""
 
+CLOCKS_EVERY: Final = 15.0
+"""The shortest of a stream's times, in seconds, is no longer than this if it expires by a clock, which may be set."""
+
+
+COULD_NOT: Final = "%r could not be looked after, for its connection raised"
+
 
 class Streaming:
     """What `Upkeep` knows of one stream.
@@ -39,14 +47,16 @@ class Streaming:
         ends_at: when it is too old, by the loop's time.
         look_every: seconds between two looks at it; 0 if there is nothing to look for.
         look_at: when the next one is.
+        expected_at: when it expires, if that is before the next look, and so has a place in a queue; else infinity.
     """
 
-    __slots__ = ("ends_at", "look_at", "look_every", "looked_at", "sent", "silent_since", "stream")
+    __slots__ = ("ends_at", "expected_at", "look_at", "look_every", "looked_at", "sent", "silent_since", "stream")
 
     def __init__(self, now: float, ends_at: float | None) -> None:
         self.ends_at = ends_at
         self.stream: Stream | None = None
         self.look_every = self.look_at = 0.0
+        self.expected_at = math.inf
         self.looked_at = self.silent_since = now
         self.sent = 0  # events and comments, when it was looked at last
 
@@ -90,13 +100,17 @@ class Upkeep:
         self._open: dict[Connection, Streaming] = {}
         # Those that are looked at equally often; in each, who was looked at longest ago comes first.
         self._rounds: dict[float, dict[Connection, Streaming]] = {}
+        # Those that expire before they are looked at again, the first one first, each with a number to tell it by.
+        self._expiring: list[tuple[float, int, Streaming]] = []
+        self._numbers = count()
         self._deadlines = Deadlines()
         self._next_look = math.inf
         self._attendant: Attendant | None = None
         self._timer: Timer | None = None  # for the deadlines, where there is none
 
     def _look_every(self, stream: Stream) -> float:
-        times = [time for time in (self._age, stream.send_timeout, stream.keep_alive) if time is not None]
+        clocks = None if stream.host.expiry is None else CLOCKS_EVERY
+        times = [time for time in (self._age, stream.send_timeout, stream.keep_alive, clocks) if time is not None]
         return min(times, default=0.0) / LOOKS
 
     def __len__(self) -> int:
@@ -124,12 +138,34 @@ class Upkeep:
         """Look after a stream that was added: its head is on its way."""
         found = self._open[connection]
         found.stream = stream
+        self._join_round(connection, found, stream, found.looked_at)
+        self._expect(found, stream)
+
+    def _join_round(self, connection: Connection, found: Streaming, stream: Stream, since: float) -> None:
         found.look_every = self._look_every(stream)
         if not found.look_every:
             return
-        found.look_at = found.looked_at + found.look_every
+        found.look_at = since + found.look_every
         self._rounds.setdefault(found.look_every, {})[connection] = found
         self._look_at_latest(found.look_at)
+
+    def expiry_changed(self, connection: Connection) -> None:
+        """What a stream is permitted for is over at another time than before."""
+        found = self._open.get(connection)
+        if found is not None and found.stream is not None:
+            if found.look_every != self._look_every(found.stream):
+                self._discard_from_round(connection, found)
+                self._join_round(connection, found, found.stream, self._now())
+            self._expect(found, found.stream)
+
+    def _expect(self, found: Streaming, stream: Stream) -> None:
+        """Have it expire at its time, if that is before it is looked at again."""
+        expiry = stream.host.expiry
+        due_at = math.inf if expiry is None else expiry.due_at
+        if due_at < min(found.look_at, found.expected_at):
+            found.expected_at = due_at
+            heappush(self._expiring, (due_at, next(self._numbers), found))
+            self._look_at_latest(due_at)
 
     def _look_at_latest(self, when: float) -> None:
         if when < self._next_look:
@@ -140,7 +176,12 @@ class Upkeep:
     def discard(self, connection: Connection) -> None:
         """It has ended."""
         found = self._open.pop(connection, None)
-        if found is not None and found.look_every:
+        if found is not None:
+            found.stream = None
+            self._discard_from_round(connection, found)
+
+    def _discard_from_round(self, connection: Connection, found: Streaming) -> None:
+        if found.look_every:
             del self._rounds[found.look_every][connection]
             if not self._rounds[found.look_every]:
                 del self._rounds[found.look_every]
@@ -197,8 +238,32 @@ class Upkeep:
         """Do what is due by now; return when to look again, by the loop's clock: infinity for never."""
         at = self._now()
         looks = [self._deadlines.look(at), *(self._look(looked_at, at) for looked_at in tuple(self._rounds.values()))]
-        self._next_look = min(looks)
+        self._next_look = min(*looks, self._look_at_expiring(at))
         return self._next_look
+
+    def _look_at_expiring(self, now: float) -> float:
+        """End those whose time has come; return when the next one's does."""
+        for _ in range(LOOKS_A_TURN):
+            if not self._expiring:
+                return math.inf
+            due_at, _number, found = self._expiring[0]
+            if due_at > now:
+                return due_at
+            heappop(self._expiring)
+            found.expected_at = math.inf
+            stream = found.stream
+            if stream is None or stream.lifecycle.state is State.CLOSED:
+                continue
+            expiry = stream.host.expiry
+            if expiry is None or expiry.due_at > now:
+                self._expect(found, stream)  # it was renewed, or the clock was set
+                continue
+            try:
+                stream.host.expire()
+                self.end_soon(stream)
+            except Exception:
+                log.exception(COULD_NOT, stream)
+        return now
 
     def _look(self, looked_at: dict[Connection, Streaming], now: float) -> float:
         """Look at those whose time has come; return when the next one's is."""
@@ -214,7 +279,7 @@ class Upkeep:
             try:
                 self._look_at(connection, found, now)
             except Exception:  # its adapter's: all other streams are looked after by this task, too
-                log.exception("%r could not be looked after, for its connection raised", found.stream)
+                log.exception(COULD_NOT, found.stream)
         return now
 
     def _look_at(self, connection: Connection, found: Streaming, now: float) -> None:
@@ -225,6 +290,7 @@ class Upkeep:
         if found.ends_at is not None and now >= found.ends_at:
             self._stop(stream, Reason.TIMEOUT)
             return
+        self._expect(found, stream)
         stalled_since = connection.stalled_since
         if stalled_since is not None:
             if stream.send_timeout is not None and now - stalled_since >= stream.send_timeout:

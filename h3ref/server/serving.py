@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .._core.failure import sentence_of
+from .._core.farewell import encoded_farewell
 from .._core.owned import Owned
 from .._core.service import Service
 from ..errors import StartupFailed
@@ -91,9 +92,7 @@ def _server(
     _check_app(app)
     _check_seconds("flush_gap", flush_gap)
     _check_seconds("grace", grace)
-    if farewell is not None and not isinstance(farewell, SSEEvent):
-        raise TypeError(f"farewell is an SSEEvent, or None for none, not {farewell!r}")
-    last = None if farewell is None else farewell.encode()
+    last = encoded_farewell(farewell)
     return Server(Service(app, flow=check_flow(flow), trace=trace, limits=limits, farewell=last), host, port, flush_gap)
 
 

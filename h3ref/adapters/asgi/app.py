@@ -9,11 +9,12 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from ..._core.failure import sentence_of
+from ..._core.farewell import encoded_farewell
 from ..._core.service import Service
 from ...flows import check_flow
 from ...limits import Limits, check_limits
 from ...stats import Stats
-from .ending import Origin, check_grace, encoded_farewell
+from .ending import Origin, check_grace
 from .messages import Message, Receive, Send
 from .transport import ASGILoop, answer
 

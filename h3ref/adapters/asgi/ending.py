@@ -31,7 +31,6 @@ import anyio
 
 from ..._core.parking import asyncio_loop
 from ...lifecycle import State
-from ...sse import SSEEvent
 
 if TYPE_CHECKING:
     import asyncio
@@ -272,17 +271,6 @@ def check_grace(seconds: float) -> float:
     if not seconds >= 0:
         raise ValueError(f"shutdown_grace_period is seconds from 0 on, not {seconds!r}")
     return seconds
-
-
-def encoded_farewell(event: SSEEvent | None) -> bytes | None:
-    """Return the bytes of a farewell; None for none.
-
-    Raises:
-        TypeError: it is no event.
-    """
-    if event is not None and not isinstance(event, SSEEvent):
-        raise TypeError(f"farewell is an SSEEvent, or None for none, not {event!r}")
-    return None if event is None else event.encode()
 
 
 # -- what servers know

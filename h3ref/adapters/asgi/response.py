@@ -10,17 +10,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, overload
 
 from anyio.lowlevel import RunVar
 
 from ..._core.answer import STREAM_HEADERS
+from ..._core.expiry import seconds_since_epoch
+from ..._core.farewell import encoded_farewell
 from ..._core.generator import DEFAULT_COMMIT_AFTER
 from ..._core.router import Match
 from ..._core.service import Service
 from ...app import H3App
-from ...errors import TooManyStreams
+from ...errors import PermissionExpired, TooManyStreams
 from ...event import H3Event, host_of
 from ...flows import check_flow
 from ...headers import EVENT_STREAM, check_header, check_media_type
@@ -29,7 +32,7 @@ from ...limits import Limits
 from ...sse import SSEEvent
 from ...writer import stream_of
 from .content import encoded_item, handler_for
-from .ending import Origin, check_grace, encoded_farewell
+from .ending import Origin, check_grace
 from .incoming import Incoming
 from .items import Content, Item, Values
 from .messages import HEADERS, Message, Receive, Send
@@ -100,11 +103,15 @@ class EventSourceResponse(Response):
             server's own limit allows it; left out, it ends at once. docs/how-to/end-a-server.md says which show that.
         farewell: an event that the stream gets last then, before its proper end; `SSEEvent(retry=...)` tells clients
             when to come back, and that alone.
+        expires_at: when what the stream is permitted for is over, in seconds since the epoch or as an aware datetime:
+            it ends properly, as by `H3Event.expires_at`. If that is over before the stream has begun, the framework
+            answers an `HTTPException` of status 403.
+        expiry_farewell: an event that the stream gets last then.
 
     Raises:
-        TypeError: the content can't be streamed, the text says why; or the farewell is no event.
+        TypeError: the content can't be streamed, the text says why; or a farewell is no event, or the expiry no time.
         ValueError: a status other than 200, another media type (also as a header), a header that can't be sent,
-            Content-Length or Date, or a negative number of seconds.
+            Content-Length or Date, a negative number of seconds, or a datetime without a time zone.
     """
 
     media_type: str | None = EVENT_STREAM
@@ -126,6 +133,8 @@ class EventSourceResponse(Response):
         request: Request | None = None,
         shutdown_grace_period: float = 0.0,
         farewell: SSEEvent | None = None,
+        expires_at: datetime | float | None = None,
+        expiry_farewell: SSEEvent | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -144,6 +153,8 @@ class EventSourceResponse(Response):
         request: Request | None = None,
         shutdown_grace_period: float = 0.0,
         farewell: SSEEvent | None = None,
+        expires_at: datetime | float | None = None,
+        expiry_farewell: SSEEvent | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -161,6 +172,8 @@ class EventSourceResponse(Response):
         request: Request | None = None,
         shutdown_grace_period: float = 0.0,
         farewell: SSEEvent | None = None,
+        expires_at: datetime | float | None = None,
+        expiry_farewell: SSEEvent | None = None,
     ) -> None:
         if status_code != 200:
             raise ValueError(f"a stream's status is 200, not {status_code}; raise an HTTPException to answer an error")
@@ -175,6 +188,10 @@ class EventSourceResponse(Response):
         _check_seconds("commit_after", commit_after)
         self._grace = check_grace(shutdown_grace_period)
         self._farewell = encoded_farewell(farewell)
+        if expires_at is not None:
+            seconds_since_epoch(expires_at)  # refused here, where the mistake is
+        encoded_farewell(expiry_farewell)
+        self._expires_at, self._expiry_farewell = expires_at, expiry_farewell
         if request is not None and not isinstance(request, Request):
             raise TypeError(f"request is the endpoint's Request, or None, not {request!r}")
         self._content = content
@@ -247,6 +264,8 @@ class _Reply:
         response, host = self._response, host_of(event)
         host.keep_alive, host.send_timeout = response._ping, response._send_timeout
         host.farewell = response._farewell
+        if response._expires_at is not None:
+            event.expires_at(response._expires_at, farewell=response._expiry_farewell)
         if response._ping_message_factory is not None:
             host.comment = self._comment
         try:
@@ -266,14 +285,21 @@ class _Reply:
                 self.failure = error
                 await stream_of(writer).fail(error)  # cut, not ended properly
             elif event.reason is Reason.ERROR:
-                self.failure = error  # which has cut the stream already, in a callback's `async with` or at its head
+                self._keep(event, error)  # the stream is cut already, by a callback's `async with` or at its head
             else:
                 raise  # the stream was over already
 
     async def note(self, event: H3Event, error: Exception) -> None:
         """Take what has ended the stream without the handler's being told, as a head that can't be sent."""
         if event.reason is Reason.ERROR and self.failure is None:
-            self.failure = error
+            self._keep(event, error)
+
+    def _keep(self, event: H3Event, error: Exception) -> None:
+        """Keep what has ended the exchange; without a permission nothing was sent, and the framework answers."""
+        self.failure = error
+        if isinstance(error, PermissionExpired) and host_of(event).writer is None:
+            self.failure = _for_the_framework(error)
+            self._is_replaced = True
 
     async def respond(self, message: Message) -> None:
         """Pass a plain response on to the server, unless the framework has another one."""
@@ -330,6 +356,8 @@ def _service() -> Service:
 def _for_the_framework(error: Exception) -> Exception:
     if isinstance(error, TooManyStreams):
         return HTTPException(503, str(error), {"Retry-After": "1"})
+    if isinstance(error, PermissionExpired):
+        return HTTPException(error.status, str(error))
     return error
 
 
