@@ -22,6 +22,7 @@ from h3ref.sse import EventStreamParser
 from h3ref.testing import virtual_backends
 from h3ref.writer import stream_of
 from tests.clients import open_client, raw, server_of
+from tests.pages import ROOT, module_of
 from tests.waits import until
 
 pytestmark = pytest.mark.anyio
@@ -310,3 +311,43 @@ def test_a_limit_is_counted_or_the_docstring_says_that_it_refuses_nobody() -> No
     refused = (Stats.__doc__ or "").partition("refused:")[2]
     named = set(re.findall(r"`([a-z_]+)`", refused))
     assert named == {field.name for field in dataclasses.fields(Limits)} - counted
+
+
+SAMPLE = re.compile(r"(?P<metric>[a-zA-Z_:][\w:]*)\{(?P<labels>[^}]*)\} (?P<number>-?\d+)")
+LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)')
+
+
+@bounded
+async def test_the_route_for_prometheus_keeps_to_the_text_format() -> None:
+    """The rules of Prometheus' text format 0.0.4."""
+    page = module_of(ROOT / "docs" / "how-to" / "watch-a-server.md", "metrics.py")
+    page.channels.append(Channel(name='with "quotes" and \\'))
+    async with running(page.app, port=0) as server, httpx.AsyncClient(base_url=server.url) as client:
+        assert (await client.get("/once")).text == "data: hello\n\n"
+        reply = await client.get("/metrics")
+        assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert reply.text.endswith("\n")
+    kinds: dict[str, str] = {}
+    numbers: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
+    for line in reply.text.splitlines():
+        if line.startswith("# TYPE "):
+            metric, kind = line.split(" ")[2:]
+            assert metric not in kinds, "all lines of a metric are one group"
+            assert (kind == "counter") == metric.endswith("_total")
+            kinds[metric] = kind
+            continue
+        found = SAMPLE.fullmatch(line)
+        assert found, line
+        assert found["metric"] == next(reversed(kinds)), "a sample stands in the group of its metric"
+        labels = tuple(LABEL.findall(found["labels"]))
+        assert ",".join(f'{name}="{text}"' for name, text in labels) == found["labels"]
+        assert (found["metric"], labels) not in numbers, "a sample is unique"
+        numbers[found["metric"], labels] = int(found["number"])
+    figures = {field.name for field in dataclasses.fields(Stats)} - {"refused"}  # nobody was
+    assert figures == {
+        metric.removeprefix("h3ref_").removesuffix("_total") for metric in kinds if "channel" not in metric
+    }
+    assert numbers["h3ref_closed_total", (("kind", "complete"),)] == 1
+    assert numbers["h3ref_events_total", ()] == 1
+    assert numbers["h3ref_channel_published_total", (("channel", "news"),)] == 0
+    assert set(kinds.values()) == {"gauge", "counter"}
