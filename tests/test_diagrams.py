@@ -410,6 +410,19 @@ def test_the_rows_of_a_timeline_may_have_names() -> None:
         diagrams.timeline(streams(2), names=("first server",))
 
 
+def test_a_timeline_is_marked_where_something_else_happened() -> None:
+    recording = streams(3)
+    begin, end = recording[0].time, recording[-1].time
+    marks = {"the server is killed": begin, "Redis is there again": (begin + end) / 2, "all is over": end}
+    figure = diagrams.timeline(recording, marks=marks)
+    check(figure)
+    said = words(figure).split("\n")
+    assert [text for text in said if text in marks] == list(marks)
+    later = Recording(replace(one, time=one.time + 1e6) for one in recording)
+    with pytest.raises(ValueError, match="marks are times of one clock"):
+        diagrams.timeline([recording, later], marks=marks)
+
+
 def test_recordings_of_several_clocks_begin_together() -> None:
     later = [replace(one, time=one.time + 1e6) for one in recorded("callback")]
     figure = diagrams.timeline([recorded("broken"), later])

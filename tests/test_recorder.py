@@ -77,6 +77,23 @@ def test_a_recording_is_a_sequence_that_never_changes() -> None:
     assert repr(recording) == "<Recording of GET /events: 3 records>"
 
 
+def test_recordings_of_several_servers_are_merged_by_time_and_numbered_anew() -> None:
+    one, other = Recorder(), Recorder()
+    take(one, 1, trace.START_SSE, target="GET /a")
+    take(other, 1, trace.START_SSE, target="GET /b")
+    take(one, 2, trace.START_SSE, target="GET /c")
+    take(other, 1, trace.START_SSE, target="GET /d")  # by a later run
+    merged = Recording.merged([one.recording, other.recording])
+    assert [(exchange[0].exchange, exchange.path) for exchange in merged.exchanges] == [
+        (1, "/a"),
+        (2, "/b"),
+        (3, "/c"),
+        (4, "/d"),
+    ]
+    assert sorted(record.time for record in merged) == [record.time for record in merged]
+    assert Recording.merged([]) == Recording()
+
+
 def test_exchanges_come_in_the_order_of_their_first_records() -> None:
     recorder = Recorder()
     lives = {number: Lifecycle(recorder, number) for number in (1, 2)}

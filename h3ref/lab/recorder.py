@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import overload
@@ -71,6 +72,17 @@ class Recording(Sequence[Record]):
                 found.append(latest[record.exchange])
             latest[record.exchange].append(record)
         return tuple(map(Recording, found))
+
+    @classmethod
+    def merged(cls, recordings: Iterable[Sequence[Record]]) -> Recording:
+        """Return what several servers have recorded by one clock, as the processes of a machine do, in order of time.
+
+        Exchanges are numbered anew, for each server counts from 1.
+        """
+        found = [exchange for records in recordings for exchange in cls(records).exchanges]
+        found.sort(key=lambda exchange: exchange[0].time)
+        numbered = [replace(record, exchange=number) for number, one in enumerate(found, 1) for record in one]
+        return cls(sorted(numbered, key=lambda record: record.time))  # which keeps the order where times are the same
 
     def of(self, what: int | str) -> Recording:
         """Return the recording of one exchange.

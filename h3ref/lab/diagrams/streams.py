@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from h3ref.trace import Record
 from .axis import Scale
 from .style import (
     CARD,
+    DASHES,
     EDGE,
     FAINT,
     INK,
@@ -22,6 +23,7 @@ from .style import (
     SOFT,
     STATE_COLOURS,
     TITLE,
+    WRONG,
     Sheet,
     cut,
     plain,
@@ -36,6 +38,7 @@ LIMIT = 60
 _ROW, _BARS = 22.0, 560.0
 _MOST_NAME, _MOST_END = 230.0, 190.0
 _STROKE = 10.0
+_MARK_HIGH = 17.0
 _HEIGHTS = {State.REQUESTED: 3.0, State.SSE_STARTED: 6.0, State.HEADERS_SENT: 10.0, State.STREAMING: 15.0}
 """A bar tells its state by its height too."""
 
@@ -71,6 +74,7 @@ def timeline(
     *,
     title: str = "",
     names: Sequence[str] = (),
+    marks: Mapping[str, float] | None = None,
     limit: int = LIMIT,
 ) -> Figure:
     """Draw a row for each exchange: its states, its events, what was rejected, and how it ended.
@@ -79,13 +83,16 @@ def timeline(
         recordings: a recording; or several, which then begin at the same point, since clocks may differ.
         title: a heading.
         names: what to call each row, in the order in which the exchanges began; by default its number and request.
+        marks: what else happened, and when, by the clock of the records; only with a single recording.
         limit: the most rows; when there are more, the first are drawn, and the others are counted.
 
     Raises:
-        ValueError: there are names, but not one for each exchange.
+        ValueError: there are names, but not one for each exchange; or marks, and several recordings.
     """
     with plain():
         streams = list(_streams(recordings))
+        if marks and len({stream.start for stream in streams}) > 1:
+            raise ValueError("marks are times of one clock: draw one recording, such as Recording.merged makes")
         if names:
             if len(names) != len(streams):
                 raise ValueError(f"names is one for each of the {len(streams)} exchanges, not {len(names)}")
@@ -93,7 +100,11 @@ def timeline(
                 stream._replace(number="", request=shown(name)) for stream, name in zip(streams, names, strict=True)
             ]
         return _draw(
-            streams[:limit], len(streams) - limit, shown(title), of_timeline([s.records for s in streams], title)
+            streams[:limit],
+            len(streams) - limit,
+            shown(title),
+            of_timeline([s.records for s in streams], title),
+            {shown(text): when - streams[0].start for text, when in (marks or {}).items()} if streams else {},
         )
 
 
@@ -124,21 +135,21 @@ def _request(records: Sequence[Record]) -> str:
     return shown(next((record.detail or "" for record in records if record.step == trace.REQUEST.name), ""))
 
 
-def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figure:
+def _draw(streams: Sequence[_Stream], more: int, title: str, words: str, marks: Mapping[str, float]) -> Figure:
     numbers = max([0.0, *(width_of(stream.number, SMALL) + 8 for stream in streams if stream.number)])
     names = numbers + max([100.0, *(min(width_of(stream.request, SMALL), _MOST_NAME) for stream in streams)])
     ends = {id(stream.records): _end(stream.records) for stream in streams}
     ending = max([40.0, *(min(width_of(text, SMALL), _MOST_END) for text in ends.values())])
     left = MARGIN + names + 14
     width = left + _BARS + 16 + ending + MARGIN
-    top = MARGIN + (30 if title else 0) + _LEGEND_HIGH + 14
+    top = MARGIN + (30 if title else 0) + _LEGEND_HIGH + 14 + len(marks) * _MARK_HIGH
     depth = max(1, len(streams) + (more > 0)) * _ROW
     sheet = Sheet(width, top + depth + 44, words)
     if title:
         sheet.text(
             MARGIN, MARGIN + 8, cut(title, width - 2 * MARGIN, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold"
         )
-    span = max((time for stream in streams for time in stream.times), default=0.0)
+    span = max([0.0, *(time for stream in streams for time in stream.times), *marks.values()])
     _legend(sheet, MARGIN + (30 if title else 0) + 6, streams, span)
     scale = Scale(left, _BARS, span or 1.0)
     bottom = top + depth + 6
@@ -146,6 +157,7 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str) -> Figu
         x = scale.y(seconds)
         sheet.line([(x, top - 6), (x, bottom)], colour=EDGE, order=1.1)
         sheet.text(x, bottom + 12, text, size=SMALL, colour=SOFT, align="center")
+    _marks(sheet, marks, scale, (left, left + _BARS), top - 10 - len(marks) * _MARK_HIGH, bottom)
     if not streams:
         sheet.text(left + _BARS / 2, top + _ROW / 2, "nothing was recorded", colour=SOFT, align="center", ground=CARD)
     for number, stream in enumerate(streams):
@@ -187,6 +199,18 @@ def _bar(sheet: Sheet, start: float, end: float, y: float, state: str) -> None:
     high = _HEIGHTS.get(State(state), 3.0) if state in set(State) else 3.0
     colour = STATE_COLOURS[State(state)] if state in set(State) else FAINT
     sheet.box(start, y - high / 2, end - start, high, fill=colour, radius=0, order=3)
+
+
+def _marks(
+    sheet: Sheet, marks: Mapping[str, float], scale: Scale, sides: tuple[float, float], top: float, bottom: float
+) -> None:
+    """A line through all rows for each, which its words stand beside, one below the other."""
+    for number, (text, seconds) in enumerate(marks.items()):
+        x, y = min(max(scale.y(seconds), sides[0]), sides[1]), top + (number + 0.5) * _MARK_HIGH
+        sheet.line([(x, y - 5), (x, bottom)], colour=WRONG, thick=1.4, dash=DASHES, order=3.5)
+        is_left = x + 8 + width_of(text, SMALL) > sides[1]
+        words = {"align": "right"} if is_left else {"align": "left"}
+        sheet.text(x - 6 if is_left else x + 6, y, text, size=SMALL, colour=WRONG, ground=CARD, **words)  # type: ignore[arg-type]
 
 
 def _stop(sheet: Sheet, x: float, y: float) -> None:
