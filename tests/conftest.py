@@ -69,6 +69,16 @@ LONG = ("test_http", "test_sse", *EVERY_ADAPTER, "test_fault_injection", "test_c
 
 RULES = load_rules()
 
+# In CI the examples are the same each time, so that a change is judged for itself. How fast the machine is says nothing
+# about an example.
+hypothesis.settings.register_profile(
+    "h3ref",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("H3REF_CI")),
+)
+hypothesis.settings.load_profile("h3ref")
+
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> Any:

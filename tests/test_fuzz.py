@@ -90,7 +90,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(records=st.lists(RECORDS, max_size=5))
 def test_what_is_written_is_what_is_read(records: list[Record]) -> None:
     recording = Recording(records)
@@ -100,7 +100,7 @@ def test_what_is_written_is_what_is_read(records: list[Record]) -> None:
     assert all(json.loads(line, parse_constant=pytest.fail) for line in text.splitlines())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(record=RECORDS, changes=st.dictionaries(st.sampled_from(list(Record.__slots__)) | TEXTS, VALUES, max_size=3))
 @example(record=Record(0, 1, "", "", "", None, "", ""), changes={"time": float("inf")})
 @example(record=Record(0, 1, "", "", "", None, "", ""), changes={"x_own": [None]})
@@ -116,7 +116,7 @@ def test_a_line_is_a_record_or_a_value_error_that_says_why(record: Record, chang
 ANYTHING = st.recursive(VALUES, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=10)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text() | ANYTHING.map(json.dumps))
 @example(text="[" * 100_000)
 @example(text='{"a":' * 100_000)
@@ -138,7 +138,7 @@ def read(reads: Callable[[str], T], text: str) -> tuple[T | None, str]:
         return None, str(error)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(text=st.text(alphabet='{}[]",:\\0123456789.-eEntrufalsx_ \r\n\ud800\u2028', max_size=60))
 def test_text_is_a_recording_or_a_value_error_with_the_lines_number(text: str) -> None:
     recording, said = read(Recording.from_ndjson, text)
@@ -153,7 +153,7 @@ EDITS = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(records=st.lists(RECORDS, min_size=1, max_size=3), edits=st.lists(EDITS, max_size=3))
 def test_a_recording_with_other_signs_in_places_is_read_or_a_value_error_with_the_lines_number(
     records: list[Record], edits: list[tuple[int, int, str]]
@@ -168,7 +168,7 @@ def test_a_recording_with_other_signs_in_places_is_read_or_a_value_error_with_th
         assert Recording.from_ndjson(recording.to_ndjson()) == recording
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=80))
 def test_bytes_are_taken_too(data: bytes) -> None:
     record.take(data)

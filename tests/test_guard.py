@@ -101,7 +101,7 @@ def test_request_vector(case: Case) -> None:
         run(case, cut)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(case=st.sampled_from([param.values[0] for param in CASES]), cut=CUTS)
 def test_request_vectors_at_random_cuts(case: Case, cut: Cut) -> None:
     run(case, cut)
@@ -325,7 +325,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(sent=st.lists(st.one_of(requests(), damaged()), min_size=1, max_size=3).map(b"".join), cut=CUTS)
 @example(sent=b"\r\n\r\n", cut=by_one)
 @example(sent=b"", cut=whole)
@@ -343,7 +343,7 @@ def read_strictly(pieces: Iterable[bytes]) -> tuple[list[Seen], int | None]:
         return [], error.error_status_hint
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(sent=requests())
 def test_what_passes_means_the_same_to_a_reader_that_takes_nothing_on_trust(sent: bytes) -> None:
     what_passes_is_plain(sent)

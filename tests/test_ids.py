@@ -111,7 +111,7 @@ async def test_a_channel_knows_it_again(adapter: str) -> None:
         await feed.close()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(id=st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_what_is_accepted_passes_the_guard_and_the_parser_unchanged(id: str) -> None:
     if fault_of_id(id) is not None:

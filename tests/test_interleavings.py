@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from h3ref import H3App, H3Error, H3Event, SSEEvent, SSEWriter, flows
@@ -226,7 +226,7 @@ async def play(script: Script) -> tuple[Play, Recorder, list[Reply]]:
 
 
 @pytest.mark.parametrize("backend", virtual_backends(), ids=["asyncio", "trio"])
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(script=SCRIPTS)
 def test_every_run_is_one_that_the_specification_allows(backend: Any, script: Script) -> None:
     name, options = backend

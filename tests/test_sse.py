@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h3ref
@@ -151,7 +151,7 @@ def test_parse_vector(case: Case) -> None:
         run_parse_case(case, cut)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(case=st.sampled_from([param.values[0] for param in PARSE]), cut=CUTS)
 def test_parse_vectors_at_random_cuts(case: Case, cut: Cut) -> None:
     run_parse_case(case, cut)
@@ -431,7 +431,7 @@ TOKENS = (
 STREAMS = st.lists(st.sampled_from(TOKENS), max_size=40).map(b"".join)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(stream=STREAMS, cut=CUTS)
 def test_the_parser_does_what_the_standard_says_however_the_stream_is_cut(stream: bytes, cut: Cut) -> None:
     expected = by_the_standard(stream)
@@ -440,7 +440,7 @@ def test_the_parser_does_what_the_standard_says_however_the_stream_is_cut(stream
     assert outcome(stream, cut) == expected
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(stream=STREAMS, limit=st.integers(1, 40), cut=CUTS)
 def test_the_limit_strikes_at_the_same_place_however_the_stream_is_cut(stream: bytes, limit: int, cut: Cut) -> None:
     expected = outcome(stream, whole, limit)
@@ -477,7 +477,7 @@ def heard(stream: bytes, cut: Cut) -> tuple[list[tuple[str, int]], list[MessageE
     return comments, messages
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(stream=STREAMS, cut=CUTS)
 def test_comments_are_told_in_their_order_and_change_nothing_however_the_stream_is_cut(stream: bytes, cut: Cut) -> None:
     texts = [line[1:].removeprefix(" ") for line in lines_by_the_standard(stream) if line.startswith(":")]
@@ -522,7 +522,7 @@ def test_a_message_has_the_reconnection_time_of_its_own_block() -> None:
     assert parser.retry == 8
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(stream=STREAMS, cut=CUTS)
 def test_the_reconnection_time_of_a_message_does_not_depend_on_how_the_stream_is_cut(stream: bytes, cut: Cut) -> None:
     expected: list[int | None] = []
@@ -556,7 +556,7 @@ HARD_BYTES = st.sampled_from([0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0x
 LEADS = st.sampled_from([0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xF8, 0xFE, 0xFF])
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(data=st.lists(st.one_of(HARD_BYTES, LEADS), max_size=12).map(bytes), cut=CUTS)
 def test_invalid_utf8_is_replaced_as_the_encoding_standard_says(data: bytes, cut: Cut) -> None:
     expected = [MessageEvent("message", decoded(data), "")]
@@ -596,7 +596,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(events=st.lists(EVENTS, max_size=6), cut=CUTS)
 def test_what_is_encoded_is_what_is_parsed(events: list[SSEEvent], cut: Cut) -> None:
     expected: list[MessageEvent] = []
@@ -668,7 +668,7 @@ FOREIGN = st.lists(
 ).map(lambda lines: b"".join(name + value + b"\n" + b"\n" * (name == b"data: ") for name, value in lines))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(stream=FOREIGN)
 def test_whatever_a_server_sends_can_be_sent_on(stream: bytes) -> None:
     parser = EventStreamParser()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
+
+from tests import ports
 
 TESTS = Path(__file__).parent
 
@@ -69,6 +72,16 @@ def _most_of(compare: ast.Compare) -> float:
 
 def _number(node: ast.expr) -> float | None:
     return float(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, int | float) else None
+
+
+def test_no_two_tests_of_a_run_are_told_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len({ports.free_port() for _ in range(100)}) == 100
+    told: list[int] = []
+    for worker in range(ports.WORKERS):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        told += islice(ports.ports_of_this_process(), 700)
+    assert len(set(told)) == 700 * ports.WORKERS
+    assert all(ports.FIRST <= port <= ports.LAST for port in told)
 
 
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.relative_to(TESTS).as_posix())
