@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 
 from h3ref.engine import Engine, MemoryEngine, MemoryStore
 
-Make = Callable[[], Engine]
-"""Makes one more engine on the same server, as one more process would have it; it is still to be entered."""
+
+@dataclass(frozen=True)
+class Backend:
+    """A server, as a test has it.
+
+    Attributes:
+        make: makes one more engine on it, as one more process would have it; it is still to be entered.
+        lose: has it lose the last entry of a channel, as a failover can.
+    """
+
+    make: Callable[[], Engine]
+    lose: Callable[[str], None]
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Make]:
+async def memory() -> AsyncIterator[Backend]:
     store = MemoryStore()
-    yield lambda: MemoryEngine(store)
+
+    def lose(channel: str) -> None:
+        store.channels[channel].pop()
+
+    yield Backend(lambda: MemoryEngine(store), lose)
 
 
-ENGINES: dict[str, Callable[[], AbstractAsyncContextManager[Make]]] = {"memory": memory}
+ENGINES: dict[str, Callable[[], AbstractAsyncContextManager[Backend]]] = {"memory": memory}
 """By name. Each is entered for a test: it starts its server, and ends it."""

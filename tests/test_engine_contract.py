@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 import anyio.to_thread
@@ -10,7 +10,7 @@ import pytest
 
 from h3ref.engine import Engine, EngineUncertain, Entry
 from h3ref.engine.ids import is_entry_id, new_nonce
-from tests.engines import ENGINES, Make
+from tests.engines import ENGINES, Backend
 from tests.waits import until
 
 pytestmark = pytest.mark.anyio
@@ -18,10 +18,18 @@ pytestmark = pytest.mark.anyio
 KEEP = 256
 
 
+Make = Callable[[], Engine]
+
+
 @pytest.fixture(params=ENGINES)
-async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    async with ENGINES[request.param]() as made:
-        yield made
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    async with ENGINES[request.param]() as entered:
+        yield entered
+
+
+@pytest.fixture
+def make(backend: Backend) -> Make:
+    return backend.make
 
 
 @pytest.fixture
@@ -175,6 +183,35 @@ async def test_of_one_loss_there_is_one_fence(make: Make) -> None:
         assert [entry.fence for entry in await engine.read("news", "", 10)] == [False, False, True, False, True]
 
 
+async def test_nothing_follows_on_what_is_lost_but_a_fence(backend: Backend) -> None:
+    async with backend.make() as engine, backend.make() as other:
+        await append(engine, "news", "a", "b")
+        ears = Ears(other, "news")
+        await until(lambda: ears.losses)
+        (lost,) = await append(engine, "news", "lost")
+        await until(lambda: ears.heard)
+        backend.lose("news")
+        async with backend.make() as newcomer:
+            await append(newcomer, "news", "by one who does not know")
+        await append(engine, "news", "c", "d")
+        await append(other, "news", "e")
+        entries = await engine.read("news", "", 10)
+        assert [entry.fence for entry in entries] == [False, False, False, True, False, False, False]
+        assert texts_of(entries) == ["a", "b", "by one who does not know", "", "c", "d", "e"]
+        assert entries[3].nonce == "f" + lost[-8:]
+        assert [entry.previous for entry in entries[1:]] == [entry.place for entry in entries[:-1]]
+        await until(lambda: len(ears.heard) == 6)
+        assert ears.heard[1:] == entries[2:]
+
+
+async def test_what_was_only_trimmed_is_not_lost(make: Make) -> None:
+    async with make() as engine, make() as other:
+        await append(other, "news", "known to it")
+        await append(engine, "news", *map(str, range(1000)), keep=256)
+        await append(other, "news", "another")
+        assert not any(entry.fence for entry in await engine.read("news", "", 2000))
+
+
 # -- listening
 
 
@@ -235,16 +272,6 @@ async def test_a_channel_is_listened_to_once(engine: Engine) -> None:
         Ears(engine, "news")
 
 
-async def test_who_listens_before_the_engine_is_entered_is_told_when_it_begins(make: Make) -> None:
-    engine = make()
-    ears = Ears(engine, "news")
-    assert not ears.losses
-    async with engine:
-        await until(lambda: ears.losses)
-        await append(engine, "news", "heard")
-        await until(lambda: ears.heard)
-
-
 # -- entering
 
 
@@ -258,8 +285,13 @@ async def test_an_engine_that_is_not_entered_does_nothing(make: Make) -> None:
             await engine.read("news", "", 1)
         with pytest.raises(RuntimeError, match="is not entered"):
             engine.start_soon(anyio.sleep, 0)
+        with pytest.raises(RuntimeError, match="is not entered"):
+            Ears(engine, "news")
+        engine.unlisten("news")
         async with engine:
             assert engine.connected
+            ears = Ears(engine, "news")
+            await until(lambda ears=ears: ears.losses)
             await append(engine, "news", "x")
         assert not engine.connected
 

@@ -12,7 +12,7 @@ import pytest
 from h3ref import Limits, flows
 from h3ref._core.generator import DEFAULT_COMMIT_AFTER
 from h3ref.adapters.asgi.response import DEFAULT_PING
-from h3ref.channel.channel import Policy
+from h3ref.channel.options import Policy
 from h3ref.connection import Connection, Transport
 from h3ref.lab.demo.report import place
 from tests.clients import ADAPTERS

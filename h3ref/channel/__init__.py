@@ -1,5 +1,6 @@
 """Channels: one event, encoded once, to many streams."""
 
-from .channel import Channel, ChannelStats
+from .channel import Channel
+from .stats import ChannelStats
 
 __all__ = ["Channel", "ChannelStats"]

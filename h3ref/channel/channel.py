@@ -4,51 +4,25 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from .._core.stream import Stream
 from ..connection import HIGH_WATER, Group
+from ..engine.port import Engine
 from ..errors import ChannelClosed
 from ..lifecycle import Reason
 from ..sse import SSEEvent
 from ..writer import SSEWriter, stream_of
 from .log import Log
+from .options import Newcomers, Options, Policy
+from .reader import Event, Newcomer, Reader
+from .stats import ChannelStats
 from .subscription import Each, Subscription
-
-Newcomers = Literal["live", "history"]
-Policy = Literal["disconnect", "drop", "wait"]
-
-DEFAULT_LIMITS: Final = {"disconnect": 16 * HIGH_WATER, "drop": 16 * HIGH_WATER, "wait": HIGH_WATER}
-"""Bytes. Where nobody waits, a subscriber is given the time that a burst of events takes over a slow network."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStats:
-    """A channel's figures, as `Channel.stats` reads them.
-
-    Attributes:
-        subscribers: streams that get its events now.
-        published: events published so far.
-        delivered: events that were given to a stream, summed over all streams that there were.
-        dropped: events that a stream missed because its reader was too slow, summed likewise.
-        disconnected: streams that were ended because their reader was too slow.
-        gaps: clients that came with a last event ID that the history does not reach back to.
-        largest_lag: bytes that wait for the slowest subscriber now.
-    """
-
-    subscribers: int
-    published: int
-    delivered: int
-    dropped: int
-    disconnected: int
-    gaps: int
-    largest_lag: int
 
 
 class Channel:
@@ -61,11 +35,15 @@ class Channel:
     and on any thread of `anyio.to_thread`, that is `anyio.from_thread.run(channel.publish, event)`; a thread that anyio
     did not start also passes the loop's `token`.
 
+    With an `engine` it is one channel in all processes that have one of the same name: what one publishes, all send, in
+    one order, and each event has an id, with which a client may go on at another process. While the engine can't be
+    reached, streams stay open, and what they miss follows; `publish` raises. Of what is lost for good, `gap` tells.
+
     Args:
         history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
             Last-Event-ID, so give the events ids. Use none again: who resumes after an id, does so after its last use,
             and misses what lies between.
-        name: what logs and `repr` call it.
+        name: what logs and `repr` call it; with an engine, what its processes share it by.
         newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
             that is kept.
         policy: what happens when `limit` bytes wait for a slow subscriber. "disconnect": its stream is cut, with the
@@ -76,43 +54,31 @@ class Channel:
         limit: bytes that may wait for one subscriber; left out, 64 KiB for "wait" and 1 MiB for the others.
         gap: the type of an event that tells a client that the history does not reach back to its last event ID, which
             is the event's data; it comes before all that the history has. Left out, none is sent: `stats().gaps`
-            counts them in any case.
+            counts them in any case. With an engine it also comes where events are missing for all, with the id of the
+            last one before as its data.
+        engine: what connects it with those of other processes, as `h3ref.redis.RedisEngine`; it is to be entered.
 
     Raises:
         ValueError: a negative `history`, another word for `newcomers` or `policy`, a `limit` below 1, or a `gap` that
-            can't be an event type.
+            can't be an event type; with an engine, no `name`, or the policy "wait", by which the slowest reader of one
+            process would stop all that it hears.
     """
 
     def __init__(
         self,
         history: int = 0,
         *,
-        name: str = "channel",
+        name: str | None = None,
         newcomers: Newcomers = "live",
         policy: Policy | None = None,
         limit: int | None = None,
         gap: str | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        if history < 0:
-            raise ValueError(f"history is the number of events to keep, from 0 on, not {history}")
-        if newcomers not in ("live", "history"):
-            raise ValueError(f'newcomers get "live" or "history", not {newcomers!r}')
-        if policy is None:
-            policy = "disconnect" if history else "drop"
-        if policy not in DEFAULT_LIMITS:
-            raise ValueError(f'policy is "disconnect", "drop" or "wait", not {policy!r}')
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit is the bytes that may wait for a subscriber, from 1 on, not {limit}")
-        if gap is not None:
-            SSEEvent("", event=gap)
-        self.name = name
-        self._newcomers = newcomers
+        self._options = Options(history, name, newcomers, policy, limit, gap, engine)
+        self.name = self._options.name
         self._history = history
-        self._policy = policy
-        self._limit = DEFAULT_LIMITS[policy] if limit is None else limit
-        self._gap = gap
-        # What a connection may hold by itself: half, so that there is something left that can be dropped.
-        self._mark = min(HIGH_WATER, self._limit) if policy == "wait" else max(1, min(HIGH_WATER, self._limit // 2))
+        self._reader = None if engine is None else Reader(self, engine, history)
         self._log = Log()
         self._keep = 64  # events that the log may hold before it is looked at which of them are needed
         self._subscriptions: dict[Subscription, None] = {}  # in the order of their coming
@@ -124,6 +90,7 @@ class Channel:
         self._moved: anyio.Event | None = None  # set when somebody has caught up a bit; made by a publish that waits
         self._unyielded = 0  # bytes published since the publisher last gave way to other tasks
         self._delivered = self._dropped = self._disconnected = self._gaps = 0  # of those who have left
+        self._published = 0
         self._open = True
 
     def __len__(self) -> int:
@@ -146,12 +113,13 @@ class Channel:
         subscriptions = self._subscriptions
         return ChannelStats(
             subscribers=len(subscriptions),
-            published=self._log.end,
+            published=self._published,
             delivered=self._delivered + sum(subscription.taken for subscription in subscriptions),
             dropped=self._dropped + sum(subscription.dropped for subscription in subscriptions),
             disconnected=self._disconnected,
             gaps=self._gaps,
             largest_lag=max((subscription.lag for subscription in subscriptions), default=0),
+            **({} if self._reader is None else self._reader.figures()),
         )
 
     # -- publishing
@@ -162,15 +130,25 @@ class Channel:
         Cancelled while it waits, it has published nothing. A thread calls
         `anyio.from_thread.run(channel.publish, event)`.
 
+        With an engine it returns when that has the event, which gets an id if it has none. Then who cancels it can't
+        know whether it is published.
+
         Raises:
             ChannelClosed: it is closed.
-            TypeError, ValueError: what `SSEEvent` refuses.
-            RuntimeError: it has subscribers, and they belong to the event loop of another thread.
+            TypeError, ValueError: what `SSEEvent` refuses; with an engine, an id that looks like one of its own.
+            RuntimeError: it has subscribers, and they belong to the event loop of another thread; or its engine does,
+                or is not entered.
+            EngineUnavailable: the engine could not be reached; the event is not published.
+            EngineUncertain: the engine did not answer; the event may be published, or not.
+            EngineRefused: the engine won't take it.
         """
         self._check_open()
         if self._subscriptions:
             self._check_thread("publish, event")
         event = event if isinstance(event, SSEEvent) else SSEEvent(event)
+        if self._reader is not None:
+            await self._reader.publish(event)
+            return
         data = event.encode()
         self._unyielded += len(data)
         if self._unyielded >= HIGH_WATER:
@@ -179,17 +157,21 @@ class Channel:
             await self._make_room()
             self._check_open()  # again: it may have been closed meanwhile
         # No await from here on: all subscribers, and the history, see the events in the same order.
-        if self._history or self._behind:
-            self._log.append(event.id, data)
-            if len(self._log) > self._keep:
-                self._forget()
-        else:
-            self._log.skip(event.id, data)
+        self._published += 1
+        self._log_event(event.id, data)
         for group in tuple(self._groups.values()):
             group.write_chunk(data)
         if self._unyielded >= HIGH_WATER:  # now, so that events are in the order of the calls
             self._unyielded = 0
             await anyio.lowlevel.cancel_shielded_checkpoint()
+
+    def _log_event(self, id: str | None, data: bytes) -> None:
+        if self._history or self._behind:
+            self._log.append(id, data)
+            if len(self._log) > self._keep:
+                self._forget()
+        else:
+            self._log.skip(id, data)
 
     def _check_open(self) -> None:
         if not self._open:
@@ -204,20 +186,24 @@ class Channel:
 
     async def _make_room(self) -> None:
         """Do as the policy says about those who have reached the limit."""
-        while self._open and (full := [late for late in self._behind if late.lag >= self._limit]):
-            if self._policy == "wait":
-                if self._moved is None:
-                    self._moved = anyio.Event()
-                await self._moved.wait()
-                continue
-            for late in full:
-                if self._policy == "drop":
-                    late.drop(self._limit)
-                else:
-                    self._disconnect(late)
-            break
+        while self._options.policy == "wait" and self._open and self._full():
+            if self._moved is None:
+                self._moved = anyio.Event()
+            await self._moved.wait()
+        self._relieve()
+
+    def _full(self) -> list[Subscription]:
+        return [late for late in self._behind if late.lag >= self._options.limit]
+
+    def _relieve(self) -> None:
+        """Drop what is too much for a subscriber, or disconnect it."""
+        for late in self._full():
+            if self._options.policy == "drop":
+                late.drop(self._options.limit)
+            elif self._options.policy == "disconnect":
+                self._disconnect(late)
         nearest = max((late.lag for late in self._behind), default=-math.inf)
-        self._look_at = self._log.size + self._limit - nearest
+        self._look_at = self._log.size + self._options.limit - nearest
 
     def _disconnect(self, late: Subscription) -> None:
         self._disconnected += 1
@@ -258,9 +244,7 @@ class Channel:
         self._thread = threading.get_ident()
         if last_event_id is None:
             last_event_id = writer.event.last_event_id
-        subscription = self._subscription_of(stream, last_event_id)
-        self._subscriptions[subscription] = None
-        stream.add_feed(subscription)
+        subscription = await self._admit(stream, last_event_id)
         try:
             while stream.is_active:
                 await self._catch_up(subscription)
@@ -294,16 +278,24 @@ class Channel:
         SSEEvent(last_event_id)  # as the event that tells of a gap has it
         return partial(self.stream, last_event_id=last_event_id)
 
+    async def _admit(self, stream: Stream, last_event_id: str) -> Subscription:
+        """Make a stream a subscriber; with an engine, as soon as what it has missed is known."""
+        if self._reader is not None:
+            return await self._reader.admit(Newcomer(stream, last_event_id))
+        return self.place(stream, last_event_id)
+
     def _subscription_of(self, stream: Stream, last_event_id: str) -> Subscription:
         """A newcomer at its first event; who missed some that are lost is told so before that."""
         oldest = max(self._log.start, self._log.end - self._history)
         if not last_event_id:
-            return Subscription(self, stream, self._log, oldest if self._newcomers == "history" else self._log.end)
+            return Subscription(
+                self, stream, self._log, oldest if self._options.newcomers == "history" else self._log.end
+            )
         next = self._log.number_after(last_event_id)
         if next is not None and next >= oldest:
             return Subscription(self, stream, self._log, next)
         self._gaps += 1
-        preface = b"" if self._gap is None else SSEEvent(last_event_id, event=self._gap).encode()
+        preface = self._options.made_gap(last_event_id) or b""
         return Subscription(self, stream, self._log, oldest, preface)
 
     async def _catch_up(self, late: Subscription) -> None:
@@ -329,12 +321,12 @@ class Channel:
         sharing = None if subscription.stream.is_traced else subscription.connection.sharing
         if sharing is not None:
             if sharing not in self._groups:
-                self._groups[sharing] = sharing.create_group(self._mark, self._slow)
+                self._groups[sharing] = sharing.create_group(self._options.mark, self._slow)
             if self._groups[sharing].add(subscription.connection):
                 self._shared[subscription.connection] = subscription
                 return
         if None not in self._groups:
-            self._groups[None] = Each(self._mark, self._fell_behind)
+            self._groups[None] = Each(self._options.mark, self._fell_behind)
         self._groups[None].add(subscription)
 
     def _slow(self, connection: object) -> None:
@@ -344,13 +336,53 @@ class Channel:
         if late.is_live:
             late.fall_behind()
         self._behind[late] = None
-        self._look_at = min(self._look_at, self._log.size + self._limit - late.lag)
+        self._look_at = min(self._look_at, self._log.size + self._options.limit - late.lag)
+
+    # -- what its reader asks of it
+
+    def bring(self, events: Sequence[Event]) -> None:
+        """Keep events, and pass them on to all subscribers as one piece."""
+        if self._log.size >= self._look_at:
+            self._relieve()
+        self._published += len(events)
+        self._pass_on(events)
+
+    def bring_gap(self, id: str | None) -> None:
+        """Tell all subscribers that events are missing here."""
+        self._gaps += 1
+        data = self._options.made_gap(self._log.last_id or "", id)
+        if data is not None:
+            self._pass_on([(id, data)])
+
+    def _pass_on(self, events: Sequence[Event]) -> None:
+        for id, data in events:
+            self._log_event(id, data)
+        pieces = [data for _, data in events]
+        joined = b"".join(pieces)
+        for group in tuple(self._groups.values()):
+            if isinstance(group, Each):
+                group.write_events(joined, pieces)
+            else:
+                group.write_chunk(joined)
+
+    def place(self, stream: Stream, last_event_id: str) -> Subscription:
+        """Make a stream a subscriber, by what the log has now."""
+        subscription = self._subscription_of(stream, last_event_id)
+        self._subscriptions[subscription] = None
+        stream.add_feed(subscription)
+        self._behind[subscription] = None  # so that what comes before its task goes on is kept
+        return subscription
+
+    def has(self, last_event_id: str) -> bool:
+        """Whether the history reaches back to an event."""
+        next = self._log.number_after(last_event_id)
+        return next is not None and next >= self._log.end - self._history
 
     # -- what a subscription asks of it
 
     def mark_for(self, stream: Stream) -> int:
         """Bytes that a stream's connection is given at a time."""
-        return min(self._mark, stream.high_water)
+        return min(self._options.mark, stream.high_water)
 
     def hold(self, subscription: Subscription) -> None:
         """Let a live subscriber read the log from here on."""
@@ -366,6 +398,8 @@ class Channel:
         self._dropped += subscription.dropped
         if not self._subscriptions:
             self._groups.clear()
+            if self._reader is not None:
+                self._reader.rest()
         self.tell_moved()
 
     def tell_moved(self) -> None:
@@ -393,6 +427,7 @@ class Channel:
         self._open = False
         self.tell_moved()
         streams = [subscription.stream for subscription in self._subscriptions]
+        streams += [] if self._reader is None else self._reader.streams
         for stream in streams:
             stream.close(Reason.COMPLETE)  # asks the subscription for its rest, and wakes it
         try:

@@ -16,13 +16,27 @@ class Log:
     Attributes:
         end: the number that the next event gets.
         size: bytes of all events that there ever were.
+        last_id: the id of the last event that has one.
         start: the number of the first event that is still kept.
     """
 
-    __slots__ = ("_after", "_blocks", "_data", "_ends", "_ids", "_last_forgotten", "_slice", "end", "size", "start")
+    __slots__ = (
+        "_after",
+        "_blocks",
+        "_data",
+        "_ends",
+        "_ids",
+        "_last_forgotten",
+        "_slice",
+        "end",
+        "last_id",
+        "size",
+        "start",
+    )
 
     def __init__(self) -> None:
         self.start = self.end = self.size = 0
+        self.last_id: str | None = None
         self._data: list[bytes] = []
         self._ends: list[int] = []  # what `size` was after each
         self._ids: list[str | None] = []
@@ -42,10 +56,12 @@ class Log:
         self._ids.append(id)
         if id is not None:
             self._after[id] = self.end
+            self.last_id = id
 
     def skip(self, id: str | None, data: bytes) -> None:
         """Count an event that nobody will read later; nothing is kept any more."""
         self._last_forgotten = id
+        self.last_id = id or self.last_id
         self.end += 1
         self.size += len(data)
         if self._data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .._core.parking import Parking
@@ -175,8 +175,12 @@ class Each:
         self._members.pop(connection, None)
 
     def write_chunk(self, data: bytes) -> None:
+        self.write_events(data, (data,))
+
+    def write_events(self, data: bytes, events: Sequence[bytes]) -> None:
+        """Write events that come together, as their joined bytes."""
         for subscription in tuple(self._members):
-            subscription.stream.relay(data, (data,))
+            subscription.stream.relay(data, events)
             if subscription.connection.buffered >= min(self._mark, subscription.stream.high_water):
                 self.discard(subscription)
                 self._slow(subscription)

@@ -36,6 +36,14 @@ def nonce_of(id: str) -> str:
     return id.rpartition("-")[2]
 
 
+def number_of(place: str) -> tuple[int, int]:
+    """A place, or that in an id, as numbers: a server that has lost nothing gives ever larger ones. (0, 0) of ""."""
+    if not place:
+        return (0, 0)
+    milliseconds, number = place.split("-")[:2]
+    return int(milliseconds), int(number)
+
+
 def is_entry_id(id: str) -> bool:
     """Whether an id is one that an engine could have given."""
     found = _ID.fullmatch(id)

@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ..errors import EngineUncertain
-from .ids import place_of
+from .ids import fence_nonce, nonce_of, number_of, place_of
 from .port import Entry, Hear, Lost
 from .tasks import EngineTasks
 
@@ -32,14 +32,36 @@ class MemoryStore:
         self._listening: dict[MemoryEngine, None] = {}
 
     def append(
-        self, channel: str, data: bytes, nonce: str, keep: int, since: str | None, event_id: str, fence: bool
+        self,
+        channel: str,
+        data: bytes,
+        nonce: str,
+        keep: int,
+        since: str | None,
+        event_id: str,
+        fence: bool,
+        last: str | None = None,
     ) -> str:
-        """Append an entry, as `Engine.append`, and tell all who listen."""
+        """Append an entry, as `Engine.append`, and tell all who listen.
+
+        Args:
+            channel: as there; so are those that follow.
+            data: likewise.
+            nonce: likewise.
+            keep: likewise.
+            since: likewise.
+            event_id: likewise.
+            fence: likewise.
+            last: the last entry that the engine knows of.
+        """
+        if since is not None and (found := self._find(channel, nonce, since, fence)):
+            return found
+        if last and not fence and self._has_lost(channel, last):
+            self._append(channel, b"", fence_nonce(nonce_of(last)), keep, "", True)
+        return self._append(channel, data, nonce, keep, event_id, fence)
+
+    def _append(self, channel: str, data: bytes, nonce: str, keep: int, event_id: str, fence: bool) -> str:
         entries = self.channels.get(channel, [])
-        if since is not None:
-            for entry in self._after(channel, since):
-                if entry.fence if fence else entry.nonce == nonce:
-                    return entry.id
         previous = entries[-1].place if entries else ""
         entry = Entry(f"{self._place_after(previous)}-{nonce}", previous, data, event_id, fence)
         self.channels[channel] = [*entries, entry][-keep:]
@@ -50,7 +72,7 @@ class MemoryStore:
     def read(self, channel: str, after: str, most: int) -> list[Entry]:
         """Return entries, as `Engine.read`."""
         entries = self.channels.get(channel, [])
-        return [entry for entry in entries if _number(entry.place) >= _number(place_of(after))][:most]
+        return [entry for entry in entries if number_of(entry.place) >= number_of(after)][:most]
 
     def add(self, engine: MemoryEngine) -> None:
         """Have an engine told of new entries."""
@@ -60,21 +82,29 @@ class MemoryStore:
         """Tell an engine nothing any more."""
         self._listening.pop(engine, None)
 
-    def _after(self, channel: str, since: str) -> list[Entry]:
-        """The entries after an id, for the search for one of them that might be there."""
+    def _find(self, channel: str, nonce: str, since: str, fence: bool) -> str | None:
+        """Find the entry with a nonce after another one, or for a fence any fence; None if there is surely none."""
         entries = self.channels.get(channel, [])
-        for number, entry in enumerate(entries):
-            if entry.id == since:
-                return entries[number + 1 :]
-            if entry.previous == place_of(since):
-                return entries[number:]
-        if not since and not entries:
-            return []
-        raise EngineUncertain(f"whether it is kept in channel {channel!r} can't be told: {since or 'its begin'} is not")
+        for entry in reversed(entries):
+            if entry.id == since or (since and not fence and number_of(entry.place) < number_of(since)):
+                return None
+            if entry.fence if fence else entry.nonce == nonce:
+                return entry.id
+        if (entries[0].previous if entries else "") in ("", place_of(since)) and not (fence and since):
+            return None
+        raise EngineUncertain(f"channel {channel!r} has not kept what came after {since or 'its begin'}")
+
+    def _has_lost(self, channel: str, last: str) -> bool:
+        """Whether it does not have an entry, though it has older ones, and nobody has been told so."""
+        entries = self.channels.get(channel, [])
+        if not entries or any(entry.id == last for entry in entries):
+            return False
+        later = [entry for entry in entries if number_of(entry.place) > number_of(last)]
+        return len(later) < len(entries) and not any(entry.fence for entry in later)
 
     def _place_after(self, previous: str) -> str:
         """A place by the clock, but behind the last entry, also if the clock was set back."""
-        milliseconds, number = _number(previous)
+        milliseconds, number = number_of(previous)
         now = int(self._clock() * 1000)
         return f"{now}-0" if now > milliseconds else f"{milliseconds}-{number + 1}"
 
@@ -93,16 +123,16 @@ class MemoryEngine(EngineTasks):
         super().__init__()
         self.store = MemoryStore() if store is None else store
         self._listeners: dict[str, tuple[Hear, Lost]] = {}
+        self._last: dict[str, str] = {}  # the id of the last entry that it knows of, by channel
 
     @asynccontextmanager
     async def _run(self, tasks: TaskGroup) -> AsyncIterator[None]:
         self.store.add(self)
-        for _, lost in tuple(self._listeners.values()):
-            tasks.start_soon(_tell, lost)
         try:
             yield
         finally:
             self.store.discard(self)
+            self._listeners.clear()
 
     @property
     def connected(self) -> bool:
@@ -123,7 +153,9 @@ class MemoryEngine(EngineTasks):
         """`Engine`: append an entry."""
         self._entered()
         await checkpoint()
-        return self.store.append(channel, data, nonce, keep, since, event_id or "", fence)
+        last = self._last.get(channel) if since is None else since
+        self._last[channel] = id = self.store.append(channel, data, nonce, keep, since, event_id or "", fence, last)
+        return id
 
     async def read(self, channel: str, after: str, most: int) -> list[Entry]:
         """`Engine`: return entries."""
@@ -133,11 +165,11 @@ class MemoryEngine(EngineTasks):
 
     def listen(self, channel: str, hear: Hear, lost: Lost) -> None:
         """`Engine`: have a function called with what is appended."""
+        self._entered()
         if channel in self._listeners:
             raise ValueError(f"{self!r} has a channel {channel!r} already: share one Channel of that name")
         self._listeners[channel] = (hear, lost)
-        if self._tasks is not None:
-            lost()
+        lost()
 
     def unlisten(self, channel: str) -> None:
         """`Engine`: call neither any more."""
@@ -146,16 +178,8 @@ class MemoryEngine(EngineTasks):
     def hear(self, channel: str, entry: Entry) -> None:
         """Tell the channel of a new entry, if it is listened to."""
         if channel in self._listeners:
+            self._last[channel] = entry.id
             self._listeners[channel][0]([entry])
 
     def __repr__(self) -> str:
         return "<MemoryEngine>"
-
-
-async def _tell(lost: Lost) -> None:
-    lost()
-
-
-def _number(place: str) -> tuple[int, int]:
-    milliseconds, _, number = place.partition("-")
-    return (int(milliseconds), int(number)) if place else (0, 0)

@@ -55,7 +55,7 @@ class Engine(Protocol):
     An engine is entered once, `async with engine`, for as long as its channels are used; all its methods belong to the
     event loop in which that was. A process has one object of an engine, and it has each channel once.
 
-    All but `listen` and `unlisten` raise `RuntimeError` where the engine is not entered, or on another thread.
+    All but `unlisten` raise `RuntimeError` where the engine is not entered, or on the thread of another event loop.
     """
 
     @property
@@ -74,6 +74,9 @@ class Engine(Protocol):
         fence: bool = False,
     ) -> str:
         """Append an entry, and return its id when it is kept.
+
+        If the last entry that this engine knows of, or that `since` names, is lost, though older ones are kept, a fence
+        comes first: so nothing follows on what is missing as if it were not.
 
         Who cancels it, or gets `EngineUncertain`, can't know whether it is kept. They may call again with the same
         nonce and with `since`: then it is kept once.

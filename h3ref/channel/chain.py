@@ -1,0 +1,111 @@
+"""`Chain`: the last entries of a channel that a process has had, and how another one goes on from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import dropwhile, islice
+from typing import Final
+
+from ..engine.ids import place_of
+from ..engine.port import Entry
+
+FEWEST_KNOWN: Final = 1024
+"""Entries that are known at least: so many may come a second time, as after a failover, and are told from new ones."""
+
+
+class Link(Enum):
+    """How an entry that is heard goes on from the last one."""
+
+    NEXT = auto()  # it is new, and nothing is missing before it
+    KNOWN = auto()  # it has been had
+    AGAIN = auto()  # it has been had, and has been stored again in this place
+    BROKEN = auto()  # something is missing, or was lost
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the engine has, compared with what is known.
+
+    Attributes:
+        common: the last entry that both have; None if they share none.
+        rest: what the engine has after it.
+        lost: nonces of known entries after it that the engine has no more, in the order in which they came.
+    """
+
+    common: Entry | None
+    rest: Sequence[Entry]
+    lost: Sequence[str]
+
+    @property
+    def needs_fence(self) -> bool:
+        """Whether others have to be told that entries are lost, and nobody has told them."""
+        return bool(self.lost) and not any(entry.fence for entry in self.rest)
+
+
+class Chain:
+    """The last entries of a channel that a process has had.
+
+    Args:
+        keep: how many entries the engine is asked to keep.
+
+    Attributes:
+        last: the id of the last one; "" if the channel was empty, None if nobody has looked.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self.last: str | None = None
+        self._known: dict[str, str] = {}  # the id of each, by its nonce, in the order in which they came
+        self._most = max(FEWEST_KNOWN, keep + keep // 4 + 256)  # an engine may keep some more than it is asked to
+
+    def link_of(self, entry: Entry) -> Link:
+        """How an entry goes on, that was heard while nothing broke.
+
+        One that is the first of its channel follows on whatever there was: that has been heard, and has expired.
+        """
+        if self._known.get(entry.nonce) == entry.id:
+            return Link.KNOWN
+        if not self.follows(entry) and (entry.previous or self.last is None):
+            return Link.BROKEN
+        return Link.AGAIN if self.knows(entry.nonce) else Link.NEXT
+
+    def follows(self, entry: Entry) -> bool:
+        """Whether an entry names the last one as the one before it."""
+        return self.last is not None and entry.previous == place_of(self.last)
+
+    def knows(self, nonce: str) -> bool:
+        """Whether an entry has been had, at whatever place."""
+        return nonce in self._known
+
+    def take(self, entry: Entry) -> None:
+        """Go on to an entry, which is the last one now."""
+        self._known.pop(entry.nonce, None)
+        self._known[entry.nonce] = self.last = entry.id
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
+
+    def go_back_to(self, entry: Entry) -> None:
+        """Go on from an entry that has been had; what came after it stays known."""
+        self.last = entry.id
+
+    def begin_anew(self) -> None:
+        """Go on with whatever comes."""
+        self.last = None
+
+    def compare(self, entries: Sequence[Entry]) -> Comparison:
+        """Compare all that the engine has with what is known."""
+        shared = [number for number, entry in enumerate(entries) if self._known.get(entry.nonce) == entry.id]
+        if not shared:
+            return Comparison(None, entries, ())
+        common, rest = entries[shared[-1]], entries[shared[-1] + 1 :]
+        kept = {entry.nonce for entry in rest}
+        return Comparison(common, rest, [nonce for nonce in self._known_after(common) if nonce not in kept])
+
+    def _known_after(self, entry: Entry) -> Iterable[str]:
+        return islice(dropwhile(lambda nonce: nonce != entry.nonce, self._known), 1, None)
+
+
+def are_joined(page: Sequence[Entry], next: Sequence[Entry]) -> bool:
+    """Whether a page that was read after another goes on from its last entry: it may have been trimmed meanwhile."""
+    return bool(next) and (next[0].id == page[-1].id or next[0].previous == page[-1].place)
