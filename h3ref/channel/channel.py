@@ -19,8 +19,9 @@ from ..lifecycle import Reason
 from ..sse import SSEEvent
 from ..writer import SSEWriter, stream_of
 from .log import Log
+from .newcomer import Newcomer
 from .options import Newcomers, Options, Policy
-from .reader import Event, Newcomer, Reader
+from .reader import Event, Reader
 from .stats import ChannelStats
 from .subscription import Each, Subscription
 
@@ -284,15 +285,17 @@ class Channel:
             return await self._reader.admit(Newcomer(stream, last_event_id))
         return self.place(stream, last_event_id)
 
-    def _subscription_of(self, stream: Stream, last_event_id: str) -> Subscription:
+    def _subscription_of(self, stream: Stream, last_event_id: str, missed: bool) -> Subscription:
         """A newcomer at its first event; who missed some that are lost is told so before that."""
         oldest = max(self._log.start, self._log.end - self._history)
         if not last_event_id:
-            return Subscription(
-                self, stream, self._log, oldest if self._options.newcomers == "history" else self._log.end
-            )
+            if self._options.newcomers == "history":
+                return Subscription(self, stream, self._log, oldest)
+            if not missed:
+                return Subscription(self, stream, self._log, self._log.end)
+            oldest = self._log.end
         next = self._log.number_after(last_event_id)
-        if next is not None and next >= oldest:
+        if next is not None and next >= oldest and last_event_id:
             return Subscription(self, stream, self._log, next)
         self._gaps += 1
         preface = self._options.made_gap(last_event_id) or b""
@@ -365,9 +368,9 @@ class Channel:
             else:
                 group.write_chunk(joined)
 
-    def place(self, stream: Stream, last_event_id: str) -> Subscription:
-        """Make a stream a subscriber, by what the log has now."""
-        subscription = self._subscription_of(stream, last_event_id)
+    def place(self, stream: Stream, last_event_id: str, missed: bool = False) -> Subscription:
+        """Make a stream a subscriber, by what the log has now; a live one may have missed events since it came."""
+        subscription = self._subscription_of(stream, last_event_id, missed)
         self._subscriptions[subscription] = None
         stream.add_feed(subscription)
         self._behind[subscription] = None  # so that what comes before its task goes on is kept

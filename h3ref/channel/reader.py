@@ -11,13 +11,13 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from .._core.parking import Parking
 from .._core.stream import Stream
 from ..engine.ids import fence_nonce, is_entry_id, new_nonce, nonce_of, number_of
 from ..engine.port import Engine, Entry
 from ..errors import EngineError, EngineRefused
 from ..sse import SSEEvent
 from .chain import Chain, Link, are_joined
+from .newcomer import Newcomer
 from .subscription import Subscription
 
 log = logging.getLogger("h3ref.channel")
@@ -35,26 +35,6 @@ Event = tuple[str | None, bytes]
 """An event's id and its bytes, as the channel's log keeps them."""
 
 
-class Newcomer:
-    """A stream that is to become a subscriber when the channel is up to date.
-
-    Args:
-        stream: the stream itself.
-        last_event_id: of the last event that its client has; "" for none.
-
-    Attributes:
-        subscription: its place, once it has one.
-        goal: the number of the look at the engine after which it gets it.
-    """
-
-    def __init__(self, stream: Stream, last_event_id: str) -> None:
-        self.stream = stream
-        self.last_event_id = last_event_id
-        self.parking = Parking()
-        self.subscription: Subscription | None = None
-        self.goal = 0
-
-
 class Home(Protocol):
     """What a reader asks of its channel."""
 
@@ -69,8 +49,8 @@ class Home(Protocol):
     def bring_gap(self, id: str | None) -> None:
         """Tell all subscribers that events are missing here; the id of the fence that says so, if there is one."""
 
-    def place(self, stream: Stream, last_event_id: str) -> Subscription:
-        """Make a stream a subscriber, by what the log has now."""
+    def place(self, stream: Stream, last_event_id: str, missed: bool = False) -> Subscription:
+        """Make a stream a subscriber, by what the log has now; a live one may have missed events."""
 
     def has(self, last_event_id: str) -> bool:
         """Whether the history reaches back to an event."""
@@ -158,6 +138,7 @@ class Reader:
         if self._where is Listening.JOINED:
             self._ask()  # another process may have sent what has not come here yet
         newcomer.goal = self._asked
+        newcomer.missed = self._where is Listening.JOINING and not self._engine.connected
         self._waiting[newcomer] = None
         try:
             await newcomer.parking.wait()
@@ -299,7 +280,7 @@ class Reader:
 
     def _place(self, newcomer: Newcomer) -> None:
         del self._waiting[newcomer]
-        newcomer.subscription = self._channel.place(newcomer.stream, newcomer.last_event_id)
+        newcomer.subscription = self._channel.place(newcomer.stream, newcomer.last_event_id, newcomer.missed)
         newcomer.parking.wake()
 
     async def _look(self) -> None:
