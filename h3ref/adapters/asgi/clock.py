@@ -32,6 +32,7 @@ class Clock:
         self._streams = streams
         self._ticked = ticked
         self._timer = Timer(self._ring)
+        self._ticks_at = math.inf
         self._tasks: dict[int, object] = {}  # which do something for a stream
         streams.attend(self)
 
@@ -52,16 +53,25 @@ class Clock:
 
     def run(self) -> None:
         """A stream has begun."""
-        self._timer.set(now() + LOOK_EVERY)
+        if self._ticks_at == math.inf:
+            self._ticks_at = now() + LOOK_EVERY
+            self._timer.set(self._ticks_at)
 
     def _ring(self) -> None:
-        goes_on, next_look = True, math.inf
+        next_look = math.inf
         try:
-            goes_on = self._ticked()
+            if self._ticks_at <= now():  # not as often as a stream's own time comes
+                self._tick()
             next_look = self._streams.look()
         except Exception:
             log.exception("looking after the streams failed; it goes on")
-        if goes_on and len(self._streams):
-            next_look = min(next_look, now() + LOOK_EVERY)
+        next_look = min(next_look, self._ticks_at)
         if next_look < math.inf:
             self._timer.set(next_look)
+
+    def _tick(self) -> None:
+        goes_on = True
+        try:
+            goes_on = self._ticked()
+        finally:
+            self._ticks_at = now() + LOOK_EVERY if goes_on and len(self._streams) else math.inf

@@ -31,6 +31,7 @@ import anyio
 
 from ..._core.parking import asyncio_loop
 from ...lifecycle import State
+from .crowd import Crowd
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,6 +46,9 @@ LOOK_EVERY: Final = 0.25
 
 ENDS_A_LOOK: Final = 500
 """Streams that are ended together, unless there are too many for `Limits.close_timeout`."""
+
+LOOKED_AT: Final = 200
+"""Streams that are looked at each time, of which many more may be there."""
 
 MOST_LAYERS: Final = 64
 """So many callables are looked at on the way from an application to its server."""
@@ -123,11 +127,6 @@ class Origin:
             if self._terminated is not None:
                 self._is_over = self._terminated.is_set()
         return self._is_over
-
-    @property
-    def shows_its_end(self) -> bool:
-        """Whether there is something to look at."""
-        return self.server is not None
 
     def is_ending(self, servers: Servers) -> bool:
         """Whether the request's server is about to end, as far as it lets be seen."""
@@ -216,39 +215,62 @@ class Endings:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._servers = Servers()
+        self._crowd = Crowd(self._server_of)
         self._ends_a_look = 0  # while streams are ended
         self._failure: Exception | None = None  # the first one, of which the log was told
 
     def look(self) -> bool:
         """End the streams whose time has come; return whether any server shows when it ends.
 
-        Of very many some are left to the next looks, at random, so that their clients do not come back all at once.
+        A server's streams all show the same, so that a few are looked at, and all of them once it is about to end. Of
+        very many some are left to the next looks, at random, so that their clients do not come back all at once.
         """
         self._servers.look()
-        now = anyio.current_time()
+        live = self._service.live
+        looked_at = [self._is_ending(exchange) for exchange in self._crowd.take(live, LOOKED_AT)]
+        if any(looked_at):
+            self._end_those_due(anyio.current_time())
+        shows = bool(self._servers) or self._crowd.shows_a_server
+        if not shows:
+            self._crowd.clear()
+        return shows
+
+    def _end_those_due(self, now: float) -> None:
         live = tuple(self._service.live)
-        due = [exchange for exchange in live if self._is_due(exchange, now)]
+        due = [one for one in live if self._is_ending(one) and _origin_of(one).is_due(now)]
         in_time = len(due) * LOOK_EVERY / self._service.limits.close_timeout
         self._ends_a_look = max(self._ends_a_look, ENDS_A_LOOK, math.ceil(in_time)) if due else 0
         for exchange in random.sample(due, min(len(due), self._ends_a_look)):
             exchange.shut_down()
-        return bool(self._servers) or any(_origin_of(exchange).shows_its_end for exchange in live)
 
-    def _is_due(self, exchange: Exchange, now: float) -> bool:
-        """Whether a stream's time has come; one whose client has left unheard is disconnected here."""
+    def _is_ending(self, exchange: Exchange) -> bool:
+        """Whether a stream's server is about to end; one whose client has left unheard is disconnected here."""
         if exchange.state is State.REQUESTED or exchange.state is State.CLOSED:
             return False
         origin = _origin_of(exchange)
         try:
             if origin.is_ending(self._servers):
-                return origin.is_due(now)
+                return True
             if origin.has_left():
                 exchange.disconnect()
-        except Exception as error:  # no stream breaks because a server keeps its things otherwise
-            if self._failure is None:
-                self._failure = error
-                log.warning("this server does not show when it ends, so its streams may hold it: %r", error)
+        except Exception as error:
+            self._note(error)
         return False
+
+    def _server_of(self, exchange: Exchange) -> object | None:
+        origin = _origin_of(exchange)
+        try:
+            origin.look()
+            return origin.server
+        except Exception as error:
+            self._note(error)
+            return None
+
+    def _note(self, error: Exception) -> None:
+        """No stream breaks because a server keeps its things otherwise."""
+        if self._failure is None:
+            self._failure = error
+            log.warning("this server does not show when it ends, so its streams may hold it: %r", error)
 
 
 class _HasOrigin(Protocol):
