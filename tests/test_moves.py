@@ -28,7 +28,7 @@ from tests.test_docs import serving
 HOW_TO = ROOT / "docs" / "how-to"
 PAGES = {OWN: "move-from-fastapi", "sse-starlette": "move-from-sse-starlette", "aiohttp-sse": "move-from-aiohttp-sse"}
 
-PATIENCE = 6.0
+PATIENCE = 12.0
 """Seconds after which a server counts as one that does not end."""
 
 Make = Callable[[Content], Any]

@@ -30,7 +30,7 @@ from .generated import table, update
 PAGE: Final = Path(__file__).resolve().parents[1] / "how-to" / "end-a-server.md"
 APP: Final = Path(__file__).with_name("ending_app.py")
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 15.0
 """Seconds after which a server counts as one that does not end."""
 
 STARTS_WITHIN: Final = 30.0
