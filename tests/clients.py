@@ -213,17 +213,20 @@ def server_of(client: ClientLike) -> Any:
     return client.server if isinstance(client, SocketClient) else client
 
 
-async def raw(port: int, data: bytes) -> bytes:
-    """Send bytes to a port of this machine, and return all that comes back until the server closes.
-
-    They are there before the server looks, so that no time is up before it has them.
-    """
-    received = b""
+async def saying(port: int, data: bytes) -> anyio.abc.SocketStream:
+    """Connect to a port of this machine; bytes are there before the server looks, so that no time is up before."""
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setblocking(False)
     sent = sock.send(data) if data else 0
-    async with await anyio.abc.SocketStream.from_socket(sock) as stream:
-        await stream.send(data[sent:])
+    stream = await anyio.abc.SocketStream.from_socket(sock)
+    await stream.send(data[sent:])
+    return stream
+
+
+async def raw(port: int, data: bytes) -> bytes:
+    """Send bytes to a port of this machine, and return all that comes back until the server closes."""
+    received = b""
+    async with await saying(port, data) as stream:
         with anyio.fail_after(30):
             try:
                 while True:

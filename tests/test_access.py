@@ -23,7 +23,7 @@ from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import open_memory
 from h3ref.stats import SHOWN, Access
 from h3ref.testing import virtual_backends
-from tests.clients import open_client, raw, server_of
+from tests.clients import open_client, raw, saying, server_of
 from tests.waits import until
 
 pytestmark = pytest.mark.anyio
@@ -151,8 +151,7 @@ async def test_what_the_native_adapter_refuses_is_one_line_each(lines: Lines) ->
         await raw(server.port, b"GET / HTTP/1.1\r\n")
         last = b"Host: a\r\nConnection: close\r\n"
         await raw(server.port, b"POST /read HTTP/1.1\r\n" + last + b"Content-Length: 11\r\n\r\n12345678901")
-        async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
-            await stream.send(b"GET /forever HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with await saying(server.port, b"GET /forever HTTP/1.1\r\nHost: a\r\n\r\n") as stream:
             await stream.receive()
             await raw(server.port, b"GET /events HTTP/1.1\r\n" + last + b"\r\n")
         await settled(server)
