@@ -42,7 +42,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"flows", "_core.service"},
     ],
     "What carries the bytes": [
-        {"adapters"},
+        {"adapters", "redis"},
         {"server"},
     ],
     "Around it": [
@@ -62,8 +62,8 @@ POINTS_UP: Final = {("app.py", "h3ref.adapters.asgi")}
 MUTUAL: Final = {"h3ref.writer", "h3ref.blocking", "h3ref.event"}
 """An event hands out writers, and a writer has its event: they name each other, for types only."""
 
-SPEAKS: Final = {"socket", "h11", "ssl", "select", "selectors", "httpx", "httpx2"}
-MAY_SPEAK: Final = {"adapters", "client", "lab", "cli", "examples"}
+SPEAKS: Final = {"socket", "h11", "ssl", "select", "selectors", "httpx", "httpx2", "coredis"}
+MAY_SPEAK: Final = {"adapters", "client", "redis", "lab", "cli", "examples"}
 
 DRAWS: Final = {"matplotlib", "IPython", "rich"}
 MAY_DRAW: Final = {"lab"}
