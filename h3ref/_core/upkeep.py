@@ -19,7 +19,7 @@ from ..errors import TooManyStreams
 from ..lifecycle import Reason, State
 from ..limits import Limits
 from .deadlines import Deadlines, Due
-from .parking import Parking, clock_here
+from .parking import clock_here
 from .stream import Stream
 from .timer import Timer
 
@@ -222,8 +222,9 @@ class Upkeep:
             self.attend(attendant)
             try:
                 while True:
-                    with anyio.CancelScope(deadline=self.look()):
-                        await attendant.parking.wait()
+                    with anyio.CancelScope(deadline=self.look()) as attendant.sleeping:
+                        await anyio.sleep_forever()
+                    attendant.sleeping = None
             finally:
                 if self._attendant is attendant:  # else it is somebody else's already
                     self._attendant = None
@@ -331,14 +332,21 @@ async def _show_alive(stream: Stream) -> None:
 
 
 class _Task:
-    """The attendant that `Upkeep.run` is."""
+    """The attendant that `Upkeep.run` is.
+
+    It sleeps on when a stream comes, and is woken when it is time: most streams that come alone are over by then.
+
+    Attributes:
+        sleeping: the scope in which it sleeps until the next look; None while it looks.
+    """
 
     def __init__(self, tasks: TaskGroup) -> None:
-        self.parking = Parking()
+        self.sleeping: anyio.CancelScope | None = None
         self._tasks = tasks
 
     def look_at(self, when: float) -> None:
-        self.parking.wake()
+        if self.sleeping is not None:
+            self.sleeping.deadline = when
 
     def start(self, function: Callable[[Stream], Coroutine[Any, Any, None]], stream: Stream) -> None:
         stream.host.context.copy().run(self._tasks.start_soon, function, stream)
