@@ -22,7 +22,8 @@ class Direct(Protocol):
     What it sends leaves before it goes on, at the cost of a call; from a task of its own it would leave a turn later.
 
     Also one that has no direct way may have the attribute `can_end`, which is True while that task could send the end
-    by itself: then `close` and `cut` have no scope of their own around what they wait for.
+    by itself: then `close` and `cut` have no scope of their own around what they wait for, and leave it to the stream
+    to bound that.
     """
 
     @property

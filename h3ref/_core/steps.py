@@ -1,7 +1,8 @@
-"""`Steps`: a call that is awaited step by step, so that one which waits for nothing costs just a call. Asyncio's."""
+"""`Steps`: a call that is awaited step by step, so that one which waits for nothing costs just a call."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Generator
 from contextlib import suppress
 from types import coroutine
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 class Steps:
     """A call that has begun, and waits for something.
+
+    On trio only a call that has entered no scope can be gone on with: its scopes would be around those of the caller.
 
     Attributes:
         is_over: whether it has come to its end, or was given up.
@@ -37,13 +40,13 @@ class Steps:
         try:
             while True:
                 try:
-                    yield self._waited
+                    sent = yield self._waited
                 except BaseException as error:
                     if not hasattr(self._code, "throw"):
                         raise
                     self._waited = self._code.throw(error)
-                else:
-                    self._waited = next(self._code)
+                else:  # trio sends what it has come to, asyncio nothing
+                    self._waited = next(self._code) if sent is None else self._code.send(sent)
         except StopIteration:
             return
         finally:
@@ -54,11 +57,15 @@ class Steps:
 
         Args:
             deadline: when it is given up, by the loop's clock.
-            shield: whether scopes around the task that calls have to wait, if there is a deadline.
+            shield: whether scopes around the task that calls have to wait.
 
         Raises:
             BaseException: what the call raises.
         """
+        if asyncio_loop() is None:
+            with anyio.CancelScope(deadline=math.inf if deadline is None else deadline, shield=shield) as scope:
+                await self.follow()
+            return scope.cancelled_caught
         while not self.is_over:
             if deadline is None:
                 await self._until_ready()

@@ -370,14 +370,14 @@ class Stream(Order):
         """Bring a closed stream's connection to the end that its reason asks for; returns when it is there."""
         if self._end is End.ENDED:
             return
-        timeout = self._close_timeout + 1  # the port bounds the time; this is for an adapter that does not
         if self._end is End.NONE and getattr(self.connection, "can_end", False):  # see `Direct`
             # What has no time to wait for needs no scope.
             self._end = End.ENDING
             steps = begin(self._try_to_end())
             if steps is not None:
-                await steps.go_on(now() + timeout, shield=True)
+                await steps.go_on(now() + self._close_timeout, shield=True)
             return
+        timeout = self._close_timeout + 1  # the port bounds the time; this is for an adapter that does not
         with anyio.move_on_after(timeout, shield=True):
             if self._end is End.NONE:
                 self._end = End.ENDING

@@ -29,6 +29,7 @@ class StreamConnection(Outflow):
     """Carries a stream over a socket: chunked for HTTP/1.1, unframed for HTTP/1.0 and for raw heads."""
 
     adapter_type = "h11_anyio"
+    can_end = True  # mostly it has to wait for nothing
 
     __slots__ = (
         "_bodiless",
@@ -248,18 +249,23 @@ class StreamConnection(Outflow):
             self.group.discard(self)
         self._last = last
         self.flush_now()  # a full socket gets it later: nothing is copied for who may never read
-        if self._stalled_since is not None:
-            limits = self.sharing.limits
-            since = self.stalled_since or 0.0
-            if limits.send_timeout is None or now() < since + limits.send_timeout:
-                with anyio.move_on_after(limits.close_timeout):
-                    await self._until_below(1)
-            else:
-                self.cut_now()
-        if not last and not self._bodiless and self._sock is not None:
-            with suppress(OSError):  # the peer has left already
-                self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, for who closes may still be cleaning up
-        self.release()
+        try:
+            if self._stalled_since is not None:
+                await self._until_taken()
+        finally:
+            if not last and not self._bodiless and self._sock is not None:
+                with suppress(OSError):  # the peer has left already
+                    self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, for who closes may still be cleaning up
+            self.release()
+
+    async def _until_taken(self) -> None:
+        """Wait until its reader has taken all that is left, unless that one has not read for too long."""
+        limits = self.sharing.limits
+        since = self.stalled_since or 0.0
+        if limits.send_timeout is None or now() < since + limits.send_timeout:
+            await self._until_below(1)
+        else:
+            self.cut_now()
 
     def cut_now(self) -> None:
         """Cut a reader that does not read: neither this nor the socket holds anything any more."""
