@@ -7,6 +7,7 @@ import pytest
 
 from h3ref.adapters.h11_anyio.deadlines import Deadlines
 from h3ref.adapters.h11_anyio.flusher import SENDS_A_TURN, Flusher
+from h3ref.adapters.h11_anyio.turns import loop_turns
 from tests.waits import wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ class Stream:
 
 
 async def test_the_first_after_quiet_is_sent_at_once_and_the_next_after_the_gap() -> None:
-    flusher, stream = Flusher(0.005), Stream()
+    flusher, stream = Flusher(loop_turns(), 0.005), Stream()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
         await wait_all_tasks_blocked()
@@ -47,7 +48,7 @@ async def test_the_first_after_quiet_is_sent_at_once_and_the_next_after_the_gap(
 
 
 async def test_what_is_put_before_the_task_runs_is_not_forgotten() -> None:
-    flusher, stream = Flusher(0), Stream()
+    flusher, stream = Flusher(loop_turns(), 0), Stream()
     flusher.put(stream)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
@@ -60,7 +61,7 @@ async def test_what_is_put_before_the_task_runs_is_not_forgotten() -> None:
 
 
 async def test_one_streams_failure_stops_no_other() -> None:
-    flusher = Flusher(0)
+    flusher = Flusher(loop_turns(), 0)
     streams = [Stream(), Stream(fails=True), Stream()]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(flusher.run)
@@ -73,7 +74,7 @@ async def test_one_streams_failure_stops_no_other() -> None:
 
 
 async def test_a_long_round_gives_way_and_who_writes_on_and_on_has_one_turn_in_each() -> None:
-    flusher = Flusher(0)
+    flusher = Flusher(loop_turns(), 0)
     greedy, others = Stream(flusher), [Stream() for _ in range(3 * SENDS_A_TURN)]
     turns = 0
     async with anyio.create_task_group() as tasks:

@@ -33,6 +33,7 @@ from h3ref.adapters.h11_anyio import Server
 from h3ref.adapters.h11_anyio.deadlines import Deadlines
 from h3ref.adapters.h11_anyio.server import network_of
 from h3ref.adapters.h11_anyio.sockets import bound_silence
+from h3ref.adapters.h11_anyio.turns import loop_turns
 from h3ref.adapters.h11_anyio.watcher import Watcher
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
@@ -673,7 +674,7 @@ def test_the_systems_clock_is_off_only_while_ours_runs() -> None:
     def seconds(sock: socket.socket) -> float:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
 
-    watcher = Watcher(30)
+    watcher = Watcher(loop_turns(), 30)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         bound_silence(listener, 30)
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:

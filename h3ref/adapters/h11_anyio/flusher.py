@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from ..._core.parking import Parking
+from .turns import EndsOfTurns
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,18 @@ class Flushable(Protocol):
 class Flusher:
     """Sends what streams have pending: the first after quiet at once, then in rounds, a least gap apart.
 
+    What a stream begins with leaves at the end of the loop's turn, with all that it has sent by then, and begins no
+    gap.
+
     Args:
+        turns: the loop's.
         gap: seconds between two rounds; with 0 a round comes with each turn of the event loop.
     """
 
-    def __init__(self, gap: float) -> None:
+    def __init__(self, turns: EndsOfTurns, gap: float) -> None:
+        self._turns = turns
         self._gap = gap
+        self._new: dict[Flushable, None] = {}
         self._due: dict[Flushable, None] = {}
         self._last = -1.0
         self._parking: Parking | None = None  # while there is a task to wake
@@ -53,9 +60,22 @@ class Flusher:
             self._parking.wake()
         self._due[stream] = None
 
+    def put_new(self, stream: Flushable) -> None:
+        """Send what the stream has pending when this turn of the loop is over."""
+        if not self._new:
+            self._turns.add(self._send_new)
+        self._new[stream] = None
+
+    def _send_new(self) -> None:
+        new, self._new = self._new, {}
+        self._send(new)
+        for stream in new:  # more than may be sent to in one turn
+            self.put_later(stream)
+
     def discard(self, stream: Flushable) -> None:
         """The stream has nothing to send any more."""
         self._due.pop(stream, None)
+        self._new.pop(stream, None)
 
     async def run(self) -> None:
         """Serve until cancelled."""

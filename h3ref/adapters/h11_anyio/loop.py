@@ -13,6 +13,7 @@ from .backlog import Backlog
 from .deadlines import Deadlines
 from .flusher import Flusher
 from .group import StreamGroup
+from .turns import TaskTurns, loop_turns
 from .watcher import Watcher
 
 
@@ -33,8 +34,9 @@ class Loop:
     """
 
     def __init__(self, flush_gap: float, limits: Limits, stop: Callable[[Any], None]) -> None:
-        self.watcher = Watcher(limits.send_timeout)
-        self.flusher = Flusher(flush_gap)
+        self._turns = loop_turns()
+        self.watcher = Watcher(self._turns, limits.send_timeout)
+        self.flusher = Flusher(self._turns, flush_gap)
         self.idle = Deadlines(limits.keep_alive)
         self.heads = Deadlines(limits.head_timeout)
         self.backlog = Backlog(limits.server_buffer, stop)
@@ -51,6 +53,8 @@ class Loop:
             async with anyio.create_task_group() as tasks:
                 for serve in (self.watcher.run, self.flusher.run, self.idle.run, self.heads.run):
                     tasks.start_soon(serve)
+                if isinstance(self._turns, TaskTurns):
+                    tasks.start_soon(self._turns.run)
 
     def stop(self) -> None:
         """Serve no longer: there are no streams any more."""

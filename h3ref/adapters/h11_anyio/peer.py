@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -312,7 +313,10 @@ class ClientConnection:
             if not data and self._stream is not None:
                 self._stream.release()
 
-        watcher.watch(sock, readable)
+        if threading.get_ident() == self.service.loop_thread:
+            watcher.watch_soon(sock, readable)
+        else:
+            watcher.watch(sock, readable)
 
     def stop_reading(self) -> None:
         """Leave to the system what the client sends."""

@@ -102,7 +102,7 @@ class StreamConnection(Outflow):
             self._opened = None
         if self._sock is not None:
             self._head = data
-            self.sharing.flusher.put_later(self)
+            self.sharing.flusher.put_new(self)
         return len(data)
 
     def write_chunk(self, data: bytes) -> None:
@@ -123,11 +123,8 @@ class StreamConnection(Outflow):
             self.sharing.backlog.put(self, self.buffered, took=False)
         elif self._size >= HIGH_WATER:
             self.flush_now()
-        elif len(self._pending) == 1:
-            if self._head:
-                self.flush_now()
-            else:
-                self.sharing.flusher.put(self)
+        elif len(self._pending) == 1 and not self._head:  # else it leaves with that
+            self.sharing.flusher.put(self)
 
     def _catch_up(self, group: Shard) -> None:
         """Take what the group has pending, so that all goes out in the order in which it was written."""

@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from ..._core.parking import asyncio_loop, loop_context
 from .sockets import bound_silence
+from .turns import EndsOfTurns
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +29,34 @@ class Watcher:
     A socket's entry is a pair of callables: what to do when it can be read, and when it can be written.
 
     Args:
+        turns: the loop's.
         send_timeout: seconds that a full socket may take nothing, which whoever waits for it looks after; or None.
     """
 
-    def __init__(self, send_timeout: float | None = None) -> None:
+    def __init__(self, turns: EndsOfTurns, send_timeout: float | None = None) -> None:
+        self._turns = turns
         self._send_timeout = send_timeout
         self._selector = selectors.DefaultSelector()
         self._entries: dict[int, tuple[Ready | None, Ready | None]] = {}  # by descriptor
+        self._new: dict[socket.socket, Ready] = {}  # what is watched from the end of this turn on
         self._lock = threading.Lock()  # a plain def handler may start a stream on its worker thread
 
     def watch(self, sock: socket.socket, readable: Ready) -> None:
         """Call `readable` on the loop's thread whenever the socket has bytes or an end to read."""
         with self._lock:
+            self._new.pop(sock, None)
             self._enter(sock.fileno(), readable, self._entries.get(sock.fileno(), _NOTHING)[1])
+
+    def watch_soon(self, sock: socket.socket, readable: Ready) -> None:
+        """As `watch`, on the loop's thread, from the end of this turn on: many a stream is over by then."""
+        with self._lock:
+            if not self._new:
+                self._turns.add(self._watch_new)
+            self._new[sock] = readable
+
+    def _watch_new(self) -> None:
+        for sock, readable in tuple(self._new.items()):
+            self.watch(sock, readable)
 
     def await_write(self, sock: socket.socket, writable: Ready) -> None:
         """Call `writable` on the loop's thread, until `discard_write`, when the socket takes bytes again."""
@@ -52,6 +68,7 @@ class Watcher:
     def discard(self, sock: socket.socket) -> None:
         """Stop waiting; do so before the socket is closed."""
         with self._lock:
+            self._new.pop(sock, None)
             self._enter(sock.fileno(), None, None)
 
     def discard_write(self, sock: socket.socket) -> None:
