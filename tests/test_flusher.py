@@ -1,16 +1,41 @@
-"""The native adapter's `Flusher` and `Deadlines`: whose turn it is, and that nobody's trouble is another's."""
+"""The native adapter's `Flusher`, `Watcher`, `Deadlines`: whose turn it is, and that nobody's trouble is another's."""
 
 from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
 
+from h3ref import Limits
+from h3ref._core.parking import now
+from h3ref._core.steps import begin
 from h3ref.adapters.h11_anyio.deadlines import Deadlines
 from h3ref.adapters.h11_anyio.flusher import SENDS_A_TURN, Flusher
+from h3ref.adapters.h11_anyio.loop import Loop
+from h3ref.adapters.h11_anyio.stream import StreamConnection
 from h3ref.adapters.h11_anyio.turns import loop_turns
-from tests.waits import wait_all_tasks_blocked
+from h3ref.connection import StreamHead
+from tests.waits import until, wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def a_loop(gap: float = 0.0005) -> AsyncIterator[Loop]:
+    """What all connections of a server share, at work."""
+    loop = Loop(gap, Limits(), lambda stream: None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(loop.run)
+        await wait_all_tasks_blocked()
+        try:
+            yield loop
+        finally:
+            loop.stop()
+    loop.watcher.release()
 
 
 class Stream:
@@ -88,6 +113,102 @@ async def test_a_long_round_gives_way_and_who_writes_on_and_on_has_one_turn_in_e
         tasks.cancel_scope.cancel()
     assert turns >= 3
     assert greedy.sent <= 2
+
+
+async def test_what_is_new_leaves_when_the_turn_is_over_and_begins_no_gap() -> None:
+    async with a_loop(gap=30) as loop:
+        first, second, gone = (Stream(fails=fails) for fails in (True, False, False))
+        for stream in (first, second, gone):
+            loop.flusher.put_new(stream)
+            loop.flusher.put_new(stream)
+        loop.flusher.discard(gone)
+        assert [stream.sent for stream in (first, second, gone)] == [0, 0, 0], "they may have more by its end"
+        await wait_all_tasks_blocked()
+        assert [stream.sent for stream in (first, second, gone)] == [1, 1, 0]
+        loop.flusher.put(second)
+        assert second.sent == 2, "the gap would be half a minute"
+
+
+async def test_more_new_ones_than_a_turn_sends_to_leave_in_rounds() -> None:
+    async with a_loop(gap=0) as loop:
+        streams = [Stream() for _ in range(3 * SENDS_A_TURN)]
+        for stream in streams:
+            loop.flusher.put_new(stream)
+        await until(lambda: any(stream.sent for stream in streams))
+        assert sum(stream.sent for stream in streams) < len(streams), "on trio the second round may be over"
+        await wait_all_tasks_blocked()
+        assert {stream.sent for stream in streams} == {1}
+
+
+async def test_who_is_over_by_the_end_of_the_turn_is_not_watched_and_another_is() -> None:
+    seen: list[str] = []
+    ours, theirs = socket.socketpair()
+    over, other = socket.socketpair()
+    with ours, theirs, over, other:
+        async with a_loop() as loop:
+            for sock, name in ((ours, "stays"), (over, "is over")):
+                sock.setblocking(False)
+                loop.watcher.watch_soon(sock, partial(seen.append, name))
+            loop.watcher.await_write(ours, partial(seen.append, "writes"))
+            loop.watcher.discard_write(ours)
+            loop.watcher.discard(over)
+            theirs.send(b"1")
+            other.send(b"1")
+            await until(lambda: seen)
+            loop.watcher.discard(ours)
+    assert set(seen) == {"stays"}
+
+
+async def test_one_that_can_not_be_watched_keeps_no_other_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    ours, theirs = socket.socketpair()
+    closed, left = socket.socketpair()
+    closed.close()
+    with ours, theirs, left:
+        async with a_loop() as loop:
+            for sock, name in ((closed, "closed"), (ours, "open")):
+                loop.watcher.watch_soon(sock, partial(seen.append, name))
+            theirs.send(b"1")
+            await until(lambda: seen)
+            loop.watcher.discard(ours)
+    assert set(seen) == {"open"}
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_stream_whose_reader_falls_behind_at_its_very_end_is_waited_for_in_time(reads: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        async with a_loop() as loop:
+            connection = StreamConnection(ours, loop, lambda: None, lambda: None, chunked=True, bodiless=False)
+            await connection.send_headers(StreamHead([]))
+            connection.write_chunk(b"x" * 60_000)  # not so much that it is sent at once
+            assert connection.can_end
+            steps = begin(connection.close())
+            assert steps is not None, "the socket takes less than that"
+            received: list[bytes] = []
+            async with anyio.create_task_group() as tasks:
+                if reads:
+                    tasks.start_soon(receive_all, theirs, received)
+                assert await steps.go_on(now() + (30 if reads else 0.01), shield=True) is not reads
+                ours.close()
+            if not reads:
+                await receive_all(theirs, received)
+            assert b"".join(received).endswith(b"x\r\n0\r\n\r\n") is reads
+
+
+async def receive_all(sock: socket.socket, received: list[bytes]) -> None:
+    while True:
+        try:
+            received.append(sock.recv(65536))
+        except BlockingIOError:
+            await anyio.wait_readable(sock)
+            continue
+        if not received[-1]:
+            return
 
 
 class Waiter:

@@ -36,7 +36,7 @@ PARTS: Final = {
     "the channel: its log, groups and subscriptions": ("channel/", "group.py"),
     "framing, and the system call that sends": ("h11_anyio/stream.py", "h11_anyio/wire.py"),
     "rounds of sending, deadlines, watching for a client that leaves": (
-        *("h11_anyio/loop.py", "h11_anyio/watcher.py", "h11_anyio/flusher.py"),
+        *("h11_anyio/loop.py", "h11_anyio/watcher.py", "h11_anyio/flusher.py", "h11_anyio/turns.py"),
         *("h11_anyio/deadlines.py", "h11_anyio/backlog.py"),
     ),
     "accepting, reading and closing": (

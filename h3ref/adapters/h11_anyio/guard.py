@@ -24,12 +24,13 @@ LF: Final = 0x0A
 VERSIONS: Final = (b"1.1", b"1.0")
 
 
-class RequestLine(NamedTuple):
-    """What a request asks for, as it was sent."""
+class Head(NamedTuple):
+    """A request's head, as it was sent: what it asks for, and the lines of its headers, each with its end."""
 
     method: bytes
     target: bytes
     http_version: bytes
+    fields: bytes
 
 
 class Guard:
@@ -56,11 +57,11 @@ class Guard:
         "_match",
         "_scanned",
         "_target_size",
-        "request_line",
+        "head",
     )
 
     def __init__(self, head_size: int, target_size: int, headers: int) -> None:
-        self.request_line: RequestLine | None = None  # of the request whose head has ended
+        self.head: Head | None = None  # of the request that is here, once it has ended
         self._headers = headers
         self._match = head_matcher(min(headers, head_size))  # no pattern counts to any number
         self._head_size = head_size
@@ -94,7 +95,7 @@ class Guard:
         Raises:
             Refused: the head.
         """
-        self._body = self.request_line = None
+        self._body = self.head = None
         return self._take_held() if self._held else b""
 
     @property
@@ -127,13 +128,14 @@ class Guard:
         found = self._match(data)
         if found is None or found.end() > self._head_size or not self._fits(found):
             return 0
-        line = RequestLine(*found.groups())
-        if line.http_version not in VERSIONS:
+        method, target, version = found.groups()
+        if version not in VERSIONS:
             return 0
-        if line.target[:1] != b"/":
-            _check_authority(line.target.lower())
-        self._body = body_of(data[found.end(3) : found.end()].lower(), line.http_version, self._head_size)
-        self.request_line = line
+        if target[:1] != b"/":
+            _check_authority(target.lower())
+        fields = bytes(data[found.end(3) : found.end() - 2])
+        self._body = body_of(fields.lower(), version, self._head_size)
+        self.head = Head(method, target, version, fields[2:])
         return found.end()
 
     def _fits(self, line: re.Match[bytes]) -> bool:

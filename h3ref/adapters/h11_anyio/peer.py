@@ -18,7 +18,7 @@ from ..._core.parking import Parking
 from ..._core.service import Service
 from ...connection import Response
 from .answer import Answer
-from .guard import Guard
+from .guard import Guard, Head
 from .loop import Loop
 from .refused import Refused
 from .sockets import READ_SIZE
@@ -44,7 +44,7 @@ class Home(Protocol):
     @property
     def loop(self) -> Loop: ...
 
-    def answer(self, client: ClientConnection, request: h11.Request | h11.RemoteProtocolError) -> None:
+    def answer(self, client: ClientConnection, request: Head | h11.RemoteProtocolError) -> None:
         """Start a task that answers a request, or refuses one, and then sees to it that the client goes on."""
 
     def discard(self, client: ClientConnection) -> None:
@@ -69,6 +69,7 @@ class ClientConnection:
         "_requests",
         "_sock",
         "_stream",
+        "_unparsed",
         "_unsent",
         "address",
         "guard",
@@ -81,7 +82,8 @@ class ClientConnection:
         self._sock = sock
         limits = home.service.limits
         self.guard = Guard(limits.head_size, limits.target_size, limits.headers)
-        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_size)
+        self._parser: h11.Connection | None = None
+        self._unparsed = b""  # what has come of a request, until somebody asks the parser
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
         self._stream: StreamConnection | None = None
@@ -110,7 +112,7 @@ class ClientConnection:
         """Read the first request; most often it is there already."""
         self._go_on(self._read_request)
 
-    def _go_on(self, read: Callable[[], h11.Request | type[h11.NEED_DATA] | None]) -> None:
+    def _go_on(self, read: Callable[[], Head | type[h11.NEED_DATA] | None]) -> None:
         """Have the next request answered, or refused, by a task of its own; or wait until it comes; or close."""
         try:
             request = read()
@@ -119,7 +121,7 @@ class ClientConnection:
         except OSError as error:
             self._disconnected(error)
         else:
-            if isinstance(request, h11.Request):
+            if isinstance(request, Head):
                 self._home.answer(self, request)
             elif request is h11.NEED_DATA:
                 self._wait()
@@ -150,7 +152,7 @@ class ClientConnection:
             self._disconnected(error)
         else:
             self._stop_waiting()
-            if isinstance(request, h11.Request):
+            if isinstance(request, Head):
                 self._home.answer(self, request)
             else:
                 self.release()
@@ -180,32 +182,44 @@ class ClientConnection:
         log.debug("a client left: %s", error)
         self.release()
 
-    def _read_request(self) -> h11.Request | type[h11.NEED_DATA] | None:
+    def _read_request(self) -> Head | type[h11.NEED_DATA] | None:
         """Return the next request, NEED_DATA if it has not come whole, or None if none will come.
 
         Raises:
             h11.RemoteProtocolError: it can't be one.
             OSError: the client left.
         """
-        event = self._parser.next_event()
-        if event is h11.NEED_DATA:
-            try:
-                data = self._sock.recv(READ_SIZE)
-            except BlockingIOError:
-                return h11.NEED_DATA
-            self.feed(data)
-            event = self._parser.next_event()
-        if isinstance(event, h11.Request):
-            return event
-        return h11.NEED_DATA if event is h11.NEED_DATA else None
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return h11.NEED_DATA
+        self._unparsed = self.guard.receive(data)
+        if not data:
+            return None
+        return self.guard.head or h11.NEED_DATA
 
-    def _next_request(self) -> h11.Request | type[h11.NEED_DATA] | None:
+    def _next_request(self) -> Head | type[h11.NEED_DATA] | None:
         """As `_read_request`, after another request: with what was sent ahead."""
-        if passed := self.guard.next_request():
-            self._parser.receive_data(passed)
-        return self._read_request()
+        self._unparsed = self.guard.next_request()
+        return self.guard.head or self._read_request()
 
-    async def serve(self, request: h11.Request | h11.RemoteProtocolError) -> None:
+    @property
+    def parser(self) -> h11.Connection:
+        """What reads a body, and frames a plain answer; made for the first who asks, which a stream hardly ever does.
+
+        It sees a request's head then, and not before.
+        """
+        if self._parser is None:
+            limits = self.service.limits
+            self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_size)
+        if self._unparsed:
+            self._parser.receive_data(self._unparsed)
+            self._unparsed = b""
+            head = self._parser.next_event()
+            assert isinstance(head, h11.Request), "what the guard lets pass the parser reads"
+        return self._parser
+
+    async def serve(self, request: Head | h11.RemoteProtocolError) -> None:
         """Answer a request, or refuse it; then see to the next one, which is no business of this task, or close.
 
         Tasks and contexts are what an app tells its requests apart by, so no two requests share one.
@@ -216,11 +230,11 @@ class ClientConnection:
                 await self._refuse(request)
                 return
             self._requests += 1
-            transport = H11Transport(self, request, self._parser)
-            del request  # a stream's headers, as the parser keeps them, would take a tenth of its memory
+            transport = H11Transport(self, request)
+            del request  # it would be kept as long as its stream
             await self.service.answer(transport)
             if self._stream is None and await self._is_reusable():
-                self._parser.start_next_cycle()
+                self.parser.start_next_cycle()
                 await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others
                 if not self.service.stopping:
                     is_over = False
@@ -248,15 +262,15 @@ class ClientConnection:
         """
         passed = self.guard.receive(data)
         if passed or not data:
-            self._parser.receive_data(passed)
+            self.parser.receive_data(passed)
 
     async def _is_reusable(self) -> bool:
         """Whether another request may follow; if the last one was not read to its end, let the client notice."""
         if self._unsent:
             return False  # an answer was cut: what followed would be read as the rest of it
-        if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
+        if self.parser.our_state is h11.DONE and self.parser.their_state is h11.DONE:
             return not self.service.stopping
-        if self._parser.their_state in UNREAD:
+        if self.parser.their_state in UNREAD:
             await self._linger()
         return False
 
@@ -264,11 +278,11 @@ class ClientConnection:
         log.info("a request was refused: %s", error)
         if isinstance(error, Refused) and error.limit is not None:
             self.service.refused[error.limit] += 1
-        if self._parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        if self.parser.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             status = error.error_status_hint
             text = f"{phrase(status)}: {error}" if isinstance(error, Refused) else phrase(status)
             response = Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
-            pieces = respond(self._parser, response, close=True)
+            pieces = respond(self.parser, response, close=True)
             self.service.log_refusal(self.client, status, sum(map(len, pieces)))
             await self.send(pieces)
             await self._linger()
@@ -324,7 +338,7 @@ class ClientConnection:
 
     def release_parser(self) -> None:
         """There will be no further request: what parsing needs takes more memory than all the rest."""
-        del self._parser, self.guard
+        del self._parser, self._unparsed, self.guard
 
     def open_stream(
         self, gone: Callable[[], None], opened: Callable[[], None], *, chunked: bool, bodiless: bool
@@ -352,6 +366,8 @@ class ClientConnection:
             self._stop_waiting()
         else:
             self.loop.watcher.discard(self._sock)
+        if self._stream is not None:
+            self._stream.flush_now()  # where its end could not be brought about
         with suppress(OSError):
             # Unread bytes would make it RST, which can cost the client what it has not read.
             for _ in range(READS_AT_CLOSE):

@@ -17,6 +17,7 @@ from ..._core.lifespan import Held
 from ..._core.parking import Parking
 from ..._core.service import Service
 from ...stats import Stats
+from .guard import Head
 from .listeners import listen
 from .loop import Loop
 from .peer import ClientConnection
@@ -167,7 +168,7 @@ class Server:
         self.service.log_refusal(host, 503, len(FULL))
         sock.close()
 
-    def answer(self, client: ClientConnection, request: h11.Request | h11.RemoteProtocolError) -> None:
+    def answer(self, client: ClientConnection, request: Head | h11.RemoteProtocolError) -> None:
         """Start a task that answers a client's request, or refuses it."""
         self._tasks.start(client.serve, request)
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 
 from ..._core.outflow import Outflow
 from ..._core.parking import now
@@ -29,7 +28,6 @@ class StreamConnection(Outflow):
     """Carries a stream over a socket: chunked for HTTP/1.1, unframed for HTTP/1.0 and for raw heads."""
 
     adapter_type = "h11_anyio"
-    can_end = True  # mostly it has to wait for nothing
 
     __slots__ = (
         "_bodiless",
@@ -233,6 +231,11 @@ class StreamConnection(Outflow):
         self.flush_now()
         await self._until_below(1)
 
+    @property
+    def can_end(self) -> bool:
+        """`Direct`: whether it ends at once, unless its reader falls behind just then."""
+        return self._stalled_since is None
+
     async def close(self) -> None:
         await self._end(LAST_CHUNK if self.is_chunked and not self._bodiless else b"")
 
@@ -244,11 +247,16 @@ class StreamConnection(Outflow):
             return
         if self.group is not None:
             self.group.discard(self)
+        is_bounded = self.can_end  # by the stream
         self._last = last
         self.flush_now()  # a full socket gets it later: nothing is copied for who may never read
         try:
             if self._stalled_since is not None:
-                await self._until_taken()
+                if is_bounded:
+                    await self._until_taken()
+                else:
+                    with anyio.move_on_after(self.sharing.limits.close_timeout):
+                        await self._until_taken()
         finally:
             if not last and not self._bodiless and self._sock is not None:
                 with suppress(OSError):  # the peer has left already

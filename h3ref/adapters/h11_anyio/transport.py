@@ -11,9 +11,9 @@ import h11
 from ..._core.parking import Parking
 from ..._core.service import Service
 from ..._core.target import origin_form
-from ...connection import RawHeaders, Request, Response
+from ...connection import Request, Response
 from ...errors import BodyTimeout, BodyTooLarge, RequestError
-from .guard import Guard
+from .guard import Guard, Head
 from .refused import Refused
 from .stream import StreamConnection
 from .wire import HeaderLines, respond, with_host
@@ -52,6 +52,10 @@ class Client(Protocol):
     def stop_reading(self) -> None:
         """Leave to the system what the client sends."""
 
+    @property
+    def parser(self) -> h11.Connection:
+        """What reads a body, and frames a plain answer."""
+
     def feed(self, data: bytes) -> None:
         """Let the parser have what has arrived."""
 
@@ -83,15 +87,13 @@ class H11Transport:
         "_gone",
         "_has_ended",
         "_is_open",
-        "_parser",
         "_reading",
         "_size",
         "request",
     )
 
-    def __init__(self, client: Client, request: h11.Request, parser: h11.Connection) -> None:
+    def __init__(self, client: Client, head: Head) -> None:
         self._client = client
-        self._parser = parser
         self._gone: Callable[[], None] | None = None
         self._body = bytearray()  # as far as it has come
         self._size = 0  # of all that came of the body
@@ -99,11 +101,10 @@ class H11Transport:
         self._reading: Parking | None = None  # where somebody waits for the body
         self._has_ended = False  # what the client sends
         self._is_open = False  # whether the stream's head is sent: nobody may begin to read the body then
-        target = request.target.decode("latin-1")
-        headers: RawHeaders = request.headers
+        target, fields = head.target.decode("latin-1"), head.fields
         if target[:1] != "/":
-            target, headers = origin_form(target), with_host(headers, target)
-        self.request = Request(request.method.decode(), target, HeaderLines(headers), request.http_version.decode())
+            target, fields = origin_form(target), with_host(fields, head.target)
+        self.request = Request(head.method.decode(), target, HeaderLines(fields), head.http_version.decode())
 
     @property
     def client(self) -> str:
@@ -113,7 +114,7 @@ class H11Transport:
     def _take_arrived(self) -> None:
         """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
         try:
-            while isinstance(event := self._parser.next_event(), h11.Data):
+            while isinstance(event := self._client.parser.next_event(), h11.Data):
                 self._body += event.data
                 self._size += len(event.data)
             self._client.guard.check()
@@ -148,7 +149,7 @@ class H11Transport:
     @property
     def _is_incomplete(self) -> bool:
         limit = self._client.service.limits.body_size
-        return self._parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None
+        return self._client.parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None
 
     async def _receive_rest(self) -> None:
         """Wait until there is nothing of the body that could still come.
@@ -161,8 +162,8 @@ class H11Transport:
         self._client.read(self._take)
         try:
             with anyio.move_on_after(seconds):
-                if self._parser.they_are_waiting_for_100_continue:
-                    go_on = self._parser.send(
+                if self._client.parser.they_are_waiting_for_100_continue:
+                    go_on = self._client.parser.send(
                         h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
                     )
                     await self._client.send([go_on or b""])
@@ -202,10 +203,10 @@ class H11Transport:
 
     async def send_response(self, response: Response) -> int:
         self._take_arrived()
-        unread = self._parser.their_state in UNREAD
+        unread = self._client.parser.their_state in UNREAD
         watched = self._gone is not None  # since then what the client sent was thrown away, requests too
         close = unread or watched or self._client.is_last_request or self._client.service.stopping
-        pieces = respond(self._parser, response, close=close, bodiless=self.request.method == "HEAD")
+        pieces = respond(self._client.parser, response, close=close, bodiless=self.request.method == "HEAD")
         del response  # the client's connection alone holds its body, so that it can release it
         size = sum(map(len, pieces))
         await self._client.send(pieces)
@@ -232,5 +233,4 @@ class H11Transport:
         """If nobody can want the body any more, release the parser, which takes more memory than all the rest."""
         if self._is_open and self._reading is None:
             self._body.clear()
-            del self._parser
             self._client.release_parser()

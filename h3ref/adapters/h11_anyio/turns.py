@@ -8,7 +8,6 @@ from ..._core.parking import Parking
 from ..._core.turns import Turns, turns_here
 
 
-
 class TaskTurns:
     """As `Turns`, by a task: who runs in this turn of trio's has run when it gets its own."""
 

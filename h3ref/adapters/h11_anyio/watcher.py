@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -56,7 +57,7 @@ class Watcher:
 
     def _watch_new(self) -> None:
         for sock, readable in tuple(self._new.items()):
-            self.watch(sock, readable)
+            _call(partial(self.watch, sock, readable))
 
     def await_write(self, sock: socket.socket, writable: Ready) -> None:
         """Call `writable` on the loop's thread, until `discard_write`, when the socket takes bytes again."""

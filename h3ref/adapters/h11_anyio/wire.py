@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
@@ -12,22 +12,28 @@ from typing import Any
 import h11
 
 from ..._core.answer import phrase
-from ...connection import RawHeaders, Response
+from ...connection import Response
 
 LAST_CHUNK = b"0\r\n\r\n"
 
 
 class HeaderLines(Sequence[tuple[bytes, bytes]]):
-    """A request's headers as one piece of memory, for as long as its stream lasts; taken apart when asked for."""
+    """A request's headers as one piece of memory, for as long as its stream lasts; taken apart when asked for.
 
-    __slots__ = ("_lines",)
+    That is as RFC 9112, section 5.1, says, and h11 does: names in lower case, values without the white space around.
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self._lines = b"\n".join([b"%b:%b" % pair for pair in headers])
+    Args:
+        fields: the lines, each with its end, as the guard lets them pass.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: bytes) -> None:
+        self._fields = fields
 
     def _pairs(self) -> list[tuple[bytes, bytes]]:
-        lines = self._lines.split(b"\n") if self._lines else []
-        return [(name, value) for name, _, value in (line.partition(b":") for line in lines)]
+        lines = (line.partition(b":") for line in self._fields.split(b"\r\n")[:-1])
+        return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._pairs())
@@ -68,12 +74,16 @@ def _date_of(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def with_host(headers: RawHeaders, target: str) -> RawHeaders:
-    """Return the headers with the host that a target in absolute form names: it takes Host's place (section 3.2.2)."""
-    found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)", target)
+def with_host(fields: bytes, target: bytes) -> bytes:
+    """Return the headers' lines with the host that a target in absolute form names: it takes Host's place.
+
+    RFC 9112, section 3.2.2.
+    """
+    found = re.match(rb"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)", target)
     if found is None:
-        return headers
-    return [(b"host", found[1].encode("latin-1")), *(pair for pair in headers if pair[0] != b"host")]
+        return fields
+    others = (line for line in fields.splitlines(keepends=True) if line[:5].lower() != b"host:")
+    return b"".join([b"host:%b\r\n" % found[1], *others])
 
 
 def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> list[bytes]:
