@@ -6,20 +6,22 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import product
 from typing import Any
 
 import anyio
 import fastapi
+import pydantic
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from h3ref.adapters.asgi import EventSourceResponse
-from h3ref.adapters.asgi.requests import request_in
+from h3ref.adapters.asgi.requests import request_around, request_in
 from tests.asgi_servers import on_granian, on_hypercorn, on_uvicorn
 from tests.waits import until
 
@@ -190,11 +192,12 @@ async def test_who_asks_whether_the_client_has_left_is_told_in_the_middle_of_its
 async def test_what_is_taken_from_a_reader_that_nobody_named_is_told(
     server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hidden: list[Request] = []
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Has no Request but the one that it names, for a body of 6 bytes."""
+        named = Request(scope, receive) if (b"content-length", b"6") in scope["headers"] else None
+        await response_to(named)(scope, receive, send)
 
-    async def endpoint(request: Request) -> Response:
-        hidden[:] = [request]
-        named = None if request.headers["content-length"] == "5" else request
+    def response_to(named: Request | None) -> Response:
         return EventSourceResponse(stream(), request=named)
 
     async def stream() -> AsyncIterator[str]:
@@ -202,7 +205,7 @@ async def test_what_is_taken_from_a_reader_that_nobody_named_is_told(
         await anyio.sleep(0.2)
         yield "last"
 
-    async with SERVERS[server][0](application(endpoint), bare=True) as served:
+    async with SERVERS[server][0](without_lifespan(app), bare=True) as served:
         await ask(served.port, b"12345")
         await until(lambda: warnings(caplog))
         (warning,) = warnings(caplog)
@@ -211,6 +214,124 @@ async def test_what_is_taken_from_a_reader_that_nobody_named_is_told(
         caplog.clear()
         await ask(served.port, b"123456")
         assert warnings(caplog) == []
+
+
+def without_lifespan(app: Any) -> Any:
+    async def http(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+            return
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    return http
+
+
+@pytest.mark.anyio
+@on_servers
+async def test_nothing_is_lost_to_a_request_that_is_in_an_object_of_the_applications(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Upload:
+        def __init__(self, request: Request) -> None:
+            self.request = request
+
+        async def progress(self, read: Read, when: str) -> AsyncIterator[str]:
+            if when == "after the first event":
+                yield "first"
+            yield f"{await read(self.request)} bytes"
+
+    async def endpoint(request: Request) -> Response:
+        return EventSourceResponse(Upload(request).progress(read, when), commit_after=0.05)
+
+    for middleware in ([], [noting]):
+        async with SERVERS[server][0](application(endpoint, *middleware), bare=True) as served:
+            for read, when in product(READS.values(), ("before the first event", "after the first event")):  # noqa: B007
+                reply = await ask(served.port, BODY, pieces=4, pause=0.05)
+                assert b"data: %d bytes\n\n" % SIZE in reply
+                assert reply.endswith(b"0\r\n\r\n")
+    assert warnings(caplog) == []
+
+
+class Question(pydantic.BaseModel):
+    text: str
+
+
+@pytest.mark.anyio
+@on_servers
+@pytest.mark.parametrize("way", ["no body", "a body that is read", "a body that nobody reads", "a body, no Request"])
+async def test_a_client_that_leaves_before_the_head_is_noticed_at_once_where_its_body_is_accounted_for(
+    server: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    began, left = anyio.Event(), anyio.Event()
+
+    async def stream() -> AsyncIterator[str]:
+        try:
+            began.set()
+            await anyio.sleep_forever()
+            yield ""
+        finally:
+            left.set()
+
+    def response() -> EventSourceResponse:
+        return EventSourceResponse(stream(), commit_after=0.5 if way == "a body, no Request" else 60)
+
+    async def asked(question: Question) -> Response:
+        return response()
+
+    async def unread(request: Request) -> Response:
+        return response()
+
+    async def bare(scope: Any, receive: Any, send: Any) -> None:
+        await response()(scope, receive, send)
+
+    apps = {
+        "a body that is read": application(asked, framework="fastapi"),
+        "a body, no Request": without_lifespan(bare),
+    }
+    body = b"" if way == "no body" else b'{"text": "Why?"}'
+    async with SERVERS[server][0](apps.get(way) or application(unread, noting), bare=True) as served:
+        async with await anyio.connect_tcp("127.0.0.1", served.port) as sock:
+            head = b"%b / HTTP/1.1\r\nHost: test\r\n" % (b"POST" if body else b"GET")
+            if body:
+                head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+            await sock.send(head + b"\r\n" + body)
+            with anyio.fail_after(10):
+                await began.wait()
+        if way == "a body, no Request":  # it can't be told from one that is being read, until the head leaves
+            with anyio.move_on_after(0.1) as unnoticed:
+                await left.wait()
+            assert unnoticed.cancelled_caught
+        with anyio.fail_after(10):
+            await left.wait()
+        await until(lambda: not served.calls)
+    assert "Traceback" not in caplog.text, "a middleware has missed its answer"
+
+
+@pytest.mark.anyio
+async def test_a_body_that_breaks_off_is_never_taken_for_a_whole_one() -> None:
+    messages = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+    raised: list[Exception] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None: ...
+
+    async def stream() -> AsyncIterator[str]:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.05)  # by now all has come
+            try:
+                await request.body()
+            except Exception as error:
+                raised.append(error)
+        yield ""
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"8")]}
+    request = Request(scope, receive)
+    await EventSourceResponse(stream(), request=request)(scope, receive, send)
+    assert [type(error) for error in raised] == [ClientDisconnect]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -278,6 +399,8 @@ def test_the_request_is_found_where_a_generator_has_it() -> None:
     for content in (direct(request), enclosing(), items(direct(request)), callback):
         assert request_in(content, receive) is request
     assert request_in(none(), receive) is None
+    assert request_around(receive) is request
+    assert request_around(send_nothing) is None
     assert request_in(direct(request), send_nothing) is None, "it is another one's"
 
 

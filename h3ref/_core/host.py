@@ -255,6 +255,10 @@ class Host:
     def header_ignored(self, name: str) -> None:
         self.service.header_ignored(name)
 
+    def will_stream(self) -> None:
+        """There is no other answer than a stream, or a failure: a client that leaves is noticed from now on."""
+        self.transport.watch(self.disconnect)
+
     def stream_started(self) -> None:
         self._opening.failure = None  # there was no thread for a stream, and this is another way to have one
         self.transport.watch(self.disconnect)

@@ -37,17 +37,27 @@ class Body(Enum):
     """How far the request's body has come."""
 
     NONE = auto()  # none is announced, and the message that says so has not come
-    COMING = auto()
+    COMING = auto()  # or has broken off, where the client has left
     WHOLE = auto()
-    BROKEN_OFF = auto()
+    HANDED_ON = auto()  # whole, and the framework's object has had all of it
 
 
 class Reader(Enum):
-    """Who reads the body, if anybody does."""
+    """Who gets what comes of the body."""
 
-    HANDLER = auto()  # by `read_body`, as long as the stream is not open; then it is thrown away
-    REQUEST = auto()  # an object of the framework's, by what `share` returned for it, at any time
+    HANDLER = auto()  # by `read_body`, when it begins to read
+    READING = auto()  # the handler, which waits for it
+    LAST = auto()  # the handler, which waits for it; then it is thrown away
+    NOBODY = auto()  # it is thrown away
+    REQUEST = auto()  # an object of the framework's, by what `share` returned for it, when it asks
+    ASKING = auto()  # that object, which waits for more
     UNKNOWN = auto()  # nobody said so: it may be somebody who calls the server's own `receive`
+    MISSED = auto()  # nobody: the stream is open, and whoever is unknown does not get it
+    SERVER = auto()  # who asks is passed on to the server: nobody listens here any more
+
+
+_WAITS: Final = {Reader.HANDLER: Reader.READING, Reader.NOBODY: Reader.LAST, Reader.REQUEST: Reader.ASKING}
+_HAS_WAITED: Final = {waits: reader for reader, waits in _WAITS.items()}
 
 
 class Incoming:
@@ -57,24 +67,36 @@ class Incoming:
         receive: the server's.
         request: says whether a body may come.
         service: its limits, and the thread of its loop.
+
+    Attributes:
+        has_left: whether the client has.
     """
+
+    __slots__ = (
+        "_arrived",
+        "_body",
+        "_gone",
+        "_parking",
+        "_reader",
+        "_receive",
+        "_request",
+        "_service",
+        "_size",
+        "_stage",
+        "has_left",
+    )
 
     def __init__(self, receive: Receive, request: Request, service: Shared) -> None:
         self._receive = receive
         self._service = service
         self._request = request
         self._stage = Body.COMING if _may_have_body(request) else Body.NONE
+        self._reader = Reader.HANDLER
+        self.has_left = False
         self._parking = Parking()  # where the task waits until somebody wants to know
         self._gone: Callable[[], None] | None = None
-        self._body = bytearray()  # as far as it has come
+        self._body = bytearray()  # as far as it has come, and is kept
         self._size = 0  # of all that came of the body, up to the first part past the limit
-        self._reader = Reader.HANDLER
-        self._is_open = False  # whether the stream's head has left
-        self._is_over = False  # whether nobody listens any more
-        self._is_told = False  # whether the framework's object has had all of the body
-        self._is_wanted = True  # somebody may still begin to read the body
-        self._is_read = False  # while somebody waits for it
-        self.has_left = False  # the client
         self._arrived: anyio.Event | None = None  # made by who reads
 
     # -- what is wanted
@@ -85,25 +107,27 @@ class Incoming:
         declared = dict(self._request.headers).get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
             raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
-        self._is_read = True
-        self._parking.wake()
         try:
-            with anyio.move_on_after(self._service.limits.body_timeout) as bounded:
-                while self._stage is Body.COMING and self._size <= limit:
+            with anyio.move_on_after(self._service.limits.body_timeout):
+                while self._stage is Body.COMING and not self.has_left and self._size <= limit:
                     await self._next_arrival()
             body = self._body
         finally:
-            self._is_read = False
-            if not self._is_wanted:
+            if self._reader is Reader.NOBODY:
                 self._body = bytearray()
-        if bounded.cancelled_caught and self._stage is Body.COMING:
-            raise BodyTimeout(f"the body did not come in {self._service.limits.body_timeout:g} s")
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
-        if self._stage is Body.BROKEN_OFF:
+        if self._stage is Body.COMING and self.has_left:
             raise RequestError("the body broke off: the client has left")
+        if self._stage is Body.COMING:
+            raise BodyTimeout(f"the body did not come in {self._service.limits.body_timeout:g} s")
         self._body = bytearray()
         return bytes(body)
+
+    @property
+    def may_have_body(self) -> bool:
+        """Whether more of a body may come."""
+        return self._stage is Body.COMING
 
     def share(self, *, is_read: bool) -> Receive:
         """Return a `receive` for who reads the body beside: it loses nothing of what is received here.
@@ -112,20 +136,19 @@ class Incoming:
             is_read: whether the body was read to its end before.
         """
         self._reader = Reader.REQUEST
-        self._is_told = is_read
         if is_read:
-            self._stage = Body.WHOLE
+            self._stage = Body.HANDED_ON
         return self._receive_shared
 
     def spare(self) -> None:
         """Leave a body that is announced to whoever may read it, until the stream is open; then tell what is lost."""
-        self._reader = Reader.UNKNOWN
-        self._is_open = self._stage is Body.NONE  # there is nothing to leave
+        self._reader = Reader.UNKNOWN if self._stage is Body.COMING else Reader.MISSED
 
     def opened(self) -> None:
         """The stream's head has left."""
-        self._is_open = True
-        self._parking.wake()
+        if self._reader is Reader.UNKNOWN:
+            self._reader = Reader.MISSED
+            self._parking.wake()
 
     async def _receive_shared(self) -> Message:
         """As the server's `receive`, for the framework's object."""
@@ -133,26 +156,28 @@ class Incoming:
             if self.has_left and anyio.current_effective_deadline() == -math.inf:
                 return {"type": "http.disconnect"}  # it only asks whether the client has left
             await anyio.lowlevel.checkpoint_if_cancelled()
-            if self._body or (not self._is_told and self._stage in (Body.NONE, Body.WHOLE)):
+            if self._body or self._stage is Body.WHOLE:
                 data, self._body = bytes(self._body), bytearray()
-                self._is_told = self._stage is not Body.COMING
+                if self._stage is Body.WHOLE:
+                    self._stage = Body.HANDED_ON
                 self._parking.wake()
                 return {"type": "http.request", "body": data, "more_body": self._stage is Body.COMING}
             if self.has_left:
                 return {"type": "http.disconnect"}
-            if self._is_over:
+            if self._reader is Reader.SERVER:
                 return await self._receive()
-            self._is_read = True
-            self._parking.wake()
-            try:
-                await self._next_arrival()
-            finally:
-                self._is_read = False
+            await self._next_arrival()
 
     async def _next_arrival(self) -> None:
+        """Wait for it, as a reader that waits."""
+        self._reader = _WAITS.get(self._reader, self._reader)
+        self._parking.wake()
         if self._arrived is None:
             self._arrived = anyio.Event()
-        await self._arrived.wait()
+        try:
+            await self._arrived.wait()
+        finally:
+            self._reader = _HAS_WAITED.get(self._reader, self._reader)
 
     def watch(self, gone: Callable[[], None], token: anyio.lowlevel.EventLoopToken) -> None:
         """As `Transport.watch`."""
@@ -165,12 +190,12 @@ class Incoming:
             anyio.from_thread.run_sync(self._parking.wake, token=token)
 
     def throw_away_the_rest(self) -> None:
-        """Nobody begins to read the body any more."""
-        if self._reader is Reader.REQUEST:
-            return
-        self._is_wanted = False
-        if not self._is_read:
+        """Nobody begins to read the body any more; but that of a Request, or of somebody unknown, is theirs."""
+        if self._reader is Reader.HANDLER:
+            self._reader = Reader.NOBODY
             self._body.clear()
+        elif self._reader is Reader.READING:
+            self._reader = Reader.LAST
         self._parking.wake()
 
     # -- what comes
@@ -182,7 +207,7 @@ class Incoming:
             if not self._listens:
                 await self._parking.wait()
                 continue
-            was_whole = self._stage is Body.WHOLE
+            was_whole = self._stage in (Body.WHOLE, Body.HANDED_ON)
             try:
                 message = await self._receive()
             except Exception as error:
@@ -195,27 +220,29 @@ class Incoming:
 
     @property
     def _listens(self) -> bool:
-        if self._reader is Reader.UNKNOWN:
-            return self._is_open
-        if self._reader is Reader.REQUEST:
-            has_room = len(self._body) < self._service.limits.body_size
-            return self._stage is not Body.COMING or self._is_read or has_room
-        return self._gone is not None or ((self._is_read or not self._is_wanted) and self._stage is Body.COMING)
+        match self._reader:
+            case Reader.MISSED | Reader.ASKING:
+                return True
+            case Reader.UNKNOWN:
+                return False
+            case Reader.REQUEST:
+                return self._stage is not Body.COMING or len(self._body) < self._service.limits.body_size
+            case reader:
+                is_read = reader is not Reader.HANDLER and self._stage is Body.COMING
+                return is_read or self._gone is not None
 
     def close(self) -> None:
         """Nobody listens any more. What was taken of a body that was somebody else's is told."""
-        self._is_over = True
+        if self._reader is Reader.MISSED and self._size:
+            log.warning(LOST, self._request.method, printable(self._request.target.partition("?")[0]), self._size)
+        self._reader = Reader.SERVER
         if self._arrived is not None:
             self._arrived.set()
-        if self._reader is Reader.UNKNOWN and self._size:
-            log.warning(LOST, self._request.method, printable(self._request.target.partition("?")[0]), self._size)
 
     def _take(self, message: Message) -> None:
         """Keep a part of the body while somebody may want it, or tell that the client has left."""
         if message["type"] == "http.disconnect":
             self.has_left = True
-            if self._stage is Body.COMING:
-                self._stage = Body.BROKEN_OFF
             if self._gone is not None:
                 self._gone()
         elif self._stage is Body.NONE:
@@ -230,13 +257,14 @@ class Incoming:
         if not message.get("more_body", False):
             self._stage = Body.WHOLE
         data = message.get("body", b"")
-        if self._reader is Reader.UNKNOWN:
-            self._size += len(data)
-        elif self._reader is Reader.REQUEST:
-            self._body += data
-        elif (self._is_read or self._is_wanted) and self._size <= self._service.limits.body_size:
-            self._body += data
-            self._size += len(data)
+        match self._reader:
+            case Reader.UNKNOWN | Reader.MISSED:
+                self._size += len(data)
+            case Reader.REQUEST | Reader.ASKING:
+                self._body += data
+            case Reader.HANDLER | Reader.READING | Reader.LAST if self._size <= self._service.limits.body_size:
+                self._body += data
+                self._size += len(data)
 
 
 def _may_have_body(request: Request) -> bool:

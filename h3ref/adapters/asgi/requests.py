@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from inspect import currentframe
+from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -19,6 +20,9 @@ _RECEIVE: Final = "_receive"
 DEPTH: Final = 3
 """So far it is looked for: in a generator that another one has as an argument, and in one that this has."""
 
+CALLERS: Final = 4
+"""So many calls out it is looked for around a response: where Starlette or FastAPI calls it, or a wrapper does."""
+
 
 def request_in(content: object, receive: Receive) -> Request | None:
     """The Request among a generator's arguments and what is enclosed in its function, or a callback's; None if none.
@@ -26,6 +30,24 @@ def request_in(content: object, receive: Receive) -> Request | None:
     It is one that receives from where the response does.
     """
     return _within(content, receive, DEPTH)
+
+
+def request_around(receive: Receive) -> Request | None:
+    """The Request of the endpoint whose response is being called: whoever called that may have it; None if nobody has.
+
+    What reads by it may be anywhere, as in an object that a dependency has made.
+    """
+    frame: FrameType | None = currentframe()
+    while frame is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    for _ in range(CALLERS):
+        if frame is None:
+            break
+        for found in _locals_of(frame):
+            if isinstance(found, Request) and getattr(found, _RECEIVE, None) == receive:
+                return found
+        frame = frame.f_back
+    return None
 
 
 def is_read(request: Request) -> bool:
@@ -73,5 +95,5 @@ def _enclosed(function: FunctionType) -> Iterator[Any]:
 
 
 def _locals_of(frame: Any) -> Iterable[Any]:
-    """A generator's arguments and what is enclosed in its function; one that is over has none."""
+    """Arguments, variables and what is enclosed in the function; a generator that is over has none."""
     return () if frame is None else tuple(frame.f_locals.values())

@@ -43,7 +43,7 @@ try:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .requests import give_receive, is_read, request_in
+    from .requests import give_receive, is_read, request_around, request_in
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "starlette":
         raise  # it is there, and what it needs itself is not
@@ -235,6 +235,8 @@ class EventSourceResponse(Response):
     def _prepare(self, receive: Receive, incoming: Incoming) -> None:
         """Who reads the body beside has the same `receive`."""
         request = self._request or request_in(self._content, receive)
+        if request is None and incoming.may_have_body:
+            request = request_around(receive)
         if request is None:
             incoming.spare()
         else:
@@ -262,6 +264,7 @@ class _Reply:
     async def handle(self, event: H3Event) -> None:
         """Answer as any handler does; what fails before the stream has begun is left to the framework."""
         response, host = self._response, host_of(event)
+        host.will_stream()
         host.keep_alive, host.send_timeout = response._ping, response._send_timeout
         host.farewell = response._farewell
         if response._expires_at is not None:

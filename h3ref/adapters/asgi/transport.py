@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Final
 
@@ -14,6 +15,7 @@ from ..._core.parking import loop_context
 from ..._core.service import Service
 from ..._core.turns import Turns, turns_here
 from ...connection import Request, Response
+from ...lifecycle import Reason
 from .clock import Clock
 from .connection import ASGIConnection
 from .ending import Endings, Origin
@@ -22,6 +24,9 @@ from .messages import Message, Receive, Send, head_size, part, start
 from .target import target_of
 
 log = logging.getLogger(__name__)
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""Nginx's status, for logs: it is never sent."""
 
 PART: Final = 64 * 1024
 """Bytes of a plain answer in one message: who takes none of so few within `send_timeout` does not read."""
@@ -84,6 +89,8 @@ class ASGITransport:
         return await self.incoming.read_body()
 
     def watch(self, gone: Callable[[], None]) -> None:
+        if self._gone is not None:
+            return  # what can be nothing but a stream is watched from its beginning
         self._gone = gone
         self.incoming.watch(self._lost, self._loop.service.token)
 
@@ -102,6 +109,12 @@ class ASGITransport:
             log.debug("a client left: %s", error)
             return 0
         return head_size(response.status, headers) + len(body)
+
+    async def answer_nobody(self) -> None:
+        """The client has left before there was an answer: some middlewares fail where none comes."""
+        with suppress(OSError):
+            await self._pass_on(start(CLIENT_CLOSED_REQUEST, [("Content-Length", "0")]))
+            await self._pass_on(part(b"", more=False))
 
     async def _pass_on(self, message: Message) -> None:
         """Give the server a message of a plain answer.
@@ -180,6 +193,8 @@ async def answer(
 
     try:
         await Child(loop.service.run(exchange), context, cancelled).attend(transport.incoming.listen)
+        if exchange.lifecycle.reason is Reason.CLIENT_GONE and transport.connection is None:
+            await transport.answer_nobody()
     finally:
         transport.incoming.close()
         if transport.connection is not None:
