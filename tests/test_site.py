@@ -25,8 +25,6 @@ from tests.test_versioning import DOCUMENTED
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.timeout(600)  # the first of these tests builds the site
-
 NARROW, WIDE = 390, 1280
 """Pixels: a telephone, and a small window on a desk, where no code and no table has to be scrolled sideways."""
 
