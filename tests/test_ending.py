@@ -478,7 +478,8 @@ async def test_a_server_that_has_changed_breaks_no_stream(caplog: pytest.LogCapt
 
     async def items() -> AsyncIterator[str]:
         yield "1"
-        await anyio.sleep(0.8)  # longer than it takes to look three times
+        await until(lambda: caplog.records)
+        await anyio.sleep(0.6)  # longer than it takes to look twice more, and to say it again
         yield "2"
 
     class Wrapper:
