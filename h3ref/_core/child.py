@@ -100,13 +100,13 @@ class Child:
     async def _until_over(self) -> None:
         """Wait for the end of the code, and pass each further cancellation on."""
         self._listening = None
+        self._cancelled()
         with anyio.CancelScope(shield=True):
             while not self.is_over:
-                self._cancelled()
                 try:
                     await self._parking.wait()
                 except anyio.get_cancelled_exc_class():
-                    continue
+                    self._cancelled()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -12,8 +12,9 @@ from typing import Any, Final, cast
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 
-from ..errors import H3Error
+from ..errors import H3Error, LifecycleError
 from ..event import H3Event, host_of
 from ..lifecycle import State
 from ..sse import SSEEvent
@@ -184,6 +185,11 @@ async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Enco
                 stream.put(data)
             elif (waits := stream.send_here(data)) is not None:
                 await waits
+    except LifecycleError:
+        # The stream is over, while the generator stood at a yield. A cancellation that is on its way comes here, and
+        # not into what the generator awaits when it is closed.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        raise
     finally:
         if hasattr(items, "aclose"):
             await close_generator(cast(AsyncGenerator[Any, None], items))
