@@ -19,6 +19,8 @@ from coredis.exceptions import ConnectionError as LostConnection
 
 from ..errors import EngineError, EngineRefused, EngineUnavailable
 
+log = logging.getLogger("h3ref.redis")
+
 PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY", "CLUSTERDOWN", "FAILOVER")
 """Codes of answers that say that nothing was done, and that it may be possible soon."""
 
@@ -51,7 +53,7 @@ def refusal(error: Exception, place: str, what: str) -> EngineRefused:
             f"the Redis server at {place} is a read-only replica: name the primary, or the sentinels that know it"
         )
     if isinstance(error, WrongTypeError):
-        return EngineRefused(f"the Redis key of {what} holds something else: choose another prefix or name")
+        return EngineRefused(f"the Redis key of {what} holds another kind of value: choose another prefix or name")
     if isinstance(error, AuthorizationError):
         return EngineRefused(f"the Redis server at {place} does not permit this user what {what} needs: {reason}")
     if reason.startswith("OOM"):
@@ -61,8 +63,12 @@ def refusal(error: Exception, place: str, what: str) -> EngineRefused:
 
 def failure(error: BaseException, place: str) -> EngineError:
     """The error for a connection that can't be made."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, EngineError):
         return error
+    if not isinstance(error, RedisError | OSError | TimeoutError):
+        log.error("the connection to the Redis server at %s has failed, and is made again", place, exc_info=error)
     if isinstance(error, AuthenticationError):
         return EngineRefused(f"the Redis server at {place} refuses the user or the password of the URL, or wants one")
     if isinstance(error, StalePrimaryError):
@@ -78,8 +84,8 @@ def failure(error: BaseException, place: str) -> EngineError:
 
 
 def _said(reason: BaseException) -> str:
-    if isinstance(reason, BaseExceptionGroup):
-        return _said(reason.exceptions[0])
+    while isinstance(reason, BaseExceptionGroup):
+        reason = reason.exceptions[0]
     if isinstance(reason, OSError) and reason.strerror:
         return reason.strerror.lower()
     return str(reason) or type(reason).__name__

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskStatus
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from coredis.connection import BaseConnection, TCPConnection, TCPLocation, UnixDomainSocketConnection
 from coredis.exceptions import ConnectionError as LostConnection
 from coredis.exceptions import RedisError, StalePrimaryError
@@ -92,7 +93,7 @@ class Link:
                     self._failures = 0  # it has answered
                     self._set(connection)
                     await self._serve(connection)
-            except (RedisError, EngineError, OSError, TimeoutError) as error:
+            except Exception as error:  # whatever it is: nobody else would connect again
                 self._set(None, failure(error, self.place))
             else:
                 self._set(None, EngineUnavailable(f"the Redis server at {self.place} has closed the connection"))
@@ -186,5 +187,9 @@ async def opened(
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
         raise
+    finally:
+        for kept in vars(connection).values():  # which coredis closes only where it has connected
+            if isinstance(kept, MemoryObjectSendStream | MemoryObjectReceiveStream):
+                kept.close()
     if not begun or failures:
         raise failures[0] if failures else LostConnection("lost as soon as it was there")
