@@ -43,6 +43,7 @@ class Stream:
 
     def __init__(self, flusher: Flusher | None = None, *, fails: bool = False) -> None:
         self.sent = 0
+        self.size = 0
         self._flusher = flusher
         self._fails = fails
 

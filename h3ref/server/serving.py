@@ -57,7 +57,8 @@ async def running(
         host: the name or address to listen on.
         port: the port; 0 for a free one, which `server.port` and `server.url` tell.
         flow: None for the default, where what a handler calls picks its flow; or `flows.broken`.
-        flush_gap: least seconds between two sendings of what streams have pending; 0 for none.
+        flush_gap: least seconds between two sendings of what streams have pending, while many do or more comes; 0 for
+            none.
         grace: seconds that the end may take: streams are closed properly, plain handlers may finish.
         limits: how much the server takes on.
         farewell: an event that open streams get last when the server ends; `SSEEvent(retry=...)` tells clients when to

@@ -18,8 +18,16 @@ SENDS_A_TURN = 64
 """After so many system calls the flusher gives way: a round over thousands of streams must not hold up the loop."""
 
 
+FEW = 16
+"""So many streams at most are looked at before a pause: whether they are quiet must be found out at next to no cost."""
+
+
 class Flushable(Protocol):
     """What has bytes to send."""
+
+    @property
+    def size(self) -> int:
+        """How many of those there are that it was given since it sent."""
 
     def flush_now(self) -> int:
         """Send them, as far as the sockets take them; return the number of system calls that it took."""
@@ -27,6 +35,8 @@ class Flushable(Protocol):
 
 class Flusher:
     """Sends what streams have pending: the first after quiet at once, then in rounds, a least gap apart.
+
+    No gap is kept while nobody has more to send: a few streams, each of which sends now and then, do not wait for it.
 
     What a stream begins with leaves at the end of the loop's turn, with all that it has sent by then, and begins no
     gap.
@@ -94,9 +104,22 @@ class Flusher:
                 self._last = time.monotonic()
 
     async def _pause(self) -> None:
+        if self._last + self._gap <= time.monotonic() or await self._are_quiet():
+            return
         pause = self._last + self._gap - time.monotonic()
         if pause > 0:
             await anyio.sleep(pause)
+
+    async def _are_quiet(self) -> bool:
+        """Whether those who are due, if they are few, have nothing more to send in this turn of the loop."""
+        if len(self._due) > FEW:
+            return False
+        sizes = self._sizes()
+        await anyio.lowlevel.checkpoint()
+        return self._sizes() == sizes
+
+    def _sizes(self) -> list[int]:
+        return [stream.size for stream in self._due]
 
     def _send(self, round: dict[Flushable, None]) -> None:
         """A function of its own, so that the task that sleeps keeps no stream alive."""

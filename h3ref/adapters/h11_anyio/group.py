@@ -36,11 +36,11 @@ class Shard:
     A member reads on from where it is in `pending`: at 0, unless it was written to alone meanwhile.
     """
 
-    __slots__ = ("_group", "_rest", "_size", "members", "pending")
+    __slots__ = ("_group", "_rest", "members", "pending", "size")
 
     def __init__(self, group: StreamGroup) -> None:
         self._group = group
-        self._size = 0  # of what is pending
+        self.size = 0  # of what is pending
         self.members: dict[Member, None] = {}
         self.pending: list[bytes] = []
         self._rest = (0, b"")  # all that was pending when there were so many pieces
@@ -55,8 +55,8 @@ class Shard:
 
     def write_chunk(self, data: bytes) -> None:
         self.pending.append(data)
-        self._size += len(data)
-        if self._size >= self._group.mark:
+        self.size += len(data)
+        if self.size >= self._group.mark:
             self.flush_now()
         elif len(self.pending) == 1:
             self._group.put(self)
@@ -65,7 +65,7 @@ class Shard:
         """Send what is pending to each member."""
         if not self.pending:
             return 0
-        pieces, self.pending, self._size = self.pending, [], 0
+        pieces, self.pending, self.size = self.pending, [], 0
         self._rest = (0, b"")
         data = b"".join(pieces)
         framed = chunk(data)

@@ -38,13 +38,13 @@ class StreamConnection(Outflow):
         "_pending",
         "_queued",
         "_read_up_to",
-        "_size",
         "_sock",
         "_stalled_since",
         "_unsent",
         "group",
         "is_chunked",
         "sharing",
+        "size",
     )
 
     def __init__(
@@ -69,14 +69,14 @@ class StreamConnection(Outflow):
         self._head = b""  # until it leaves, together with the first bytes of the body
         self._last = b""  # what ends the body, behind all that is pending
         self._pending: list[bytes] = []
-        self._size = 0  # of what is pending
+        self.size = 0  # of what is pending
         self._unsent: bytes | memoryview = b""  # framed, and refused by a full socket
         self._stalled_since: float | None = None  # while there is something that the socket refused
         self._queued = 0  # what the system had still to deliver when it was looked at last
 
     @property
     def buffered(self) -> int:
-        return self._size + len(self._unsent) + len(self._head) + len(self._last)
+        return self.size + len(self._unsent) + len(self._head) + len(self._last)
 
     @property
     def stalled_since(self) -> float | None:
@@ -107,8 +107,8 @@ class StreamConnection(Outflow):
         pending = self._pending
         if pending and not self._unsent and self.group is None:  # one more, as most are: it goes with the others
             pending.append(data)
-            self._size += len(data)
-            if self._size >= HIGH_WATER:
+            self.size += len(data)
+            if self.size >= HIGH_WATER:
                 self.flush_now()
             return
         if self._sock is None or not data:
@@ -116,10 +116,10 @@ class StreamConnection(Outflow):
         if self.group is not None:
             self._catch_up(self.group)  # what was published before goes first
         self._pending.append(data)
-        self._size += len(data)
+        self.size += len(data)
         if self._unsent:
             self.sharing.backlog.put(self, self.buffered, took=False)
-        elif self._size >= HIGH_WATER:
+        elif self.size >= HIGH_WATER:
             self.flush_now()
         elif len(self._pending) == 1 and not self._head:  # else it leaves with that
             self.sharing.flusher.put(self)
@@ -130,7 +130,7 @@ class StreamConnection(Outflow):
             behind = group.since(self._read_up_to)
             self._read_up_to = len(group.pending)
             self._pending.append(behind)
-            self._size += len(behind)
+            self.size += len(behind)
 
     def flush_now(self) -> int:
         """Send all that is pending as one chunk; what the socket refuses goes when it takes bytes again."""
@@ -143,7 +143,7 @@ class StreamConnection(Outflow):
         """Send what a group has pending; return whether it could be sent at once, and all of it."""
         if self._pending or self._unsent or self._head or self._read_up_to:
             self._pending += pieces[self._read_up_to :]
-            self._size = sum(map(len, self._pending))
+            self.size = sum(map(len, self._pending))
             self._read_up_to = 0
             self.flush_now()
         elif self._sock is not None:
@@ -163,7 +163,7 @@ class StreamConnection(Outflow):
         data, head, last = b"".join(self._pending), self._head, self._last
         self._head = self._last = b""
         self._pending.clear()
-        self._size = 0
+        self.size = 0
         if data and self.is_chunked:
             data = chunk(data)
         return head + data + last if head or last else data
@@ -292,5 +292,5 @@ class StreamConnection(Outflow):
         self.sharing.flusher.discard(self)
         self._head = self._last = self._unsent = b""
         self._pending.clear()
-        self._size = 0
+        self.size = 0
         self._tell_waiters()
