@@ -48,6 +48,11 @@ class EventHost(Protocol):
 
     def will_stream(self) -> None: ...
 
+    def get_writer(self) -> SSEWriter: ...
+
+    @property
+    def has_head(self) -> bool: ...
+
     def stream_started(self) -> None: ...
 
     def header_ignored(self, name: str) -> None: ...
@@ -243,7 +248,7 @@ class H3Event:
         self._host.answer.set_header(name, value, append=append)
 
     def _check_head(self, call: str) -> None:
-        if self._host.writer is not None:
+        if self._host.has_head:
             raise H3Error(f"{call}: the head is on its way already; set status and headers before the stream starts")
 
     def send_text(self, text: str) -> None:
@@ -415,10 +420,7 @@ class H3Event:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the stream has ended.
         """
-        self._host.lifecycle.take(trace.GET_SSE_WRITER)
-        writer = self._host.writer
-        assert writer is not None, "headers are sent only through a connection, which has its writer"
-        return writer
+        return self._host.get_writer()
 
     def __repr__(self) -> str:
         # Logs show it: no query, which may hold a token, and nothing that could forge a line.

@@ -103,6 +103,9 @@ TRIGGERS = tuple(_ROWS)
 _REASONS = {"send_response": Reason.RESPONDED, "disconnect": Reason.CLIENT_GONE, "fail": Reason.ERROR}
 """The reason each closing trigger gives; `close` is told one, or means complete."""
 
+_DEFAULTS = {trigger: _REASONS.get(trigger) for trigger in TRIGGERS} | {"close": Reason.COMPLETE}
+"""What each trigger gives that is told none."""
+
 _CLOSE_REASONS = (Reason.COMPLETE, Reason.SHUTDOWN, Reason.SLOW_CONSUMER, Reason.TIMEOUT)
 
 
@@ -196,9 +199,10 @@ class Lifecycle:
             LifecycleError: the table rejects it; the subclass says which kind of rejection it is.
             ValueError: no such trigger, or a reason that this trigger can't give.
         """
-        why = _reason_of(name, reason)
+        why = _DEFAULTS[name] if reason is None and name in _DEFAULTS else _reason_of(name, reason)
         with self._lock:
-            return self._pull(name, why)
+            _MACHINE.events[name].trigger(self, why)
+            return self._state
 
     def take(
         self, step: Step, *, reason: str | None = None, size: int | None = None, detail: str | None = None
@@ -209,12 +213,15 @@ class Lifecycle:
         """
         listener = self._listener
         if listener is None:
-            return self.trigger(step.trigger, reason) if step.trigger else self._state
+            trigger = step.trigger
+            return self._state if trigger is None else self.trigger(trigger, reason)
         why = _reason_of(step.trigger, reason) if step.trigger else None
         with self._lock:  # so that the records stand in the order of the triggers
             before, error = self._state, None
             try:
-                return self._pull(step.trigger, why) if step.trigger else before
+                if step.trigger is not None:
+                    _MACHINE.events[step.trigger].trigger(self, why)
+                return self._state
             except LifecycleError as rejected:
                 error = rejected
                 raise
@@ -250,24 +257,18 @@ class Lifecycle:
         except Exception:
             log.exception("a trace listener raised; the exchange goes on")
 
-    def _pull(self, name: str, reason: Reason | None) -> State:
-        _MACHINE.events[name].trigger(self, reason)
-        return self._state
-
     def __repr__(self) -> str:
         why = f", reason={self._reason.value}" if self._reason else ""
         return f"<Lifecycle {self._state.value}{why}>"
 
 
 def _reason_of(name: str, reason: str | None) -> Reason | None:
-    if name not in _ROWS:
+    if name not in _DEFAULTS:
         raise ValueError(f"no trigger {name!r}: it is one of {', '.join(TRIGGERS)}")
-    if name != "close":
-        if reason is not None:
-            raise ValueError(f"{name} gives its own reason; only close can be told one, not {reason!r}")
-        return _REASONS.get(name)
     if reason is None:
-        return Reason.COMPLETE
+        return _DEFAULTS[name]
+    if name != "close":
+        raise ValueError(f"{name} gives its own reason; only close can be told one, not {reason!r}")
     if reason not in _CLOSE_REASONS:
         raise ValueError(f"close can't be told {reason!r}: its reasons are {', '.join(_CLOSE_REASONS)}")
     return Reason(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -24,6 +25,7 @@ from h3ref import (
     WriterClosed,
     running,
 )
+from h3ref._core.exchange import Exchange
 from h3ref.adapters.memory import MemoryConnection, open_memory
 from h3ref.connection import End, StreamHead
 from tests.clients import open_client, raw, server_of
@@ -610,3 +612,46 @@ async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(cap
         tasks.cancel_scope.cancel()
     assert [type(error) for error in told] == [ConnectionLost]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
+@pytest.mark.parametrize("adapter", ["memory", "asgi-hypercorn"], indirect=True)
+@pytest.mark.parametrize("path", ["/stream", "/callback", "/awaited", "/generated"])
+async def test_an_exchange_that_is_over_is_freed_without_the_garbage_collector(adapter: str, path: str) -> None:
+
+    async def answer(event: H3Event) -> None:
+        event.send_text("1")
+
+    async def stream(writer: SSEWriter) -> None:
+        await writer.send_event("1")
+
+    async def callback(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stream)
+
+    async def awaited(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            await writer.send_event("1")
+
+    app = app_of(answer, callback=callback, awaited=awaited)
+
+    @app.sse("/generated")
+    async def generated(event: H3Event) -> AsyncIterator[str]:
+        yield "1"
+
+    def exchanges() -> int:
+        return sum(type(thing) is Exchange for thing in gc.get_objects())
+
+    async with open_client(adapter, app) as client:
+        gc.collect()
+        gc.disable()
+        before = exchanges()
+        try:
+            for _ in range(3):
+                reply = await client.request("GET", path)
+                await reply.read()
+                del reply  # in memory it has its server's side
+            await until(lambda: exchanges() == before)
+        finally:
+            gc.enable()

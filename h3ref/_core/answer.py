@@ -27,14 +27,16 @@ class Answer:
 
     Attributes:
         headers: those that were set, in their order; None if none was.
+        stream_defaults: a stream's, each unless it was set.
         status: the response's status; a stream's is 200.
     """
 
-    __slots__ = ("_response", "headers", "status")
+    __slots__ = ("_response", "headers", "status", "stream_defaults")
 
     def __init__(self) -> None:
         self.status = 200
         self.headers: list[tuple[str, str]] | None = None
+        self.stream_defaults = STREAM_HEADERS
         self._response: tuple[str | None, bytes] | None = None  # the body's media type, and the body
 
     # -- what a handler sets
@@ -69,7 +71,7 @@ class Answer:
 
     def stream_headers(self) -> list[tuple[str, str]]:
         """The stream's headers: ours, each unless the handler set it, then the handler's."""
-        return _with_defaults(self.headers, STREAM_HEADERS)
+        return _with_defaults(self.headers, self.stream_defaults)
 
     def fail_with(self, error: Exception) -> None:
         """Let the plain response say that an error happened, and which if that is for the client to know."""

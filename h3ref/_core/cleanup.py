@@ -53,8 +53,7 @@ class Cleanup:
         self._seconds = seconds
         self._waits = waits
         self.turn = 0
-        self._outer = scopes.new_scope()
-        self._inner = scopes.new_scope()
+        self._outer, self._inner = scopes.new_scopes()
         self._reason: str | None = None  # by which our cancellation is told from others, once there is one
         self._ends_at = math.inf
         self._is_passing = False  # whether the code unwinds by a cancellation of its own, with which ours goes on
@@ -91,6 +90,7 @@ class Cleanup:
                 return
             finally:
                 self.turn = -abs(self.turn)
+                self._owner, self._waits = None, _nothing  # they have this one
 
     def cancel(self) -> None:
         """Cancel the code; it has its time to clean up."""
@@ -180,3 +180,6 @@ class Cleanup:
         nurseries = scopes.open_nurseries()
         if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:
             scopes.let_pass(scopes.status_of_nursery(nurseries[-1]))
+
+
+def _nothing() -> None: ...

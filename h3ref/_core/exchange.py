@@ -119,7 +119,7 @@ class Exchange(Host):
         try:
             return self._create_connection()
         except BaseException as error:
-            self._opening.keep_failure(error)
+            self._opening.keep_failure(self, error)
             raise
 
     def _create_connection(self) -> Connection:
@@ -145,38 +145,35 @@ class Exchange(Host):
             Exception: what an on_response hook raised.
         """
         try:
-            return await self._send_headers(connection, head)
+            if head is None:
+                for hook in self._response_hooks:
+                    await self._call(hook, self.event, is_hook=True)
+                head = StreamHead(self.answer.stream_headers())
+            if self.expiry is not None and self.expiry.due_at <= now():
+                raise PermissionExpired
+            self.threads.rest()
+            stream = self._begin_stream(connection)
+            try:
+                if self.connection is not None:  # which a flow of one's own may have wrapped
+                    self.service.streams.look_after(self.connection, stream)
+                size = await connection.send_headers(head)
+            except BaseException:
+                stream.discard_body()
+                raise
+            self._answered = (200, size)
+            self.lifecycle.take(trace.HEADERS, size=size)
+            if self.event.method == "HEAD":
+                stream.discard_body()
+                self._close(trace.CLOSES)
+            else:
+                stream.follow_head()
+            return size
         except BaseException as error:
             failure = failure_of(error)
-            self._opening.keep_failure(failure)
+            self._opening.keep_failure(self, failure)
             if failure is error:
                 raise
             raise failure from error
-
-    async def _send_headers(self, connection: Connection, head: StreamHead | None) -> int:
-        if head is None:
-            for hook in self._response_hooks:
-                await self._call(hook, self.event, is_hook=True)
-            head = StreamHead(self.answer.stream_headers())
-        if self.expiry is not None and self.expiry.due_at <= now():
-            raise PermissionExpired
-        self.threads.rest()
-        stream = self._begin_stream(connection)
-        try:
-            if self.connection is not None:  # which a flow of one's own may have wrapped
-                self.service.streams.look_after(self.connection, stream)
-            size = await connection.send_headers(head)
-        except BaseException:
-            stream.discard_body()
-            raise
-        self._answered = (200, size)
-        self.lifecycle.take(trace.HEADERS, size=size)
-        if self.event.method == "HEAD":
-            stream.discard_body()
-            self._close(trace.CLOSES)
-        else:
-            stream.follow_head()
-        return size
 
     def _begin_stream(self, connection: Connection) -> Stream:
         """The writer is there before the machine says so, since other threads may ask for it then."""
@@ -208,7 +205,7 @@ class Exchange(Host):
         """
         self.lifecycle.take(trace.CONNECTION_READY)
         if self.writer is None:  # the flow has its order wrong; the machine says so, and the trace keeps it
-            return self.event.get_sse_writer()
+            return self.get_writer()
         return self.writer
 
     def hand_over(self, writer: SSEWriter) -> SSEWriter:
@@ -327,12 +324,13 @@ class Exchange(Host):
                 self._answered = (status if size else 0, size)
                 self.lifecycle.take(trace.RESPONSE, size=size)
 
-    async def _call(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> None:
+    def _call(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> Awaitable[object]:
+        """What is to be awaited for a call of the user's code, at once: no coroutine of its own stands around that."""
         if is_async(function):
             self.threads.rest()
-            await function(*args)
-        else:
-            await self.threads.run(function, *args, is_hook=is_hook)
+            called: Awaitable[object] = function(*args)
+            return called
+        return self.threads.run(function, *args, is_hook=is_hook)
 
     async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
         """Call hooks whose failure must not change an answer that is decided."""

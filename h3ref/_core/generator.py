@@ -193,7 +193,8 @@ async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Enco
     finally:
         if hasattr(items, "aclose"):
             await close_generator(cast(AsyncGenerator[Any, None], items))
-    await _open_if_empty(commit)
+    if stream is None:
+        await _open_if_empty(commit)
 
 
 async def close_generator(items: AsyncGenerator[Any, None]) -> None:

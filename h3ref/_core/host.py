@@ -50,6 +50,7 @@ class Host:
     Attributes:
         answer: the status, headers and plain body, as the handler has set them.
         connection: the stream's, from the moment it is created.
+        event: what the handler gets, as long as it is not over.
         context: the stream's: what others start for it runs in this one, and not in theirs.
         source: what will stream, where that is known and is no callback of the event's.
         keep_alive: seconds of silence after which its stream, once open, is shown alive; None for never.
@@ -97,7 +98,7 @@ class Host:
         self._cleanup = Cleanup(self.event, service.limits.cleanup_timeout, self._end_beside)
         self.context: Context
         self.threads = ThreadUse(service.threads, self.lifecycle)
-        self._opening = Opening(self)
+        self._opening = Opening()
         self.connection: Connection | None = None
         self.stream: Stream | None = None
         self.writer: SSEWriter | None = None
@@ -116,6 +117,11 @@ class Host:
     def state(self) -> State:
         """Where the connection is in its life."""
         return self.lifecycle.state
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head of its answer is on its way, or was sent."""
+        return self.writer is not None or self._answered[0] > 0
 
     @property
     def event_count(self) -> int:
@@ -181,7 +187,7 @@ class Host:
         try:
             self.transport.release()
         except Exception:  # it is called in the task that looks after the streams of all others
-            log.exception("release() of the transport of %r raised; the server goes on", self.event)
+            log.exception("release() of %r raised; the server goes on", self.transport)
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
@@ -200,6 +206,11 @@ class Host:
             self.service.streams.end_soon(self.stream)
 
     # -- closing
+
+    def keep_nothing(self) -> None:
+        """It is over: what refers to it, for who still has that, would else wait for the garbage collector."""
+        self.stream = self.writer = self.connection = None
+        del self.event
 
     def close_failed(self, error: Exception) -> None:
         gave_up = isinstance(error, Unanswered | TooManyStreams)
@@ -265,11 +276,16 @@ class Host:
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
             self._cleanup.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
 
+    def get_writer(self) -> SSEWriter:
+        self.lifecycle.take(trace.GET_SSE_WRITER)
+        assert self.writer is not None, "headers are sent only through a connection, which has its writer"
+        return self.writer
+
     def open_stream(self) -> Coroutine[Any, Any, SSEWriter]:
-        return self._opening.open()
+        return self._opening.open(self)
 
     def open_stream_blocking(self) -> BlockingSSEWriter:
-        return self._opening.open_blocking()
+        return self._opening.open_blocking(self)
 
     async def stream_on_thread(self, function: Callable[..., Any], *args: Any) -> None:
         self.threads.count_as_stream()
@@ -277,7 +293,7 @@ class Host:
 
     def fail(self, error: Exception) -> None:
         """What streams can't go on, since a step beside it has failed: it is cancelled, and the error is told."""
-        self._opening.keep_failure(error)
+        self._opening.keep_failure(self, error)
         self._cleanup.cancel()
         self.threads.abandon()
 
@@ -285,7 +301,7 @@ class Host:
         return self.threads.run_beside(function, *args)
 
     async def read_body(self) -> bytes:
-        if self.writer is not None:
+        if self.has_head:
             raise H3Error(BODY_TOO_LATE)
         try:
             return await self.transport.read_body()

@@ -42,14 +42,13 @@ class Opener(Protocol):
     @property
     def token(self) -> EventLoopToken: ...
 
+    def get_writer(self) -> SSEWriter: ...
+
     def close_failed(self, error: Exception) -> None: ...
 
 
 class Opening:
-    """A stream's opening: by the handler's own call, in the order of a flow.
-
-    Args:
-        exchange: whose stream it is.
+    """A stream's opening: by the handler's own call, in the order of a flow. Each call names its exchange.
 
     Attributes:
         awaited: what `event.await_sse_writer()` does while the handler runs; None if it is rejected.
@@ -57,26 +56,25 @@ class Opening:
         failure: why the stream can't be opened, until that is told.
     """
 
-    __slots__ = ("_exchange", "_over", "_task", "awaited", "blocking", "failure")
+    __slots__ = ("_over", "_task", "awaited", "blocking", "failure")
 
-    def __init__(self, exchange: Opener) -> None:
-        self._exchange = exchange
+    def __init__(self) -> None:
         self.awaited: Callable[[Any], Awaitable[SSEWriter]] | None = None
         self.blocking: Callable[[Any], Awaitable[BlockingSSEWriter]] | None = None
         self.failure: Exception | None = None
         self._task = -1  # the task that opens it, while that is under way
         self._over: anyio.Event | None = None  # where the others wait for the end of that; made by the first of them
 
-    def keep_failure(self, error: BaseException) -> None:
+    def keep_failure(self, exchange: Opener, error: BaseException) -> None:
         """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
 
         A cancellation decides nothing yet: the handler may go on, or it is the server that ends.
         """
-        if self._exchange.lifecycle.state is State.CLOSED:
+        if exchange.lifecycle.state is State.CLOSED:
             return  # the cause is known, and this is what came of it
         if isinstance(error, Exception):
             self.failure = error
-            self._exchange.close_failed(error)
+            exchange.close_failed(error)
         else:
             self.failure = H3Error(CUT_SHORT)
 
@@ -85,61 +83,63 @@ class Opening:
         if self.failure is not None:
             raise self.failure
 
-    async def open(self) -> SSEWriter:
+    async def open(self, exchange: Opener) -> SSEWriter:
         """What `event.await_sse_writer()` is."""
         if self._task != -1 and self._task != current_task_id():
             if self._over is None:
                 self._over = anyio.Event()
             await self._over.wait()
-        exchange, state = self._exchange, self._exchange.lifecycle.state
+        state = exchange.lifecycle.state
         if state is not State.REQUESTED:
             self.raise_failure()
         if state is not State.SSE_STARTED or self._task != -1 or self.awaited is None:
             # It is open; or rejected, since a hook of its opening asks, or this flow never hands a writer over.
-            return exchange.event.get_sse_writer()
+            return exchange.get_writer()
         if exchange.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
         if exchange.threads.is_running:  # which is the one that asks, by anyio.from_thread.run
-            self._count_thread_as_stream()
-        writer: SSEWriter = await self._run(trace.AWAIT_SSE_WRITER, self.awaited)
+            self._count_thread_as_stream(exchange)
+        writer: SSEWriter = await self._run(exchange, trace.AWAIT_SSE_WRITER, self.awaited)
         return writer
 
-    def open_blocking(self) -> BlockingSSEWriter:
+    def open_blocking(self, exchange: Opener) -> BlockingSSEWriter:
         """What `event.start_sse_blocking()` is."""
-        if threading.get_ident() == self._exchange.loop_thread:
+        if threading.get_ident() == exchange.loop_thread:
             raise RuntimeError(
                 "start_sse_blocking() would block the event loop; it is for plain def handlers: "
                 "in an async def call start_sse() and await event.await_sse_writer()"
             )
-        return anyio.from_thread.run(self._open_for_thread, token=self._exchange.token)
+        return anyio.from_thread.run(self._open_for_thread, exchange, token=exchange.token)
 
-    async def _open_for_thread(self) -> BlockingSSEWriter:
-        event = self._exchange.event
+    async def _open_for_thread(self, exchange: Opener) -> BlockingSSEWriter:
+        if exchange.lifecycle.state is State.CLOSED:
+            exchange.lifecycle.take(trace.START_SSE)  # rejected
+        event = exchange.event
         if self.blocking is None or event.state is not State.REQUESTED:
             event.start_sse()  # rejected before a thread is counted, if it is not the first
             return BlockingSSEWriter(event.get_sse_writer())  # rejected, as above
         if event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
-        self._count_thread_as_stream()
-        writer: BlockingSSEWriter = await self._run(trace.START_SSE_BLOCKING, self.blocking)
+        self._count_thread_as_stream(exchange)
+        writer: BlockingSSEWriter = await self._run(exchange, trace.START_SSE_BLOCKING, self.blocking)
         return writer
 
-    async def _run(self, step: trace.Step, order: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _run(self, exchange: Opener, step: trace.Step, order: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do what the handler's call does in this flow; meanwhile other tasks wait for its end."""
         self._task = current_task_id()
         try:
-            self._exchange.lifecycle.take(step)
-            return await order(self._exchange)
+            exchange.lifecycle.take(step)
+            return await order(exchange)
         finally:
             self._task = -1
             if self._over is not None:
                 self._over.set()
                 self._over = None
 
-    def _count_thread_as_stream(self) -> None:
+    def _count_thread_as_stream(self, exchange: Opener) -> None:
         """Where there is no thread, the handler may still answer otherwise; if it does not, this is the answer."""
         try:
-            self._exchange.threads.count_as_stream()
+            exchange.threads.count_as_stream()
         except TooManyStreams as error:
             self.failure = error
             raise

@@ -27,9 +27,10 @@ def _of_anyio() -> Any:
     return _asyncio if hasattr(_asyncio, "_task_states") and hasattr(_asyncio, "is_anyio_cancellation") else None
 
 
-def new_scope() -> anyio.CancelScope:
-    """A scope, made of the class that `anyio.CancelScope()` makes it of, which it looks up each time."""
-    return _class_here(asyncio_loop() is None)()
+def new_scopes() -> tuple[anyio.CancelScope, anyio.CancelScope]:
+    """Two scopes, made of the class that `anyio.CancelScope()` makes them of, which it looks up each time."""
+    kind = _class_here(asyncio_loop() is None)
+    return kind(), kind()
 
 
 @cache

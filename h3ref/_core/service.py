@@ -95,6 +95,7 @@ class Service(Shared):
             self._count_closed(exchange)
             if logged:
                 write_access(exchange.describe(client, self.clock() - began))
+            exchange.keep_nothing()
 
     def _count_closed(self, exchange: Exchange) -> None:
         assert exchange.lifecycle.reason is not None, "an exchange that is over is closed"

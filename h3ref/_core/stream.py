@@ -398,7 +398,8 @@ class Stream(Order):
                 self._ended.set()
 
     async def _end_connection(self) -> None:
-        await self.until_headed()
+        if isinstance(self.connection, BehindHead):
+            await self.until_headed()
         connection, self.connection = self.connection, ENDED
         reason = self.lifecycle.reason
         if reason is Reason.CLIENT_GONE:

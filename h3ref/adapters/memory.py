@@ -229,6 +229,7 @@ class MemoryServer:
             await self.service.answer(transport)
         finally:
             reply._end(End.CUT)
+            reply._gone = None  # the exchange, which has it, is over
 
 
 @asynccontextmanager

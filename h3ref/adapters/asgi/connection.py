@@ -371,19 +371,19 @@ class ASGIConnection(Outflow):
 
     # -- waiting, and the end
 
-    async def drain(self) -> None:
-        await self._until_below(self._limits.stream_buffer)
+    def drain(self) -> Coroutine[Any, Any, None]:
+        return self._until_below(self._limits.stream_buffer)
 
-    async def flush(self) -> None:
-        await self._until_below(1)
+    def flush(self) -> Coroutine[Any, Any, None]:
+        return self._until_below(1)
 
-    async def close(self) -> None:
-        await self._end(proper=True)
+    def close(self) -> Coroutine[Any, Any, None]:
+        return self._end(proper=True)
 
-    async def cut(self) -> None:
+    def cut(self) -> Coroutine[Any, Any, None]:
         # An application that returns without the last message tells the server to cut; one that raises does so too,
         # but servers log that with a traceback, and the failure is logged already.
-        await self._end(proper=not self._can_cut)
+        return self._end(proper=not self._can_cut)
 
     async def _end(self, *, proper: bool) -> None:
         if self._stage is OVER:

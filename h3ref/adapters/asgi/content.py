@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from types import AsyncGeneratorType
 from typing import Any
 
 from ..._core.callables import check_takes, is_async, is_generator, name_of
@@ -20,9 +21,11 @@ def handler_for(content: Values, commit_after: float, *, json: bool) -> Callable
         TypeError: it can't be streamed.
         ValueError: `commit_after` is negative.
     """
+    made = encoded_value if json else encoded_item
+    if isinstance(content, AsyncGeneratorType):  # nothing else, which takes its time to find out
+        return items_handler(lambda event: content, commit_after, made, is_async=True)
     if isinstance(content, str | bytes | bytearray | memoryview | Mapping | SSEEvent):
         raise TypeError(f"content yields events, it is not one by itself: put the {type(content).__name__} in a list")
-    made = encoded_value if json else encoded_item
     if isinstance(content, AsyncIterable):
         return items_handler(lambda event: aiter(content), commit_after, made, is_async=True)
     if isinstance(content, Iterable):

@@ -236,6 +236,7 @@ class Incoming:
         if self._reader is Reader.MISSED and self._size:
             log.warning(LOST, self._request.method, printable(self._request.target.partition("?")[0]), self._size)
         self._reader = Reader.SERVER
+        self._gone = None
         if self._arrived is not None:
             self._arrived.set()
 
@@ -269,9 +270,9 @@ class Incoming:
 
 def _may_have_body(request: Request) -> bool:
     """Whether a body may come; HTTP/1.1 announces it (RFC 9112, section 6.3), HTTP/2 need not."""
-    named = dict(request.headers)
-    if b"content-length" in named:
-        return named[b"content-length"] != b"0"
-    return b"transfer-encoding" in named or (
-        not request.http_version.startswith("1") and request.method not in ("GET", "HEAD")
-    )
+    may = not request.http_version.startswith("1") and request.method not in ("GET", "HEAD")
+    for name, value in request.headers:
+        if name == b"content-length":
+            return value != b"0"
+        may |= name == b"transfer-encoding"
+    return may

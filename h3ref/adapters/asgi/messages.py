@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import chain
 from typing import Any, Final
 
 from ..._core.answer import STREAM_HEADERS
@@ -30,7 +31,7 @@ def part(data: bytes, *, more: bool = True) -> dict[str, Any]:
 
 def head_size(status: int, headers: list[tuple[str, str]]) -> int:
     """The size that the head has in HTTP/1.1, without what the server adds."""
-    return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in headers)
+    return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(map(len, chain(*headers))) + 4 * len(headers)
 
 
 HEADERS: Final = [*STREAM_HEADERS[:-1], ("Content-Type", f"{EVENT_STREAM}; charset=utf-8")]

@@ -273,7 +273,7 @@ class _Reply:
             host.comment = self._comment
         try:
             if response.raw_headers == RAW_HEADERS:
-                host.answer.headers = list(HEADERS)
+                host.answer.stream_defaults = HEADERS
             else:
                 for name, value in response.raw_headers:
                     event.set_header(name.decode("latin-1"), value.decode("latin-1"), append=True)

@@ -17,10 +17,10 @@ def target_of(scope: MutableMapping[str, Any]) -> str:
     """The request's target below the path where the app is mounted, percent-encoded, in origin form."""
     path: str = scope["path"]
     raw = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
-    if unquote(raw) != path:
+    if (raw != path or "%" in raw) and unquote(raw) != path:
         raw = _rewritten(raw, path)
     root: str = scope.get("root_path", "").rstrip("/")
-    below = _below(_without_authority(raw, root), root)
+    below = raw if not root and raw.startswith("/") else _below(_without_authority(raw, root), root)
     query: bytes = scope.get("query_string", b"")
     return f"{below}?{query.decode('latin-1')}" if query else below
 

@@ -147,6 +147,10 @@ class ASGITransport:
     def release(self) -> None:
         """The client's connection is the server's, and goes when the application returns."""
 
+    def keep_nothing(self) -> None:
+        """It is over: what refers to it would else wait for the garbage collector."""
+        self.exchange = self.connection = self._gone = None
+
     def _task(self) -> int:
         return -1 if self.exchange is None else self.exchange.task
 
@@ -199,3 +203,4 @@ async def answer(
         transport.incoming.close()
         if transport.connection is not None:
             await transport.connection.release()
+        transport.keep_nothing()
