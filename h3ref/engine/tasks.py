@@ -12,7 +12,9 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup
 
+from .._core.failure import parts_of
 from .._core.owned import Owned
+from ..errors import EngineError
 
 
 class EngineTasks(ABC):
@@ -36,8 +38,11 @@ class EngineTasks(ABC):
         self._owned = Owned(self._own())
         try:
             await self._owned.__aenter__()
-        except BaseException:
+        except BaseException as error:
             self._owned = None
+            for part in parts_of(error):
+                if isinstance(part, EngineError):
+                    raise part from None  # as it was raised, before task groups have wrapped it
             raise
         return self
 
