@@ -77,3 +77,8 @@ class BlockingSSEWriter:
 
     def __repr__(self) -> str:
         return f"<BlockingSSEWriter of {self.event!r}, {self.event_count} events>"
+
+
+def mailbox_of(writer: BlockingSSEWriter) -> Mailbox:
+    """Where a writer leaves its events."""
+    return writer._mailbox

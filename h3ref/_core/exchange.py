@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from .. import trace
-from ..blocking import BlockingSSEWriter
+from ..blocking import BlockingSSEWriter, mailbox_of
 from ..connection import Connection, StreamHead
 from ..errors import (
     ChannelClosed,
@@ -221,7 +221,8 @@ class Exchange(Host):
         if is_async(function):
             await function(writer)
         else:
-            await self.threads.run(function, BlockingSSEWriter(writer))
+            blocking = BlockingSSEWriter(writer)
+            await self.threads.run(function, blocking, begin=mailbox_of(blocking).make_room)
 
     async def wait_until_closed(self) -> None:
         """Wait for the client to leave or the server to end: nobody else will close this one."""

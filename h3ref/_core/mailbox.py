@@ -140,12 +140,12 @@ class Mailbox:
     async def _send(self, data: bytes) -> None:
         self._take_over()
         await self._stream.send(data)
-        self._make_room()
+        self.make_room()
 
     async def _send_nowait(self, data: bytes) -> None:
         self._take_over()
         self._stream.send_nowait(data)
-        self._make_room()
+        self.make_room()
 
     async def _after_mail(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         with self._lock:
@@ -153,7 +153,7 @@ class Mailbox:
         self._take_over()
         await function(*args)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
         """Let the thread go on by itself, as far as the buffer reaches; a traced stream records each event in turn."""
         stream = self._stream
         if stream.is_traced or not stream.is_active:

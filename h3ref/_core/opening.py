@@ -11,7 +11,7 @@ import anyio.from_thread
 from anyio.lowlevel import EventLoopToken
 
 from .. import trace
-from ..blocking import BlockingSSEWriter
+from ..blocking import BlockingSSEWriter, mailbox_of
 from ..errors import H3Error, TooManyStreams
 from ..event import H3Event
 from ..lifecycle import Lifecycle, State
@@ -122,6 +122,7 @@ class Opening:
             raise H3Error(CALLBACK_TOO)
         self._count_thread_as_stream(exchange)
         writer: BlockingSSEWriter = await self._run(exchange, trace.START_SSE_BLOCKING, self.blocking)
+        mailbox_of(writer).make_room()  # now, or it would ask for that with its first event
         return writer
 
     async def _run(self, exchange: Opener, step: trace.Step, order: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -163,8 +163,20 @@ class ThreadUse:
         """Whether nobody gets anything from its threads any more."""
         return self._lifecycle.state is State.CLOSED
 
-    async def run(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> None:
+    async def run(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        is_hook: bool = False,
+        begin: Callable[[], None] | None = None,
+    ) -> None:
         """Run a plain def on a thread and wait for its end; only `abandon` ends the waiting.
+
+        Args:
+            function: the plain def.
+            args: its arguments.
+            is_hook: in which line it waits for a place.
+            begin: called before it runs, when something can run beside it.
 
         Raises:
             TypeError: it returned an awaitable, which nobody would await.
@@ -177,6 +189,8 @@ class ThreadUse:
             group = (tasks, copy_context())
             self._groups = (*self._groups, group)
             try:
+                if begin is not None:
+                    begin()
                 await self._run(function, args)
             except Exception as error:  # carried past the task group, which would wrap it
                 failure = error
