@@ -18,6 +18,7 @@ import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
+import fastapi.sse
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
@@ -53,6 +54,8 @@ from h3ref.testing import (
     VirtualLoop,
     virtual_backends,
 )
+from tests.asgi_servers import on_uvicorn
+from tests.clients import raw
 from tests.waits import blocking_until
 
 HOW_TO = Path(__file__).parent.parent / "docs" / "how-to" / "test-a-stream.md"
@@ -272,6 +275,27 @@ def test_a_client_that_leaves_ends_the_stream_and_its_cleanup_runs(backend: Any)
         assert (stream.state, stream.records[-1].reason) == (State.CLOSED, Reason.CLIENT_GONE)
         with pytest.raises(StreamEnded, match="the client has left"):
             stream.take(2)
+
+
+def test_an_early_failure_of_fastapis_own_stream_is_a_200_that_is_cut_as_under_a_server() -> None:
+    app = FastAPI()
+
+    @app.get("/events", response_class=fastapi.sse.EventSourceResponse)
+    async def events() -> AsyncIterator[str]:
+        raise RuntimeError("early")
+        yield ""
+
+    async def served() -> bytes:
+        async with on_uvicorn(app, bare=True) as server:
+            return await raw(server.port, b"GET /events HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+
+    received = anyio.run(served)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert not received.endswith(b"0\r\n\r\n")
+    with TestClient(app, raise_app_exceptions=False) as client, client.stream("GET", "/events") as stream:
+        with pytest.raises(StreamEnded):
+            stream.next_event()
+        assert (stream.status, stream.end) == (200, End.CUT)
 
 
 def test_fastapis_stream_is_read_and_left() -> None:

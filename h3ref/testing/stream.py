@@ -317,13 +317,22 @@ class AsyncStream:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        await anyio.lowlevel.checkpoint()
-        if message["type"] == "http.response.start" and not self.status:
-            if not self._is_gone:
-                pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-                self.status, self.headers = message["status"], Headers(pairs)
-                self._change()
-            return
+        try:
+            if message["type"] == "http.response.start" and not self.status:
+                self._take_head(message)
+            else:
+                await self._take_part(message)
+        finally:
+            # Behind it: a server has what it is given, also of an app that is cancelled in this moment.
+            await anyio.lowlevel.checkpoint()
+
+    def _take_head(self, message: Message) -> None:
+        if not self._is_gone:
+            pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+            self.status, self.headers = message["status"], Headers(pairs)
+            self._change()
+
+    async def _take_part(self, message: Message) -> None:
         if message["type"] != "http.response.body" or not self.status or self.end is not None:
             if not self._is_gone:
                 raise RuntimeError(f"the app sent {message['type']!r} out of turn: {self.describe()}")
