@@ -19,15 +19,18 @@ CORE_TESTS := blocking_writer callables contract contract_bytes exchange guard h
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint types unit core coverage soak fuzz peers fmt notebooks bench docs clean FORCE
+.PHONY: help demo demo-cluster test quick lint types unit core coverage soak fuzz peers fmt notebooks bench docs clean FORCE
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-9s %s\n' "$$name" "$$text"; \
+	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
+	    printf 'make %-13s %s\n' "$$name" "$$text"; \
 	done
 
 demo: $(VENV)/.core ## see the bug and its fixes (ARGS=--once to run it once)
 	@$(PY) -m h3ref demo $(ARGS)
+
+demo-cluster: $(VENV)/.dev ## see a chat in several processes: a server is killed, Redis restarts, all is deployed anew
+	@$(PY) -m h3ref demo --cluster $(ARGS)
 
 test: lint types ## everything that must hold: lint, types, unit
 	$(PYTEST) $(ARGS)

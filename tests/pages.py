@@ -8,7 +8,8 @@ A block is one of these, and any other is an error:
 - `diff`: applied. Its `@@` bear no numbers: what stays and what goes says where it is, so it has to stand there once.
 - `console`: each `$ ` line is run, and the lines below it are its output, where `...` stands for anything but failures.
   It succeeds; one that ends in `|| true` fails. A server of ours, or a uvicorn that runs a file of the page's, is kept
-  until the next one or to the page's end, and port 3000 is one that is free. What would change the machine is not run
+  until the next one or to the page's end, and port 3000 is one that is free; so is a redis-server, with its port 6379.
+  What would change the machine is not run
   but checked: that make has the target, that the environment is make's, that what pip shall install is what we need,
   that an ASGI server has the options.
 - `{name}`: a directive, which the site's builder runs.
@@ -24,6 +25,7 @@ import logging
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
@@ -38,8 +40,10 @@ import anyio
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
+from tests.conftest import require_program
 from tests.logs import logs_kept
 from tests.ports import free_port
+from tests.waits import blocking_until
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -104,6 +108,7 @@ class Reader:
         self._cleanup = cleanup
         self._server: subprocess.Popen[str] | None = None
         self._ports: list[int] = []
+        self._redis: list[int] = []  # its port, once there is one
         paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
         self._environment = {
             **os.environ,
@@ -157,6 +162,9 @@ class Reader:
 
     def _take_command(self, block: Block, command: str, output: str) -> None:
         program, *arguments = shlex.split(command)
+        if program == "redis-server":
+            self._start_redis(command)
+            return
         if program in CHECKED:
             CHECKED[program](command, arguments)
             if not self._serves_what_was_saved(program, arguments):
@@ -164,7 +172,7 @@ class Reader:
         if program in CHECKED or _SERVER.search(command):
             self._serve(command, output)
             return
-        done = self._run(self._with_port(_FAILS.sub("", command)))
+        done = self._run(self._with_redis(self._with_port(_FAILS.sub("", command))))
         shown = self._without_port(done.stdout)
         fails = bool(_FAILS.search(command))
         assert bool(done.returncode) == fails, f"{block.place}: {command}\nends with {done.returncode}:\n{shown}"
@@ -179,7 +187,8 @@ class Reader:
     def _serve(self, command: str, output: str) -> None:
         self._ports.append(free_port())
         port = f"--port {self._ports[-1]}"
-        command = re.sub(r"--port \d+", port, command) if "--port" in command else f"{command} {port}"
+        command = re.sub(r"--port \d+", port, self._with_redis(command))
+        command = command if "--port" in command else f"{command} {port}"
         if self._server is not None:
             self._server.terminate()
         self._server = process = self._cleanup.enter_context(
@@ -205,6 +214,26 @@ class Reader:
         if output:
             assert _matches(output, self._without_port(said)), f"{command}: {said}"
 
+    def _start_redis(self, command: str) -> None:
+        path = require_program("redis-server", "redis-server")
+        assert not self._redis, f"{command}: there is one already"
+        self._redis.append(free_port())
+        folder = self.folder / "redis"
+        folder.mkdir()
+        process = self._cleanup.enter_context(
+            subprocess.Popen(
+                [path, *shlex.split(command)[1:], "--port", str(self._redis[0]), "--bind", "127.0.0.1"],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        )
+        self._cleanup.callback(process.kill)
+        blocking_until(lambda: _listens(self._redis[0]))
+
+    def _with_redis(self, text: str) -> str:
+        return text.replace(":6379", f":{self._redis[0]}") if self._redis else text
+
     def _run(self, command: str, given: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
@@ -222,6 +251,11 @@ class Reader:
 
     def _without_port(self, text: str) -> str:
         return text.replace(f":{self._ports[-1]}", ":3000") if self._ports else text
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _check_make(command: str, targets: list[str]) -> None:

@@ -423,6 +423,16 @@ def test_a_timeline_is_marked_where_something_else_happened() -> None:
         diagrams.timeline([recording, later], marks=marks)
 
 
+def test_a_timeline_has_no_stream_go_on_when_its_process_was_killed() -> None:
+    recording = Recording(streams(5))  # of which one is never closed
+    (never,) = (one[0].exchange for one in recording.exchanges if one[-1].after != "closed")
+    figure = diagrams.timeline(recording, killed={never: recording[0].time + 0.2, 2: recording[0].time + 9})
+    check(figure)
+    said = words(figure).split("\n")
+    assert said.count("killed") == 2, "its end, and what the cross means"
+    assert "still open" not in said
+
+
 def test_recordings_of_several_clocks_begin_together() -> None:
     later = [replace(one, time=one.time + 1e6) for one in recorded("callback")]
     figure = diagrams.timeline([recorded("broken"), later])

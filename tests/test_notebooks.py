@@ -40,6 +40,7 @@ NAMES = (
     "07-streaming-tokens",
     "08-writing-an-adapter",
     "09-latency",
+    "10-many-machines",
 )
 
 LONGEST_FUNCTION = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .shared import FAILED, CommandError, add_command, add_port
+from .shared import FAILED, USAGE, CommandError, add_command, add_port
 
 if TYPE_CHECKING:
     from .shared import Commands
@@ -23,6 +23,13 @@ def add(commands: Commands) -> None:
         "Ctrl-C.",
         more="No other host is contacted. Colours: on a terminal, unless NO_COLOR is set.",
     )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="show a chat in several processes instead: two servers of two processes each, nginx before them and a "
+        "Redis behind them, all on this machine. A server is killed, Redis restarts, all is deployed anew, and a "
+        "timeline shows who served whom meanwhile, and that nothing was lost",
+    )
     parser.add_argument("--once", action="store_true", help="end after the printed part, without the page")
     parser.add_argument("--all", action="store_true", help="print the bytes and the steps of all four flows")
     add_port(parser, "the port of the page; when it is taken, the next free one (%(default)s)")
@@ -32,8 +39,11 @@ def run(options: argparse.Namespace) -> None:
     """Run the demo.
 
     Raises:
-        CommandError: it can't listen.
+        CommandError: it can't listen; or a program is missing, or fails; or a message was lost.
     """
+    if options.cluster:
+        _run_cluster()
+        return
     from ..lab.demo import demo
 
     try:
@@ -42,3 +52,16 @@ def run(options: argparse.Namespace) -> None:
         raise
     except OSError as error:
         raise CommandError(error.strerror or str(error), FAILED) from error
+
+
+def _run_cluster() -> None:
+    from ..lab import cluster
+
+    try:
+        good = cluster.demo()
+    except cluster.Missing as error:
+        raise CommandError(str(error), USAGE) from error
+    except (cluster.Failed, TimeoutError) as error:
+        raise CommandError(str(error) or "a message did not reach everybody in time", FAILED) from error
+    if not good:
+        raise CommandError("messages were lost, doubled or reordered, as the table says", FAILED)

@@ -5,20 +5,38 @@
     curl http://127.0.0.1:3000/chat/send -d '{"user": "bob", "text": "hi"}'
 
 Or open http://127.0.0.1:3000/ in two windows of a browser.
+
+Where REDIS_URL says where a Redis is, all processes that it is served by are one room:
+
+    REDIS_URL=redis://127.0.0.1:6379 python -m h3ref serve h3ref.examples.chat:app --port 3001
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+from contextlib import suppress
 from typing import Any
 
-from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter
+from h3ref import Channel, EngineError, H3App, H3Event, SSEEvent, SSEWriter
+from h3ref.engine import Engine
 
 MAX_USER = 30
 MAX_TEXT = 2000
 
-app = H3App()
-room = Channel(history=100, name="chat", newcomers="history")
+
+def engine_of(url: str | None) -> Engine | None:
+    """What makes the rooms of several processes one, if there is something."""
+    if not url:
+        return None
+    from h3ref.redis import RedisEngine  # here: without it, nobody needs the extra
+
+    return RedisEngine(url)
+
+
+engine = engine_of(os.environ.get("REDIS_URL"))
+app = H3App(lifespan=engine)
+room = Channel(history=1000, name="chat", newcomers="history", engine=engine)
 ids = itertools.count(1)
 
 
@@ -31,23 +49,33 @@ async def events(event: H3Event) -> None:
 async def take_part(writer: SSEWriter) -> None:
     """Be in the room until the client leaves. One that comes back gets what its Last-Event-ID says it missed."""
     user = writer.event.query.get("user", "").strip()[:MAX_USER] or "somebody"
-    await say("join", user=user)
+    await announce("join", user)
     try:
         await room.stream(writer)
     finally:
-        await say("leave", user=user)  # goes through, though who leaves has been cancelled
+        await announce("leave", user)  # goes through, though who leaves has been cancelled
+
+
+async def announce(kind: str, user: str) -> None:
+    """Tell who comes and goes; while the engine is down nobody hears of it, and who is there stays."""
+    with suppress(EngineError):
+        await say(kind, user=user)
 
 
 @app.post("/chat/send")
 async def send(event: H3Event) -> None:
-    """Take a message. A body that is not JSON raises in `read_json`, and is answered with 400 by that."""
+    """Take a message.
+
+    A body that is not JSON raises in `read_json`, and is answered with 400 by that; so is, with 503, what raises in
+    `publish` while the engine is down.
+    """
     message = await event.read_json()
     problem = problem_with(message)
     if problem:
         event.send_error(422, problem)
         return
-    id = await say("message", user=message["user"].strip(), text=message["text"])
-    event.send_json({"id": id})
+    await say("message", user=message["user"].strip(), text=message["text"])
+    event.send_json({"sent": True})
 
 
 def problem_with(message: Any) -> str | None:
@@ -61,14 +89,12 @@ def problem_with(message: Any) -> str | None:
     return None
 
 
-async def say(kind: str, **fields: str) -> str:
-    """Tell everyone in the room, and return the id. As JSON, whatever it holds is one line.
+async def say(kind: str, **fields: str) -> None:
+    """Tell everyone in the room. As JSON, whatever it holds is one line; an engine numbers events itself.
 
     `publish` waits for nobody: who reads too slowly is cut, and comes back to what the history has.
     """
-    id = str(next(ids))
-    await room.publish(SSEEvent.json(fields, event=kind, id=id))
-    return id
+    await room.publish(SSEEvent.json(fields, event=kind, id=None if engine else next(ids)))
 
 
 @app.get("/")

@@ -34,6 +34,24 @@ class Process(NamedTuple):
     died: float = math.inf
 
 
+def lives(name: str, recording: Recording, deaths: Sequence[float] = ()) -> list[Process]:
+    """Return the processes that have recorded into one file, one after the other.
+
+    Args:
+        name: what the first is called.
+        recording: of all of them.
+        deaths: when each of them was killed, the last one perhaps not.
+    """
+    found = []
+    begin = -math.inf
+    for number, end in enumerate([*deaths, math.inf]):
+        records = Recording(record for record in recording if begin <= record.time < end)
+        if records:
+            found.append(Process(f"{name}, started anew" if number else name, records, end))
+        begin = end
+    return found
+
+
 class Stay(NamedTuple):
     """A client's time on one process.
 
@@ -67,10 +85,14 @@ def _stay(records: Sequence[Record], process: int, died: float) -> Stay | None:
     begin = next((record.time for record in records if record.step == trace.HEADERS.name), None)
     if begin is None:
         return None
-    client = parse_qs(urlsplit((records[0].detail or "").partition(" ")[2]).query).get(PARAMETER, ["?"])[0]
     end = next((record.time for record in records if record.after == State.CLOSED), died)
     events = tuple(record.time for record in records if record.step == trace.EVENT.name)
-    return Stay(client, process, begin, end, events)
+    return Stay(client_of(records), process, begin, end, events)
+
+
+def client_of(records: Sequence[Record]) -> str:
+    """The name of the client whose stream this is; "?" for one without a name."""
+    return parse_qs(urlsplit((records[0].detail or "").partition(" ")[2]).query).get(PARAMETER, ["?"])[0]
 
 
 def draw(processes: Sequence[Process], marks: Mapping[str, float], *, columns: int = 100) -> str:

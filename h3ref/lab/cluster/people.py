@@ -12,7 +12,7 @@ import httpx2
 
 from h3ref.client import EventSource
 
-PACE: Final = 0.05
+PACE: Final = 0.1
 """Seconds between two messages."""
 
 PATIENCE: Final = 60.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 import h3ref
 
@@ -70,6 +71,11 @@ class Program:
         self._command = list(command)
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, for who asks by HTTP."""
+        return f"http://{HOST}:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -152,6 +158,11 @@ def redis_server(folder: Path, name: str = "redis") -> Program:
     }  # fmt: skip
     options = [word for key, value in settings.items() for word in (f"--{key}", value)]
     return Program(name, [find("redis-server"), *options], port, folder)
+
+
+def redis_url(redis: Program) -> str:
+    """Where a Redis is, as an engine is told."""
+    return f"redis://{HOST}:{redis.port}"
 
 
 def server(name: str, app: str, folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> Program:

@@ -48,6 +48,7 @@ class _Stream(NamedTuple):
     start: float
     number: str
     request: str
+    killed: float | None = None
 
     @property
     def times(self) -> list[float]:
@@ -58,7 +59,7 @@ class _Stream(NamedTuple):
         """Yield each state that lasted, until it was closed or to the end of the axis."""
         begin, state = self.times[0], self.records[0].before
         changes = [(time, record.after) for time, record in zip(self.times, self.records, strict=True)]
-        for time, after in [*changes, (end, "")]:
+        for time, after in [*changes, (end if self.killed is None else self.killed, "")]:
             if after != state:
                 if time > begin and state != State.CLOSED:
                     yield state, begin, time
@@ -68,6 +69,15 @@ class _Stream(NamedTuple):
     def is_closed(self) -> bool:
         return any(record.after == State.CLOSED for record in self.records)
 
+    @property
+    def is_killed(self) -> bool:
+        return self.killed is not None and not self.is_closed
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        return "killed" if self.is_killed else end_of(self.records)
+
 
 def timeline(
     recordings: Sequence[Record] | Iterable[Sequence[Record]],
@@ -75,6 +85,7 @@ def timeline(
     title: str = "",
     names: Sequence[str] = (),
     marks: Mapping[str, float] | None = None,
+    killed: Mapping[int, float] | None = None,
     limit: int = LIMIT,
 ) -> Figure:
     """Draw a row for each exchange: its states, its events, what was rejected, and how it ended.
@@ -84,6 +95,7 @@ def timeline(
         title: a heading.
         names: what to call each row, in the order in which the exchanges began; by default its number and request.
         marks: what else happened, and when, by the clock of the records; only with a single recording.
+        killed: by the number of an exchange, when its process was killed, if it was: nothing was recorded from then on.
         limit: the most rows; when there are more, the first are drawn, and the others are counted.
 
     Raises:
@@ -91,6 +103,11 @@ def timeline(
     """
     with plain():
         streams = list(_streams(recordings))
+        ends = killed or {}
+        streams = [
+            one._replace(killed=ends[number] - one.start) if (number := one.records[0].exchange) in ends else one
+            for one in streams
+        ]
         if marks and len({stream.start for stream in streams}) > 1:
             raise ValueError("marks are times of one clock: draw one recording, such as Recording.merged makes")
         if names:
@@ -103,7 +120,7 @@ def timeline(
             streams[:limit],
             len(streams) - limit,
             shown(title),
-            of_timeline([s.records for s in streams], title),
+            of_timeline([stream.ending for stream in streams], title),
             {shown(text): when - streams[0].start for text, when in (marks or {}).items()} if streams else {},
         )
 
@@ -138,7 +155,7 @@ def _request(records: Sequence[Record]) -> str:
 def _draw(streams: Sequence[_Stream], more: int, title: str, words: str, marks: Mapping[str, float]) -> Figure:
     numbers = max([0.0, *(width_of(stream.number, SMALL) + 8 for stream in streams if stream.number)])
     names = numbers + max([100.0, *(min(width_of(stream.request, SMALL), _MOST_NAME) for stream in streams)])
-    ends = {id(stream.records): _end(stream.records) for stream in streams}
+    ends = {id(stream.records): _end(stream) for stream in streams}
     ending = max([40.0, *(min(width_of(text, SMALL), _MOST_END) for text in ends.values())])
     left = MARGIN + names + 14
     width = left + _BARS + 16 + ending + MARGIN
@@ -189,7 +206,10 @@ def _row(sheet: Sheet, stream: _Stream, scale: Scale, y: float, span: float) -> 
             sheet.cross(scale.y(time), y, size=5, colour=CARD, thick=5)
             sheet.cross(scale.y(time), y, size=4.5)
     closed = next((time for time, record in zip(times, records, strict=True) if record.after == State.CLOSED), None)
-    if closed is None:
+    if closed is None and stream.killed is not None:
+        sheet.cross(scale.y(stream.killed), y, size=5, colour=CARD, thick=5)
+        sheet.cross(scale.y(stream.killed), y, size=4.5)
+    elif closed is None:
         sheet.head(scale.y(span) + 9, y, "right", colour=SOFT)
     else:
         _stop(sheet, scale.y(closed), y)
@@ -217,9 +237,10 @@ def _stop(sheet: Sheet, x: float, y: float) -> None:
     sheet.box(x - 2.5, y - 7.5, 5, 15, fill=STATE_COLOURS[State.CLOSED], line=CARD, thick=1, radius=0, order=4.5)
 
 
-def _end(records: Sequence[Record]) -> str:
+def _end(stream: _Stream) -> str:
+    records = stream.records
     events = sum(record.step == trace.EVENT.name for record in records)
-    told = [shown(end_of(records)), f"{events} event{'' if events == 1 else 's'}"]
+    told = [shown(stream.ending), f"{events} event{'' if events == 1 else 's'}"]
     return ", ".join(told if events else told[:1])
 
 
@@ -238,13 +259,16 @@ def _legend(sheet: Sheet, y: float, streams: Sequence[_Stream], span: float) -> 
     if any(record.step == trace.EVENT.name for record in records):
         sheet.line([(x + 6, y - _STROKE), (x + 6, y + _STROKE)], thick=2)
         x = _said(sheet, x + 14, y, "event")
+    if any(stream.is_killed for stream in streams):
+        sheet.cross(x + 6, y, size=4.5)
+        x = _said(sheet, x + 17, y, "killed")
     if any(record.error for record in records):
         sheet.cross(x + 6, y, size=4.5)
         x = _said(sheet, x + 17, y, "rejected")
     if any(stream.is_closed for stream in streams):
         _stop(sheet, x + 4, y)
         x = _said(sheet, x + 14, y, "closed")
-    if not all(stream.is_closed for stream in streams):
+    if not all(stream.is_closed or stream.is_killed for stream in streams):
         sheet.head(x + 8, y, "right", colour=SOFT)
         _said(sheet, x + 14, y, "still open")
 

@@ -59,9 +59,8 @@ def _path(marks: Marks) -> list[str]:
     return [f"{trigger} ×{times}" if times > 1 else trigger for _, trigger, times in marks.steps]
 
 
-def of_timeline(exchanges: Sequence[Sequence[Record]], title: str = "") -> str:
+def of_timeline(ends: Sequence[str], title: str = "") -> str:
     """A timeline in words: how many streams ended in which way."""
-    ends = Counter(map(end_of, exchanges))
-    told = [f"{count} {end}" for end, count in ends.items()] or ["nothing was recorded"]
-    name = f"timeline of {len(exchanges)} exchange{'' if len(exchanges) == 1 else 's'}{f', {title}' if title else ''}"
+    told = [f"{count} {end}" for end, count in Counter(ends).items()] or ["nothing was recorded"]
+    name = f"timeline of {len(ends)} exchange{'' if len(ends) == 1 else 's'}{f', {title}' if title else ''}"
     return f"{name}: {', '.join(told)}"
