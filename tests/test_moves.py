@@ -19,6 +19,7 @@ import httpx
 import pytest
 from fastapi import HTTPException, Request
 
+from docs.generate.endings import rest_of
 from h3ref.testing import AsyncTestClient, virtual_backends
 from tests.moving_app import OURS, OWN, Content, asgi_app, handler_app
 from tests.pages import ROOT
@@ -265,18 +266,6 @@ def stream_of(process: subprocess.Popen[bytes], port: int) -> socket.socket:
         assert part, data
         data += part
     return stream
-
-
-def rest_of(stream: socket.socket, deadline: float) -> bytes:
-    data = b""
-    with suppress(OSError):
-        while not data.endswith(b"0\r\n\r\n"):
-            stream.settimeout(max(0.01, deadline - time.monotonic()))
-            part = stream.recv(65536)
-            if not part:
-                break
-            data += part
-    return data
 
 
 ENDS: dict[str, Callable[[str, Path], str]] = {

@@ -133,7 +133,7 @@ def measure(way: Way, how: How, port: int) -> Ending:
                 streams = [_stream(process, port, path) for path in PATHS]
                 begun = time.monotonic()
                 (os.killpg if how.to_group else os.kill)(process.pid, how.signal)
-                received = [_rest(stream, begun + PATIENCE) for stream in streams]
+                received = [rest_of(stream, begun + PATIENCE) for stream in streams]
                 seconds = _wait(process, begun)
             except (OSError, RuntimeError) as error:
                 raise RuntimeError(f"{way.command}: {error}\n{(Path(folder) / 'log').read_text()}") from error
@@ -196,7 +196,7 @@ def _stream(process: subprocess.Popen[bytes], port: int, path: str) -> socket.so
     return stream
 
 
-def _rest(stream: socket.socket, deadline: float) -> bytes:
+def rest_of(stream: socket.socket, deadline: float) -> bytes:
     """Read a stream to its end, or until the time is up."""
     data = b""
     with suppress(OSError):
