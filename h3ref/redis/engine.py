@@ -129,9 +129,7 @@ class RedisEngine(EngineTasks):
             try:
                 connection = await self._commands.ready(deadline)
             except EngineError as error:
-                if isinstance(failure, EngineUncertain):
-                    raise failure from None
-                raise error from None
+                raise (failure or error) from None
             arguments = (
                 *(self._key(channel), nonce.encode(), b"1" if fence else b"0", (event_id or "").encode(), data),
                 *(b"%d" % keep, b"%d" % self._ttl, known.encode(), b"1" if search else b"0", known.encode()),
