@@ -20,6 +20,7 @@ from h3ref.lab.check import check, load_rules
 from h3ref.lab.recorder import Recorder
 from h3ref.trace import Record
 from tests.clients import ADAPTERS
+from tests.cluster.servers import Kind, Missing, program, sentinel_program
 from tests.logs import levels_of_logs
 from tests.processes import marked, still_running
 
@@ -60,6 +61,9 @@ SLOW = (
     "test_llm_clients",
     "test_chat_page",
     "test_peers",
+    "test_cluster",
+    "test_cluster_failover",
+    "test_cluster_peers",
     "test_ending",
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
@@ -90,6 +94,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 def adapter(request: pytest.FixtureRequest) -> Any:
     """Every adapter, each on the event loops that it runs on."""
     return request.param
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server_kind(request: pytest.FixtureRequest) -> Kind:
+    """Both kinds of servers that channels of several processes are tested with."""
+    kind: Kind = request.param
+    try:
+        program(kind)
+        sentinel_program(kind)
+    except Missing as error:
+        missing(str(error))
+    return kind
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 
+from tests.cluster.naive import NaiveChannel
 from tests.cluster.oracle import GAP, Gap, Publisher, Sight, Told, violations
+from tests.cluster.servers import Kind
+from tests.cluster.trial import open_trial, until
 
 
 def told(*events: str, uncertain: str = "", refused: str = "", name: str = "a") -> Publisher:
     publisher = Publisher(name)
     for event in events:
         verdict = Told.UNCERTAIN if event in uncertain else Told.REFUSED if event in refused else Told.ACKNOWLEDGED
-        publisher.is_told(event, verdict)
+        publisher.told[event] = verdict
     return publisher
 
 
@@ -71,3 +76,26 @@ def test_three_readers_each_pair_of_whom_agrees_may_have_no_order() -> None:
     assert violations(publishers, readers[:2]) == []
     (said,) = violations(publishers, readers)
     assert said.startswith("there is no one order: ")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fault", [False, True])
+async def test_what_a_channel_without_memory_loses_is_found(server_kind: Kind, fault: bool) -> None:
+    async with open_trial(server_kind) as trial, AsyncExitStack() as channels:
+        server = trial.servers.start()
+        nodes = []
+        for _ in range(2):
+            channel = NaiveChannel(server.port, history=100, name="news", gap="gap")
+            nodes.append(await trial.node_of(await channels.enter_async_context(channel)))
+            await until(channel.is_connected)
+        reader, _ = [await node.reader(connected=False) for node in nodes]
+        async with trial.publishing(*(node.publisher(name) for node, name in zip(nodes, "ab", strict=True))):
+            await reader.until_more(20)
+            if fault:
+                server("CLIENT", "KILL", "TYPE", "pubsub")
+            await reader.until_more(20)
+        if fault:
+            with pytest.raises(AssertionError, match=r"lost .* and no gap says so"):
+                await trial.judge()
+        else:
+            await trial.judge()

@@ -10,27 +10,10 @@ import pytest
 
 from tests.cluster.proxy import proxy_to
 from tests.cluster.servers import HOST, Call, Kind, Missing, ServerError, Servers, program, sentinel_program
-from tests.conftest import missing
 
 
-@pytest.fixture(params=["redis", "valkey"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    name: Kind = request.param
-    require_server(name)
-    return name
-
-
-def require_server(kind: Kind) -> None:
-    """Skip where a server is not on this machine; in CI fail."""
-    try:
-        program(kind)
-        sentinel_program(kind)
-    except Missing as error:
-        missing(str(error))
-
-
-def test_a_server_keeps_what_it_is_told_to_keep(kind: Kind) -> None:
-    with Servers(kind) as servers:
+def test_a_server_keeps_what_it_is_told_to_keep(server_kind: Kind) -> None:
+    with Servers(server_kind) as servers:
         durable, other = servers.start("--appendonly", "yes", "--appendfsync", "always"), servers.start()
         for server in (durable, other):
             assert server("SET", "key", "value") == b"OK"
@@ -47,8 +30,8 @@ def test_a_server_keeps_what_it_is_told_to_keep(kind: Kind) -> None:
         durable("PING")
 
 
-def test_a_stopped_server_answers_nobody_and_is_ended_all_the_same(kind: Kind) -> None:
-    with Servers(kind) as servers:
+def test_a_stopped_server_answers_nobody_and_is_ended_all_the_same(server_kind: Kind) -> None:
+    with Servers(server_kind) as servers:
         server = servers.start()
         server.stop()
         call = Call(server.port, timeout=0.05)
@@ -60,8 +43,8 @@ def test_a_stopped_server_answers_nobody_and_is_ended_all_the_same(kind: Kind) -
         call.close()
 
 
-def test_a_server_answers_with_all_kinds_of_values(kind: Kind) -> None:
-    with Servers(kind) as servers:
+def test_a_server_answers_with_all_kinds_of_values(server_kind: Kind) -> None:
+    with Servers(server_kind) as servers:
         server = servers.start()
         assert server("RPUSH", "list", "a", b"\r\n", "") == 3
         assert server("LRANGE", "list", 0, -1) == [b"a", b"\r\n", b""]
@@ -70,8 +53,8 @@ def test_a_server_answers_with_all_kinds_of_values(kind: Kind) -> None:
             server("GET", "list")
 
 
-def test_a_replica_has_what_its_primary_has(kind: Kind) -> None:
-    with Servers(kind) as servers:
+def test_a_replica_has_what_its_primary_has(server_kind: Kind) -> None:
+    with Servers(server_kind) as servers:
         primary = servers.start()
         primary("SET", "key", "value")
         replica = servers.start_replica(primary.port)
@@ -83,8 +66,8 @@ def test_a_replica_has_what_its_primary_has(kind: Kind) -> None:
         assert replica("SET", "key", "other") == b"OK"
 
 
-def test_sentinels_know_each_other(kind: Kind) -> None:
-    with Servers(kind) as servers:
+def test_sentinels_know_each_other(server_kind: Kind) -> None:
+    with Servers(server_kind) as servers:
         primary = servers.start()
         servers.start_replica(primary.port)
         sentinels = servers.start_sentinels(primary, "news", down_after=0.5)

@@ -11,7 +11,7 @@ import graphlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 
@@ -38,18 +38,15 @@ class Publisher:
 
     Attributes:
         name: in what the oracle says.
-        told: each event, by its data, and what was said of it; in the order of the calls.
+        told: each event, by its data, and what is said of it, which is uncertain until then; in the order of the calls.
     """
 
     name: str
-    told: list[tuple[str, Told]] = field(default_factory=list)
-
-    def is_told(self, data: str, told: Told) -> None:
-        self.told.append((data, told))
+    told: dict[str, Told] = field(default_factory=dict)
 
     @property
     def acknowledged(self) -> list[str]:
-        return [data for data, told in self.told if told is Told.ACKNOWLEDGED]
+        return [data for data, told in self.told.items() if told is Told.ACKNOWLEDGED]
 
 
 @dataclass
@@ -59,7 +56,7 @@ class Sight:
     Attributes:
         name: in what the oracle says.
         seen: the data of each event, and gaps, in the order of their coming.
-        owed_from: the number of events that each publisher had been told of when it came: those are not owed to it.
+        owed_from: how many events each publisher had begun to publish when it came: those are not owed to it.
     """
 
     name: str
@@ -95,7 +92,7 @@ def _doubled(reader: Sight) -> Iterator[str]:
 
 
 def _unheard_of(publishers: list[Publisher], reader: Sight) -> Iterator[str]:
-    told = {data: verdict for one in publishers for data, verdict in one.told}
+    told = {data: verdict for one in publishers for data, verdict in one.told.items()}
     for data in reader.events:
         if data not in told:
             yield f"{reader.name} saw {data!r}, which nobody has published"
@@ -107,7 +104,7 @@ def _lost(publisher: Publisher, reader: Sight) -> Iterator[str]:
     places = {data: place for place, data in enumerate(reader.seen) if data is not GAP}
     last = -1
     missing: list[str] = []
-    for data, told in publisher.told[reader.owed_from.get(publisher.name, 0) :]:
+    for data, told in islice(publisher.told.items(), reader.owed_from.get(publisher.name, 0), None):
         if data in places:
             if missing and GAP not in reader.seen[last + 1 : places[data]]:
                 yield _loss(reader, missing, f"before {data!r}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import shutil
 import signal
 import socket
@@ -51,6 +52,10 @@ class Call:
         self._socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(one), one) for one in parts))
         return self._answer()
 
+    def is_closed(self) -> bool:
+        """Whether the server has closed it: between two commands there is nothing else to read."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
     def close(self) -> None:
         self._file.close()
         self._socket.close()
@@ -71,6 +76,12 @@ class Call:
         if kind == b"*":
             return [self._answer() for _ in range(int(rest))]
         return self._file.read(int(rest) + 2)[:-2]
+
+
+def entries_of(answer: object) -> list[tuple[str, list[bytes]]]:
+    """The entries that XRANGE answers with: the place of each, and its fields with their values in turn."""
+    assert isinstance(answer, list)
+    return [(place.decode(), fields) for place, fields in answer]
 
 
 Kind = Literal["redis", "valkey"]
@@ -174,6 +185,8 @@ class Server:
 
     def __call__(self, *arguments: str | int | bytes) -> Answer:
         """Send it a command and return its answer; see `Call`."""
+        if self._call is not None and self._call.is_closed():  # as by a failover
+            self._hang_up()
         if self._call is None:
             self._call = Call(self.port)
         try:
