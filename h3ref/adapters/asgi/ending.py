@@ -97,6 +97,11 @@ class Origin:
         """What all requests of one server have in common; None if that is not seen."""
         return self._terminated if self._cycle is None else getattr(_protocol_of(self._cycle), "server_state", None)
 
+    @property
+    def told_by(self) -> object | None:
+        """What tells of its end, and of that of all other requests which it tells; None if nothing does."""
+        return self.server
+
     def note(self) -> None:
         """Note what the request shows, just before its head is sent, and just after.
 
@@ -261,7 +266,7 @@ class Endings:
         origin = _origin_of(exchange)
         try:
             origin.look()
-            return origin.server
+            return origin.told_by
         except Exception as error:
             self._note(error)
             return None

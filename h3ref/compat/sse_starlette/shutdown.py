@@ -51,8 +51,8 @@ class Exit(Origin):
         self._event = event
 
     @property
-    def shows_its_end(self) -> bool:
-        return True  # `should_exit` may be set at any time
+    def told_by(self) -> object | None:
+        return super().told_by or AppStatus  # whose `should_exit` may be set at any time
 
     def is_ending(self, servers: Servers) -> bool:
         is_ending = AppStatus.should_exit or (AppStatus.enable_automatic_graceful_drain and super().is_ending(servers))

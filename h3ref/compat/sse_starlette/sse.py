@@ -166,32 +166,41 @@ class EventSourceResponse(Response):
             await self.background()
 
     async def _stream(self, scope: Scope, way: Way) -> None:
-        """Stream the content, with what feeds it beside."""
-        feed, stream = anyio.CancelScope(), anyio.CancelScope()
+        """Stream the content, with what runs beside, if anything does."""
+        feed = anyio.CancelScope()
+        response = _Streamed(
+            self._events(feed, way),
+            ping=self._ping_interval,
+            ping_message_factory=lambda: self._make_ping(way),
+            send_timeout=None,  # it would not be told
+            commit_after=0,
+            shutdown_grace_period=self._shutdown_grace_period,
+        )
+        response.shutdown_event = self._shutdown_event
+        if self.data_sender_callable is None and self.send_timeout is None:
+            await response(scope, way.receive, way.send)
+        else:
+            await self._stream_beside(response, scope, way, feed)
+        if way.failure is not None:
+            raise way.failure
+
+    async def _stream_beside(self, response: _Streamed, scope: Scope, way: Way, feed: anyio.CancelScope) -> None:
+        """The same, beside what feeds it, and what looks at the time that the server takes."""
+        stream = anyio.CancelScope()
         raised: Exception | None = None
         async with anyio.create_task_group() as tasks:
             if self.data_sender_callable is not None:
                 tasks.start_soon(_run_feed, self.data_sender_callable, feed, stream, way)
             if self.send_timeout is not None:
                 tasks.start_soon(way.watch, self.send_timeout)
-            response = _Streamed(
-                self._events(feed, way),
-                ping=self._ping_interval,
-                ping_message_factory=lambda: self._make_ping(way),
-                send_timeout=None,  # it would not be told
-                commit_after=0,
-                shutdown_grace_period=self._shutdown_grace_period,
-            )
-            response.shutdown_event = self._shutdown_event
             try:
                 with stream:
                     await response(scope, way.receive, way.send)
             except Exception as error:  # carried past the task group, which would wrap it
                 raised = error
             tasks.cancel_scope.cancel()
-        failure = raised or way.failure
-        if failure is not None:
-            raise failure
+        if raised is not None:
+            raise raised
 
     async def _events(self, feed: anyio.CancelScope, way: Way) -> AsyncGenerator[SSEEvent, None]:
         """Yield what the content does, encoded; the next item is asked for when the server has taken this one.
