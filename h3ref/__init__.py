@@ -10,6 +10,7 @@ from .app import H3App
 from .blocking import BlockingSSEWriter
 from .channel import Channel, ChannelStats
 from .errors import (
+    AppNotFound,
     BackpressureDetected,
     BodyTimeout,
     BodyTooLarge,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .client import WrongContentType as WrongContentType
 
 __all__ = [
+    "AppNotFound",
     "BackpressureDetected",
     "BlockingSSEWriter",
     "BodyTimeout",

@@ -183,6 +183,10 @@ class StartupFailed(H3Error):
     explains = False
 
 
+class AppNotFound(StartupFailed):
+    """What "module:app" names is not there, can't be imported, or is no `H3App`."""
+
+
 class ShuttingDown(H3Error):
     """The server ends before the request was answered: answered with 503."""
 

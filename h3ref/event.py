@@ -71,6 +71,8 @@ class EventHost(Protocol):
 
     def stats(self) -> Stats: ...
 
+    async def all_stats(self) -> list[Stats]: ...
+
     def call_after(self, due: Due, seconds: float) -> None: ...
 
     def call_never(self, due: Due, seconds: float) -> None: ...
@@ -166,6 +168,10 @@ class H3Event:
     def stats(self) -> Stats:
         """Return the figures of the server that answers this request, for a route that shows them."""
         return self._host.stats()
+
+    async def all_stats(self) -> list[Stats]:
+        """Return those of each worker of `serve(workers=...)` that tells them in a second; else those of `stats`."""
+        return await self._host.all_stats()
 
     async def read_body(self) -> bytes:
         """Return the request's body; again: the same. In a plain def: `anyio.from_thread.run(event.read_body)`.

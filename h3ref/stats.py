@@ -18,6 +18,7 @@ class Stats:
     """A server's figures: what is open now, and what there was since it began. `dataclasses.asdict` makes them JSON.
 
     Attributes:
+        process: the number of the process whose they are.
         connections: clients that are connected now; None where the connections are not ours: under an ASGI server, and
             in memory.
         exchanges: requests that are being answered now, open streams among them.
@@ -35,6 +36,7 @@ class Stats:
             `close_timeout` and `cleanup_timeout` only the end of what is over is given up.
     """
 
+    process: int
     connections: int | None
     exchanges: int
     streams: int

@@ -226,7 +226,7 @@ def test_an_unknown_backend_is_refused() -> None:
 
 def test_what_is_no_app_is_refused() -> None:
     with pytest.raises(TypeError, match="app is an H3App"):
-        serve("app", port=0)  # type: ignore[arg-type]
+        serve(3, port=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import re
 import threading
 import time
@@ -343,11 +344,12 @@ async def test_the_route_for_prometheus_keeps_to_the_text_format() -> None:
         assert ",".join(f'{name}="{text}"' for name, text in labels) == found["labels"]
         assert (found["metric"], labels) not in numbers, "a sample is unique"
         numbers[found["metric"], labels] = int(found["number"])
-    figures = {field.name for field in dataclasses.fields(Stats)} - {"refused"}  # nobody was
+    figures = {field.name for field in dataclasses.fields(Stats)} - {"refused", "process"}  # nobody was; it is a label
     assert figures == {
         metric.removeprefix("h3ref_").removesuffix("_total") for metric in kinds if "channel" not in metric
     }
-    assert numbers["h3ref_closed_total", (("kind", "complete"),)] == 1
-    assert numbers["h3ref_events_total", ()] == 1
+    process = ("process", str(os.getpid()))
+    assert numbers["h3ref_closed_total", (process, ("kind", "complete"))] == 1
+    assert numbers["h3ref_events_total", (process,)] == 1
     assert numbers["h3ref_channel_published_total", (("channel", "news"),)] == 0
     assert set(kinds.values()) == {"gauge", "counter"}

@@ -63,7 +63,7 @@ MUTUAL: Final = {"h3ref.writer", "h3ref.blocking", "h3ref.event"}
 """An event hands out writers, and a writer has its event: they name each other, for types only."""
 
 SPEAKS: Final = {"socket", "h11", "ssl", "select", "selectors", "httpx", "httpx2", "coredis"}
-MAY_SPEAK: Final = {"adapters", "client", "redis", "lab", "cli", "examples"}
+MAY_SPEAK: Final = {"adapters", "server", "client", "redis", "lab", "cli", "examples"}
 
 DRAWS: Final = {"matplotlib", "IPython", "rich"}
 MAY_DRAW: Final = {"lab"}

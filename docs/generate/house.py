@@ -43,7 +43,7 @@ WORDS: Final = (
 """For endings, in the order in which they explain each other."""
 
 OPENED: Final = (
-    *("channel", "adapters", "adapters/h11_anyio"),
+    *("channel", "server", "adapters", "adapters/h11_anyio"),
     *(
         f"adapters/{path.parent.name}"
         for path in sorted((HOUSE / "adapters").glob("*/__init__.py"))

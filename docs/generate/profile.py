@@ -40,7 +40,13 @@ PARTS: Final = {
         *("h11_anyio/deadlines.py", "h11_anyio/backlog.py"),
     ),
     "accepting, reading and closing": (
-        *("h11_anyio/server.py", "h11_anyio/listeners.py", "h11_anyio/peer.py", "h11_anyio/tasks.py"),
+        *(
+            "h11_anyio/server.py",
+            "h11_anyio/acceptor.py",
+            "h11_anyio/listeners.py",
+            "h11_anyio/peer.py",
+            "h11_anyio/tasks.py",
+        ),
         *("h11_anyio/transport.py", "h11_anyio/answer.py", "h11_anyio/sockets.py"),
     ),
     "the guard, and h11": (

@@ -245,8 +245,15 @@ class Host:
         """The event loop's, for a thread that anyio did not start."""
         return self.service.token
 
+    @property
+    def is_one_of_several(self) -> bool:
+        return self.service.is_one_of_several
+
     def stats(self) -> Stats:
         return self.service.stats()
+
+    async def all_stats(self) -> list[Stats]:
+        return await self.service.all_stats()
 
     def call_after(self, due: Due, seconds: float) -> None:
         self.service.streams.add_deadline(due, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import time
 from collections import Counter
@@ -41,6 +42,7 @@ class Service(Shared):
         limits: how much is taken on.
         clock: gives a record its time, in seconds; worker threads read it too.
         farewell: the bytes of an event that a stream gets last when the server shuts down.
+        is_one_of_several: whether other processes answer requests for the same app.
 
     Raises:
         TypeError: what is given as limits are none.
@@ -49,6 +51,7 @@ class Service(Shared):
         live: the exchanges that are not over.
         streams: the open streams; an adapter runs `streams.run()` beside, for all that takes time, as keep-alives.
         refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
+        gather: asks all processes that serve the app for their figures; None, unless this is a worker process.
         stopping: whether a stream that starts now is shut down at once.
         count_connections: returns how many connections there are; None, unless an adapter whose connections are its own
             sets it.
@@ -63,8 +66,11 @@ class Service(Shared):
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         farewell: bytes | None = None,
+        is_one_of_several: bool = False,
     ) -> None:
-        super().__init__(app, trace=trace, limits=limits, clock=clock, farewell=farewell)
+        super().__init__(
+            app, trace=trace, limits=limits, clock=clock, farewell=farewell, is_one_of_several=is_one_of_several
+        )
         self.flow = flow
         self.live: set[Exchange] = set()
         self.count_connections: Callable[[], int] | None = None
@@ -126,6 +132,7 @@ class Service(Shared):
         """Return the figures as they are now, on any thread; every open stream is asked for its own."""
         live = tuple(self.live)
         return Stats(
+            process=os.getpid(),
             connections=None if self.count_connections is None else self.count_connections(),
             exchanges=len(live),
             streams=len(self.streams),

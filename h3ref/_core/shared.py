@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from anyio.lowlevel import current_token
 
@@ -28,6 +28,7 @@ class Shared(ABC):
         limits: Limits | None,
         clock: Callable[[], float],
         farewell: bytes | None,
+        is_one_of_several: bool,
     ) -> None:
         self.app = app
         self.trace = trace
@@ -37,6 +38,8 @@ class Shared(ABC):
         self.threads = ThreadPool(self.limits, self.refused)
         self.streams = Upkeep(self.limits, self.refused)
         self.farewell = farewell
+        self.is_one_of_several = is_one_of_several
+        self.gather: Callable[[], Awaitable[list[Stats]]] | None = None
         self.loop_thread = threading.get_ident()
         self.token = current_token()
         self.stopping = False
@@ -44,6 +47,10 @@ class Shared(ABC):
     @abstractmethod
     def stats(self) -> Stats:
         """Return the figures as they are now, on any thread."""
+
+    async def all_stats(self) -> list[Stats]:
+        """Return those of all processes that serve beside this one, as far as it knows any, in a fixed order."""
+        return [self.stats()] if self.gather is None else await self.gather()
 
     @abstractmethod
     def header_ignored(self, name: str) -> None:

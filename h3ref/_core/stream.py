@@ -61,6 +61,10 @@ class StreamHost(Protocol):
         """The context in which others start a task for the stream."""
 
     @property
+    def is_one_of_several(self) -> bool:
+        """Whether its server's process is one of several that serve the same app."""
+
+    @property
     def uses_thread(self) -> bool:
         """Whether something of it runs on a worker thread, which can't be cancelled."""
 

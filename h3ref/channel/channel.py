@@ -18,6 +18,7 @@ from ..errors import ChannelClosed
 from ..lifecycle import Reason
 from ..sse import SSEEvent
 from ..writer import SSEWriter, stream_of
+from .alone import Alone
 from .log import Log
 from .newcomer import Newcomer
 from .options import Newcomers, Options, Policy
@@ -80,6 +81,7 @@ class Channel:
         self.name = self._options.name
         self._history = history
         self._reader = None if engine is None else Reader(self, engine, history)
+        self._alone = Alone(self.name)
         self._log = Log()
         self._keep = 64  # events that the log may hold before it is looked at which of them are needed
         self._subscriptions: dict[Subscription, None] = {}  # in the order of their coming
@@ -91,8 +93,7 @@ class Channel:
         self._moved: anyio.Event | None = None  # set when somebody has caught up a bit; made by a publish that waits
         self._unyielded = 0  # bytes published since the publisher last gave way to other tasks
         self._delivered = self._dropped = self._disconnected = self._gaps = 0  # of those who have left
-        self._published = 0
-        self._open = True
+        self._published, self._open = 0, True
 
     def __len__(self) -> int:
         """The number of subscribers."""
@@ -283,6 +284,7 @@ class Channel:
         """Make a stream a subscriber; with an engine, as soon as what it has missed is known."""
         if self._reader is not None:
             return await self._reader.admit(Newcomer(stream, last_event_id))
+        self._alone.look(stream)
         return self.place(stream, last_event_id)
 
     def _subscription_of(self, stream: Stream, last_event_id: str, missed: bool) -> Subscription:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import logging
 import math
+import os
 import sys
 import threading
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from .. import flows
-from .._core.failure import place_of, sentence_of
 from .._core.logs import LogLines
-from ..app import H3App
-from ..errors import StartupFailed
+from ..errors import AppNotFound, StartupFailed
 from ..server import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, serve
+from ..server.loading import load_app
+from ..server.place import Place
+from ..server.serving import count_workers
+from ..server.settings import Settings
 from .shared import FAILED, USAGE, CommandError, add_command, add_port
 
 if TYPE_CHECKING:
-    from ..trace import Listener, Record
+    from ..trace import Record
     from .shared import Commands
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -36,11 +38,28 @@ def add(commands: Commands) -> None:
         run,
         summary="serve an app",
         description="Serve an H3App until Ctrl-C or SIGTERM. The current directory is importable.",
-        more="example:\n  h3ref serve h3ref.examples.counter:app --port 8080",
+        more=(
+            "example:\n  h3ref serve h3ref.examples.counter:app --port 8080\n"
+            "  h3ref serve h3ref.examples.counter:app --workers auto"
+        ),
     )
     parser.add_argument("app", metavar="MODULE:APP", help="a module, and the name that the H3App has in it")
     parser.add_argument("--host", default="127.0.0.1", help="the name or address to listen on (%(default)s)")
     add_port(parser, "the port to listen on; 0 for a free one (%(default)s)")
+    parser.add_argument("--uds", metavar="PATH", help="listen on a socket in the file system instead, for a proxy")
+    parser.add_argument(
+        "--fd", type=_descriptor, metavar="N", help="listen on this open socket instead, as a service manager passes it"
+    )
+    parser.add_argument(
+        "--reuse-port", action="store_true", help="share the port with other servers that say the same (Linux)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="processes that serve, each of which imports the app; auto for one on each core (%(default)s)",
+    )
     parser.add_argument(
         "--flow",
         type=_flow,
@@ -77,69 +96,81 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.backend == "trio" and importlib.util.find_spec("trio") is None:
         raise CommandError("the backend trio is not installed: pip install trio", USAGE)
-    log_to_stderr(options.log_level)
-    if options.no_access_log:
-        logging.getLogger("h3ref.access").setLevel(logging.WARNING)
+    try:
+        place = Place(options.host, options.port, options.uds, options.fd, options.reuse_port)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    sys.path.insert(0, str(Path.cwd()))
+    prepare_log(options.log_level, not options.no_access_log)
+    try:
+        if options.workers == 1:
+            _serve(options)
+        else:
+            _serve_workers(options, place)
+    except AppNotFound as error:
+        raise CommandError(str(error), USAGE) from error
+    except StartupFailed as error:
+        raise CommandError(str(error), FAILED) from error
+    except OSError as error:
+        raise CommandError(error.strerror or str(error), FAILED) from error
+
+
+def _serve(options: argparse.Namespace) -> None:
     app = load_app(options.app)
-    with ExitStack() as files:
-        try:
-            serve(
-                app,
-                options.host,
-                options.port,
-                flow=flows.broken if options.flow else None,
-                backend=options.backend,
-                flush_gap=options.flush_gap,
-                grace=options.grace,
-                trace=_trace_into(options.trace, files) if options.trace else None,
-            )
-        except StartupFailed as error:
-            raise CommandError(str(error), FAILED) from error
-        except OSError as error:
-            raise CommandError(error.strerror or str(error), FAILED) from error
+    trace = Trace(options.trace) if options.trace else None
+    if trace is not None:
+        trace.open()
+    serve(
+        app,
+        options.host,
+        options.port,
+        uds=options.uds,
+        fd=options.fd,
+        reuse_port=options.reuse_port,
+        flow=flows.broken if options.flow else None,
+        backend=options.backend,
+        flush_gap=options.flush_gap,
+        grace=options.grace,
+        trace=trace,
+    )
 
 
-def load_app(name: str) -> H3App:
-    """Import the app that "module:app" names.
+def _serve_workers(options: argparse.Namespace, place: Place) -> None:
+    from ..server.supervisor import serve_workers
+
+    if options.trace == "-":
+        raise CommandError("several workers write a trace each: name a file, not -", USAGE)
+    trace = Trace(options.trace, of_each=True) if options.trace else None
+    flow = flows.broken if options.flow else None
+    serve_workers(
+        options.app,
+        place,
+        Settings(flow, options.flush_gap, options.grace, None, None, trace),
+        count=options.workers,
+        backend=options.backend,
+        prepare=partial(prepare_worker, options.log_level, not options.no_access_log, trace),
+    )
+
+
+def prepare_log(level: str, access: bool) -> None:
+    """Log to stderr, from a level on, with the access log or without."""
+    log_to_stderr(level)
+    if not access:
+        logging.getLogger("h3ref.access").setLevel(logging.WARNING)
+
+
+def prepare_worker(level: str, access: bool, trace: Trace | None) -> None:
+    """Do in a worker's process what the command has done in its own.
 
     Raises:
-        CommandError: it is not there, can't be imported, or is no app; the text says which.
+        StartupFailed: the trace can't be written.
     """
-    module_name, colon, app_name = name.partition(":")
-    if not colon or not module_name or not app_name:
-        raise CommandError(f"MODULE:APP is wanted, such as h3ref.examples.counter:app, not {name!r}", USAGE)
-    if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
-        raise CommandError(
-            f"{module_name} is no module's name: write it as in an import, without .py or slashes", USAGE
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    module = _import(module_name)
-    found: Any = module
-    for part in app_name.split("."):
-        found = getattr(found, part, _MISSING)
-    if isinstance(found, H3App):
-        return found
-    apps = [key for key, value in vars(module).items() if isinstance(value, H3App)]
-    there = f"its apps are: {', '.join(apps)}" if apps else "it has no H3App"
-    if found is _MISSING:
-        raise CommandError(f"module {module_name} has no {app_name}; {there}", USAGE)
-    raise CommandError(f"{name} is no H3App, but of type {type(found).__name__}; {there}", USAGE)
-
-
-_MISSING = object()
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise CommandError(f"there is no module {error.name}, here in {Path.cwd()} or installed", USAGE) from error
-        raise CommandError(f"importing {name} failed: {error} ({place_of(error)})", USAGE) from error
-    except ImportError as error:
-        raise CommandError(f"importing {name} failed: {error} ({place_of(error)})", USAGE) from error
-    except (Exception, SystemExit) as error:
-        raise CommandError(f"importing {name} raised {sentence_of(error)}", USAGE) from error
+    prepare_log(level, access)
+    if trace is not None:
+        try:
+            trace.open()
+        except CommandError as error:
+            raise StartupFailed(str(error)) from error
 
 
 def log_to_stderr(level: str) -> None:
@@ -151,30 +182,59 @@ def log_to_stderr(level: str) -> None:
     logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLogger().level))
 
 
-def _trace_into(name: str, files: ExitStack) -> Listener:
-    stream = sys.stdout
-    if name != "-":
-        try:
-            stream = files.enter_context(Path(name).open("a", encoding="utf-8"))  # noqa: SIM115  # the stack closes it
-        except OSError as error:
-            raise CommandError(f"can't write the trace to {name}: {error.strerror}", FAILED) from error
-    lock = threading.Lock()  # records come from the event loop and from worker threads
-    log = logging.getLogger("h3ref.cli")
-    failed = False
+class Trace:
+    """A listener that appends each step to a file, a line of JSON each. It may be opened in another process.
 
-    def write(record: Record) -> None:
-        nonlocal failed
-        with lock:
-            if failed:
+    Args:
+        name: of the file; "-" for stdout.
+        of_each: whether each process has a file of its own, with its number before the ending of the name.
+    """
+
+    def __init__(self, name: str, *, of_each: bool = False) -> None:
+        self._name = name
+        self._of_each = of_each
+
+    def open(self) -> None:
+        """Open it, as the one process that writes it.
+
+        Raises:
+            CommandError: it can't be opened.
+        """
+        self._stream = sys.stdout
+        if self._name != "-":
+            path = Path(self._name)
+            if self._of_each:
+                path = path.with_stem(f"{path.stem}-{os.getpid()}")
+            try:
+                self._stream = path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise CommandError(f"can't write the trace to {path}: {error.strerror}", FAILED) from error
+        self._lock = threading.Lock()  # records come from the event loop and from worker threads
+        self._failed = False
+
+    def __call__(self, record: Record) -> None:
+        with self._lock:
+            if self._failed:
                 return
             try:
-                stream.write(record.to_json() + "\n")
-                stream.flush()
+                self._stream.write(record.to_json() + "\n")
+                self._stream.flush()
             except OSError as error:  # a full disk ends the trace, not the stream that is traced
-                failed = True
-                log.error("writing the trace failed, and it ends here: %s", error)
+                self._failed = True
+                logging.getLogger("h3ref.cli").error("writing the trace failed, and it ends here: %s", error)
 
-    return write
+
+def _workers(text: str) -> int:
+    try:
+        return count_workers(int(text) if text.isascii() and text.isdigit() else text)
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"workers are a number from 1 on, or auto, not {text!r}") from None
+
+
+def _descriptor(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"an open socket is a number, not {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

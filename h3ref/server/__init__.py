@@ -1,4 +1,11 @@
-"""`serve` and `running`: an app on a port of its own, until a signal comes, or inside a notebook or a test."""
+"""`serve` and `running`: an app on a port of its own, until a signal comes, or inside a notebook or a test.
+
+`serving` has both. `place` is where a server listens, `settings` what it is told; `loading` imports the app that is
+named. `process` is one process's server from its start to its end, `signals` what ends it.
+
+With several workers the parent is a `supervisor`, which sees each as a `worker`, and tells it its `task`; `work` is
+what such a process does. What they say to each other goes over `lines`.
+"""
 
 from .serving import DEFAULT_FLUSH_GAP, DEFAULT_GRACE, DEFAULT_PORT, running, serve
 

@@ -1,4 +1,4 @@
-"""`running` and `serve`, in one process."""
+"""`running` and `serve`: an app in this process, or in several that share a place."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
-from .._core.failure import sentence_of
-from .._core.farewell import encoded_farewell
 from .._core.owned import Owned
-from .._core.service import Service
-from ..errors import StartupFailed
-from ..flows import check_flow
+from ..app import H3App
 from ..limits import Limits
 from ..sse import SSEEvent
+from .loading import load_app
+from .place import Place
+from .process import serve_until_signal
+from .settings import Settings
 from .signals import FirstSignal
 
 if TYPE_CHECKING:
     from .._core.exchange import Flow
     from ..adapters.h11_anyio import Server
-    from ..app import H3App
     from ..trace import Listener
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("h3ref.server")
 
 DEFAULT_PORT: Final = 3000
 DEFAULT_GRACE: Final = 5.0
@@ -41,6 +41,9 @@ async def running(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
+    uds: str | os.PathLike[str] | None = None,
+    fd: int | None = None,
+    reuse_port: bool = False,
     flow: Flow | None = None,
     flush_gap: float = DEFAULT_FLUSH_GAP,
     grace: float = DEFAULT_GRACE,
@@ -56,6 +59,12 @@ async def running(
         app: whose handlers answer.
         host: the name or address to listen on.
         port: the port; 0 for a free one, which `server.port` and `server.url` tell.
+        uds: the path of a socket in the file system to listen on instead, for a proxy on this machine. One that a
+            server has left there which is no more is replaced; whoever may enter its folder may connect; at the end it
+            is removed.
+        fd: the number of an open socket to listen on instead, as a service manager passes it; it is closed at the end.
+        reuse_port: whether other processes of this user that say the same may have the port as well. The system spreads
+            connections over them, on Linux.
         flow: None for the default, where what a handler calls picks its flow; or `flows.broken`.
         flush_gap: least seconds between two sendings of what streams have pending, while many do or more comes; 0 for
             none.
@@ -70,38 +79,24 @@ async def running(
         TypeError, ValueError: an argument that can't be used.
         Exception: what the app's lifespan raised.
     """
-    server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
+    _check_app(app)
+    settings = Settings(flow, flush_gap, grace, limits, farewell, trace)
+    server = settings.server(app, *Place(host, port, uds, fd, reuse_port).listen(), is_one_of_several=reuse_port)
     async with Owned(
         server.serving(grace, lambda: log.warning("handlers still run after the grace period: waiting for them"))
     ):
         yield server
 
 
-def _server(
-    app: H3App,
-    host: str,
-    port: int,
-    flow: Flow | None,
-    flush_gap: float,
-    grace: float,
-    limits: Limits | None,
-    farewell: SSEEvent | None,
-    trace: Listener | None,
-) -> Server:
-    from ..adapters.h11_anyio import Server  # here, with h11 and all: under an ASGI server nobody needs it
-
-    _check_app(app)
-    _check_seconds("flush_gap", flush_gap)
-    _check_seconds("grace", grace)
-    last = encoded_farewell(farewell)
-    return Server(Service(app, flow=check_flow(flow), trace=trace, limits=limits, farewell=last), host, port, flush_gap)
-
-
 def serve(
-    app: H3App,
+    app: H3App | str,
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     *,
+    uds: str | os.PathLike[str] | None = None,
+    fd: int | None = None,
+    reuse_port: bool = False,
+    workers: int | Literal["auto"] = 1,
     flow: Flow | None = None,
     backend: str = "asyncio",
     flush_gap: float = DEFAULT_FLUSH_GAP,
@@ -124,15 +119,26 @@ def serve(
     A worker thread, or a handler that swallows its cancellation, can't be ended, and Python would wait for it for
     ever: when one still runs after the grace period, and only then, the process ends here, with status 0.
 
+    With `workers`, this process serves nothing: it starts others, which share the place, and looks after them. Signals
+    are for it, and it tells them. One that dies is replaced, and its clients wait meanwhile, or another worker takes
+    them. SIGHUP replaces all, one by one, by processes that import the app anew; if the first of these can't start,
+    the old ones go on.
+
     Args:
+        app: whose handlers answer; or "module:app", which names one, as `h3ref serve` takes it.
+        workers: how many processes serve; "auto" for one on each core. More than one need the app's name, which each
+            of them imports.
         backend: the event loop, "asyncio" or "trio".
-        others: as in `running`.
+        others: as in `running`. With several workers a `trace` has to be what `pickle` can pass on, as a function of a
+            module, and each process has its own.
 
     Raises:
         OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, and in an
-            event loop that runs already.
+            event loop that runs already; and for several workers where the app is none's name, or on Windows.
         RuntimeError: on another thread than the main one, which is where signals come; `running` needs none.
-        StartupFailed: the app's lifespan raised when it was entered; the text says what, and where.
+        AppNotFound: the app that is named is not there, or can't be imported.
+        StartupFailed: the app's lifespan raised when it was entered; the text says what, and where. Or no worker starts
+            any more.
     """
     with suppress(RuntimeError):  # anyio's way to say that no event loop runs here
         anyio.get_current_task()
@@ -141,47 +147,46 @@ def serve(
         raise ValueError(f'backend is "asyncio" or "trio", not {backend!r}')
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("serve() ends by signals, which only the main thread gets: here use async with running(app)")
+    count = count_workers(workers)
+    settings = Settings(flow, flush_gap, grace, limits, farewell, trace)
+    place = Place(host, port, uds, fd, reuse_port)
+    if count > 1:
+        if not isinstance(app, str):
+            raise ValueError(
+                f'{count} workers each import the app, so name it: serve("module:app", workers={count}), not an object'
+            )
+        from .supervisor import serve_workers
 
-    async def main() -> None:
-        first = FirstSignal()
-        with first.taken(), anyio.CancelScope() as everything:
-            server = _server(app, host, port, flow, flush_gap, grace, limits, farewell, trace)
-            async with AsyncExitStack() as stack:
-                with first.calling(everything.cancel):
-                    await _start(server.serving(grace, lambda: _exit("handlers")), stack)
-                print(f"h3ref serves on {server.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-                await first.wait()
-                log.info("%s: shutting down", first.name)
-        if everything.cancelled_caught:
-            log.info("%s: ended before the app had started", first.name)
-        if any(not thread.daemon for thread in list(server.service.threads.busy)):
-            _exit("worker threads")
+        serve_workers(app, place, settings, count=count, backend=backend)
+        return
+    found = load_app(app) if isinstance(app, str) else app
+    _check_app(found)
 
-    anyio.run(main, backend=backend)
+    def make(first: FirstSignal) -> Server:
+        return settings.server(found, *place.listen(), is_one_of_several=reuse_port)
 
-
-async def _start(serving: AbstractAsyncContextManager[None], stack: AsyncExitStack) -> None:
-    try:
-        await stack.enter_async_context(serving)
-    except Exception as error:
-        raise StartupFailed(f"the app's start-up failed: {sentence_of(error)}") from error
+    anyio.run(partial(serve_until_signal, make, grace, _announce), backend=backend)
 
 
-def _exit(what: str) -> None:
-    log.warning("%s still run after the grace period; the process ends without them", what)
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+def _announce(server: Server) -> None:
+    print(f"h3ref serves on {server.url} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+
+
+def count_workers(workers: object) -> int:
+    """How many workers "auto" are, or a number.
+
+    Raises:
+        TypeError, ValueError: what says neither.
+    """
+    if workers == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if type(workers) is not int:
+        raise TypeError(f'workers are a number from 1 on, or "auto", not {workers!r}')
+    if workers < 1:
+        raise ValueError(f'workers are a number from 1 on, or "auto", not {workers!r}')
+    return workers
 
 
 def _check_app(app: object) -> None:
-    from ..app import H3App
-
     if not isinstance(app, H3App):
         raise TypeError(f"app is an H3App, not {app!r}")
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} is seconds from 0 on, not {value!r}")

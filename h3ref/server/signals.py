@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -12,12 +12,21 @@ from .._core.parking import Parking, caller_from_threads
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+REPLACED: Final = "another process takes its place"
+"""The name of an end that no signal has brought."""
+
 
 class FirstSignal:
-    """Waits for the first signal, in the event loop that it is made in. From then on a signal ends the process."""
+    """Waits for the first signal, in the event loop that it is made in. From then on a signal ends the process.
 
-    def __init__(self) -> None:
-        self._taken: list[signal.Signals] = []
+    Args:
+        numbers: which signals.
+    """
+
+    def __init__(self, numbers: Sequence[signal.Signals] = SIGNALS) -> None:
+        self._numbers = numbers
+        self._has_come = False
+        self._taken: list[str] = []
         self._parking = Parking()
         self._instead: Callable[[], None] | None = None
         self._call_soon = caller_from_threads()
@@ -25,7 +34,7 @@ class FirstSignal:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Take signals while the body runs, on the main thread."""
-        before = {number: signal.signal(number, self._take) for number in SIGNALS}
+        before = {number: signal.signal(number, self._take) for number in self._numbers}
         try:
             yield
         finally:
@@ -43,8 +52,14 @@ class FirstSignal:
 
     @property
     def name(self) -> str | None:
-        """The signal that has come; None as long as none has."""
-        return self._taken[0].name if self._taken else None
+        """The signal that has come, or what was told in its place; None as long as nothing has."""
+        return self._taken[0] if self._taken else None
+
+    def tell(self, name: str) -> None:
+        """As if a signal had come, on any thread; but one that follows is the first one still."""
+        if not self._taken:
+            self._taken.append(name)
+            self._call_soon(self._wake)
 
     async def wait(self) -> None:
         """Wait until it has come."""
@@ -53,14 +68,18 @@ class FirstSignal:
     def _take(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         # The other signal keeps this handler until the loop runs: if it is pending already, Python would drop it.
-        if self._taken:
+        if self._has_come:
             signal.raise_signal(number)
-        self._taken.append(signal.Signals(number))
-        self._call_soon(self._tell)
+        self._has_come = True
+        self._taken.append(signal.Signals(number).name)
+        self._call_soon(self._end)
 
-    def _tell(self) -> None:
-        for number in SIGNALS:  # so that a second one needs no Python either
+    def _end(self) -> None:
+        for number in self._numbers:  # so that a second one needs no Python either
             signal.signal(number, signal.SIG_DFL)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._instead is not None:
             self._instead()
         else:

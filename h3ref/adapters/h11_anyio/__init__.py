@@ -1,7 +1,8 @@
 """The native adapter: HTTP/1.1 on own non-blocking sockets, on asyncio and trio alike.
 
-`server` accepts from its `listeners`, and starts `tasks` that answer. `peer` is one client's connection: what it sends
-goes through the `guard` to h11; the guard judges by `grammar` and `framing`, and raises what is in `refused`.
+`server` has an `acceptor` for each of its `listeners`, and starts `tasks` that answer. `peer` is one client's
+connection: what it sends goes through the `guard` to h11; the guard judges by `grammar` and `framing`, and raises what
+is in `refused`.
 `transport` is one request; `answer` carries a plain answer's bytes, `stream` a stream's, `group` those of many streams;
 `wire` frames.
 

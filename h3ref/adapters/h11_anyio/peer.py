@@ -28,6 +28,8 @@ from .wire import respond
 
 log = logging.getLogger(__name__)
 
+_UNIX = getattr(socket, "AF_UNIX", None)
+
 READS_AT_CLOSE = 16
 """So that a client that never stops sending can't hold up the loop."""
 
@@ -44,8 +46,15 @@ class Home(Protocol):
     @property
     def loop(self) -> Loop: ...
 
+    @property
+    def is_accepting(self) -> bool:
+        """Whether it takes further requests."""
+
     def answer(self, client: ClientConnection, request: Head | h11.RemoteProtocolError) -> None:
         """Start a task that answers a request, or refuses one, and then sees to it that the client goes on."""
+
+    def tell_changed(self) -> None:
+        """A client's stream has begun."""
 
     def discard(self, client: ClientConnection) -> None:
         """The client's socket is closed; and once more, when that is so and its task is over."""
@@ -60,6 +69,9 @@ class ClientConnection:
         sock: the client's.
         home: the server.
         address: what it is counted by among those of one address.
+
+    Attributes:
+        is_streaming: whether the head of a stream is sent; else there is a request to come, or to be answered.
     """
 
     __slots__ = (
@@ -73,12 +85,14 @@ class ClientConnection:
         "_unsent",
         "address",
         "guard",
+        "is_streaming",
     )
 
     def __init__(self, sock: socket.socket, home: Home, address: str | None = None) -> None:
         self._home = home
         self.address = address
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != _UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         limits = home.service.limits
         self.guard = Guard(limits.head_size, limits.target_size, limits.headers)
@@ -86,6 +100,7 @@ class ClientConnection:
         self._unparsed = b""  # what has come of a request, until somebody asks the parser
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
+        self.is_streaming = False
         self._stream: StreamConnection | None = None
         self._unsent = 0  # bytes of the last answer, if it was cut
 
@@ -103,10 +118,10 @@ class ClientConnection:
     def client(self) -> str:
         """The client's address; "" if it has left. It is asked for, not kept: most servers never want to know."""
         try:
-            peer: str = self._sock.getpeername()[0]
+            peer = self._sock.getpeername()
         except OSError:
             return ""
-        return peer
+        return peer[0] if isinstance(peer, tuple) else ""
 
     def begin(self) -> None:
         """Read the first request; most often it is there already."""
@@ -250,9 +265,9 @@ class ClientConnection:
 
     @property
     def is_last_request(self) -> bool:
-        """Whether this connection has had as many requests as it may have."""
+        """Whether this connection has had as many requests as it may have, or its server takes no more."""
         most = self.service.limits.requests
-        return most is not None and self._requests >= most
+        return not self._home.is_accepting or (most is not None and self._requests >= most)
 
     def feed(self, data: bytes) -> None:
         """Let the parser have what has arrived, as far as the guard lets it; b"" is the client's end.
@@ -337,8 +352,10 @@ class ClientConnection:
         self.loop.watcher.discard(self._sock)
 
     def release_parser(self) -> None:
-        """There will be no further request: what parsing needs takes more memory than all the rest."""
+        """A stream has begun, so there is no further request: what parsing needs takes more memory than the rest."""
         del self._parser, self._unparsed, self.guard
+        self.is_streaming = True
+        self._home.tell_changed()
 
     def open_stream(
         self, gone: Callable[[], None], opened: Callable[[], None], *, chunked: bool, bodiless: bool

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 import anyio
 import h11
+from anyio.abc import TaskGroup
 
 from ..._core.lifespan import Held
-from ..._core.parking import Parking
 from ..._core.service import Service
 from ...stats import Stats
+from .acceptor import Acceptor
 from .guard import Head
-from .listeners import listen
+from .listeners import Listeners
 from .loop import Loop
 from .peer import ClientConnection
 from .sockets import READ_SIZE, bound_silence
@@ -26,44 +27,55 @@ from .tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-ACCEPTS_A_TURN = 64
+ASKED_WITHIN = 2.0
+"""Seconds that clients which have come get to ask and to be answered, when another process takes a server's place."""
 
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 """What a client is told for whom there is no room."""
 
 
 class Server:
-    """An app on a port of this machine, HTTP/1.1 in the clear.
+    """An app on a port of this machine, or on a socket in its file system, HTTP/1.1 in the clear.
+
+    Args:
+        service: answers.
+        listeners: what it listens on; it is closed at the end.
+        flush_gap: seconds, as `Flusher` takes them.
+        accepted: the sockets that connections are taken from at first; None for all that it listens on.
 
     Attributes:
-        host: the host it was told to listen on.
-        port: the port it listens on.
+        host: the host it was told to listen on; "" for a socket in the file system.
+        port: the port it listens on; 0 likewise.
     """
 
-    def __init__(self, service: Service, host: str, port: int, flush_gap: float) -> None:
-        self._listeners = listen(host, port)
-        for listener in self._listeners:
+    def __init__(
+        self, service: Service, listeners: Listeners, flush_gap: float, accepted: Sequence[socket.socket] | None = None
+    ) -> None:
+        self._listeners = listeners
+        self._accepted = listeners.sockets if accepted is None else accepted
+        self._acceptors: dict[socket.socket, Acceptor] = {}
+        for listener in listeners:
             bound_silence(listener, service.limits.send_timeout)
         self.service = service
-        self.host = host
+        self.host = listeners.host
         self.loop = Loop(flush_gap, service.limits, service.streams.stop)
-        self.port: int = self._listeners[0].getsockname()[1]
+        self.port = listeners.port
         self._clients: set[ClientConnection] = set()
         service.count_connections = self._clients.__len__
         self._by_address: Counter[str] = Counter()  # empty without a limit for each
-        self._changed: anyio.Event | None = None  # set when a client has left; made by who waits for that
+        self._changed: anyio.Event | None = None  # set when a client has left or streams; made by who waits
         self._tasks: Tasks
+        self._group: TaskGroup  # that the acceptors are in
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds it, without a slash at the end."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        """Where a client on this machine finds it, without a slash at the end; "unix:" and the path of a socket."""
+        return self._listeners.url
 
     @property
     def is_accepting(self) -> bool:
         """Whether it takes new connections, and further requests on those it has."""
-        return not self.service.stopping
+        return bool(self._acceptors)
 
     @property
     def open_connections(self) -> int:
@@ -90,8 +102,8 @@ class Server:
                 self._tasks = Tasks(tasks, self._cancel)
                 tasks.start_soon(self.loop.run)
                 tasks.start_soon(self.service.streams.run)
-                for listener in self._listeners:
-                    tasks.start_soon(self._accept, listener)
+                self._group = tasks
+                self.accept_on(self._accepted)
                 try:
                     with body:
                         yield
@@ -110,37 +122,41 @@ class Server:
         if failure is not None:
             raise failure
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """Have connections taken as they come, by the watcher; this task only waits for that to fail."""
-        failed = Parking()
-        while self.is_accepting:
-            self.loop.watcher.watch(listener, lambda: self._take_connections(listener, failed))
-            await failed.wait()
-            # Out of descriptors or memory: those who wait in the backlog are served when some are free again.
-            await anyio.sleep(0.1)
+    def accept_on(self, listeners: Iterable[socket.socket]) -> None:
+        """Take connections from these, too, which are among those that it listens on."""
+        for listener in listeners:
+            if listener not in self._acceptors:
+                self._acceptors[listener] = Acceptor(listener, self.loop.watcher, self._begin)
+                self._group.start_soon(self._acceptors[listener].run)
 
-    def _take_connections(self, listener: socket.socket, failed: Parking) -> None:
-        try:
-            for _ in range(ACCEPTS_A_TURN):
-                self._begin(*listener.accept())
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.warning("accepting a connection failed: %s", error)
-            self.loop.watcher.discard(listener)
-            failed.wake()
+    def stop_accepting_on(self, listeners: Iterable[socket.socket]) -> None:
+        """Take no more connections from these, on which others may go on to do so."""
+        for listener in list(listeners):
+            if (acceptor := self._acceptors.pop(listener, None)) is not None:
+                acceptor.stop()
 
-    def _begin(self, sock: socket.socket, peer: Sequence[Any]) -> None:
+    async def hand_over(self) -> None:
+        """Let other processes that listen here have what comes; who is here is answered, if it asks in time.
+
+        A stream that begins is no lost request, as a 503 would be, after which browsers do not come back.
+        """
+        self.stop_accepting_on(self._acceptors)
+        with anyio.move_on_after(ASKED_WITHIN):
+            while not all(client.is_streaming for client in self._clients):
+                await self._next_change()
+
+    def _begin(self, sock: socket.socket, peer: Any) -> None:
         limits = self.service.limits
         sock.setblocking(False)
+        host = peer[0] if isinstance(peer, tuple) else ""  # a socket in the file system knows no address
         if limits.connections is not None and len(self._clients) >= limits.connections:
-            self._turn_away(sock, peer[0], "connections")
+            self._turn_away(sock, host, "connections")
             return
         address = None
-        if limits.connections_per_address is not None:
-            address = network_of(peer[0])
+        if host and limits.connections_per_address is not None:
+            address = network_of(host)
             if self._by_address[address] >= limits.connections_per_address:
-                self._turn_away(sock, peer[0], "connections_per_address")
+                self._turn_away(sock, host, "connections_per_address")
                 return
         try:
             client = ClientConnection(sock, self, address)
@@ -184,8 +200,16 @@ class Server:
                 self._by_address[client.address] -= 1
                 if not self._by_address[client.address]:
                     del self._by_address[client.address]
+        self.tell_changed()
+
+    def tell_changed(self) -> None:
+        """A client has left, or its stream has begun."""
         if self._changed is not None:
             self._changed.set()
+
+    async def _next_change(self) -> None:
+        self._changed = anyio.Event()
+        await self._changed.wait()
 
     async def _shut_down(self, grace: float, stuck: Callable[[], None]) -> None:
         """Accept no more; end the streams; let plain handlers finish; then cut what is left."""
@@ -217,10 +241,8 @@ class Server:
             await self._until_idle()
 
     def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            if listener.fileno() >= 0:
-                self.loop.watcher.discard(listener)
-                listener.close()
+        self.stop_accepting_on(self._acceptors)
+        self._listeners.close()
 
     @property
     def _is_busy(self) -> bool:
@@ -229,8 +251,7 @@ class Server:
 
     async def _until_idle(self) -> None:
         while self._is_busy:
-            self._changed = anyio.Event()
-            await self._changed.wait()
+            await self._next_change()
 
     def __repr__(self) -> str:
         return f"<Server {self.url}, {len(self._clients)} connections>"

@@ -23,7 +23,7 @@ def bound_silence(sock: socket.socket, seconds: float | None) -> None:
     Accepted sockets have it from their listener. It counts from the moment when the peer's window is full, which is
     before ours, so it is given twice the time. None leaves it to the system, which has patience.
     """
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
+    if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
         milliseconds = 0 if seconds is None else min(int(seconds * 2000), 2**31 - 1)
         with suppress(OSError):  # the peer has left already
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
