@@ -67,6 +67,7 @@ class World:
         self.processes: list[Process] = []
         self.publishers = [Publisher(f"publisher {number}") for number in range(3)]
         self.readers: list[tuple[Sight, Client]] = []
+        self.moved: set[str] = set()  # the names of those who have gone to another process
         self.count = 0
         self.begun: list[tuple[Publisher, str, str, str]] = []
 
@@ -176,6 +177,7 @@ class World:
             client.reply.disconnect()
             again = await self.processes[place].stream(client.last_event_id, placed=False)
             see(sight, client)
+            self.moved.add(sight.name)
             self.readers[number % len(self.readers)] = (sight, again)
 
     async def rest(self) -> None:
@@ -190,15 +192,15 @@ async def live(steps: Sequence[tuple[Any, ...]]) -> None:
         with anyio.fail_after(5):
             await world.take(steps)
     publishers, sights = world.publishers, [sight for sight, _ in world.readers]
-    said = [said for said in violations(publishers, sights) if not said.startswith(NO_ORDER)]
-    assert not said, said
-    # What was lost, and is stored again because its publisher had no answer, has two places.
-    twice = {
-        text for publisher in publishers if publisher.name.startswith("publisher of") for text, _ in publisher.told
-    }
-    once = [Publisher(one.name, [pair for pair in one.told if pair[0] not in twice]) for one in publishers]
-    seen = [Sight(one.name, [data for data in one.seen if data not in twice]) for one in sights]
-    assert not [said for said in violations(once, seen) if said.startswith(NO_ORDER)]
+    said = [each for each in violations(publishers, sights) if not each.startswith(NO_ORDER)]
+    # What was lost, and is stored again because its publisher had no answer, has two places. Who has seen it in the
+    # first, was told of the gap, and has moved to a process that has not, sees it in the second, too.
+    again = {text for one in publishers if one.name.startswith("publisher of") for text, _ in one.told}
+    excused = {f"{name} saw {text!r} twice" for name in world.moved for text in again}
+    assert not [each for each in said if each not in excused]
+    once = [Publisher(one.name, [pair for pair in one.told if pair[0] not in again]) for one in publishers]
+    seen = [Sight(one.name, [data for data in one.seen if data not in again]) for one in sights]
+    assert not [each for each in violations(once, seen) if each.startswith(NO_ORDER)]
 
 
 NO_ORDER = "there is no one order"
