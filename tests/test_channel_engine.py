@@ -539,6 +539,29 @@ async def test_after_a_flush_who_was_cut_off_has_a_gap_and_who_was_not_has_none(
         assert await there.receive(3) == ["a", "gap", "c"]
 
 
+async def test_what_was_heard_before_a_flush_does_not_come_after_what_was_read_since() -> None:
+    async with two_processes() as (one, other, store):
+        here, there = await one.stream(), await other.stream()
+        await publish(one, "a")
+        await there.receive(1)
+        original, is_first = other.engine.read, [True]
+
+        async def read(channel: str, after: str, most: int) -> list[Entry]:
+            if is_first.pop() if is_first else False:
+                store.channels.clear()
+                await publish(one, "b", "c")
+                store.channels.clear()
+                await publish(one, "d")
+            return await original(channel, after, most)
+
+        other.engine.read = read  # type: ignore[method-assign]
+        other.engine.mend()
+        assert await here.receive(4) == ["a", "b", "c", "d"]
+        assert await there.receive(3) == ["a", "gap", "d"]
+        await publish(one, "e")
+        assert await there.receive(4) == ["a", "gap", "d", "e"]
+
+
 async def test_a_clock_that_was_set_back_changes_nothing_also_after_a_flush() -> None:
     now = [2_000_000.0]
     store = MemoryStore(lambda: now[0])

@@ -102,9 +102,9 @@ class World:
             text = str(self.count)
             try:
                 await self.processes[place].channel.publish(text)
-                self.publishers[place].is_told(text, Told.ACKNOWLEDGED)
+                self.publishers[place].told[text] = Told.ACKNOWLEDGED
             except EngineUnavailable:
-                self.publishers[place].is_told(text, Told.REFUSED)
+                self.publishers[place].told[text] = Told.REFUSED
 
     async def cut(self, place: int) -> None:
         self.processes[place].engine.cut()
@@ -152,9 +152,9 @@ class World:
             data = b"data: " + text.encode() + b"\n\n"
             try:
                 self.store.append("news", data, nonce, 12, since, "", False)
-                publisher.is_told(text, Told.ACKNOWLEDGED)
+                publisher.told[text] = Told.ACKNOWLEDGED
             except EngineUncertain:
-                publisher.is_told(text, Told.UNCERTAIN)
+                publisher.told[text] = Told.UNCERTAIN
             self.publishers.append(publisher)
         self.begun = []
 
@@ -195,10 +195,12 @@ async def live(steps: Sequence[tuple[Any, ...]]) -> None:
     said = [each for each in violations(publishers, sights) if not each.startswith(NO_ORDER)]
     # What was lost, and is stored again because its publisher had no answer, has two places. Who has seen it in the
     # first, was told of the gap, and has moved to a process that has not, sees it in the second, too.
-    again = {text for one in publishers if one.name.startswith("publisher of") for text, _ in one.told}
+    again = {text for one in publishers if one.name.startswith("publisher of") for text in one.told}
     excused = {f"{name} saw {text!r} twice" for name in world.moved for text in again}
     assert not [each for each in said if each not in excused]
-    once = [Publisher(one.name, [pair for pair in one.told if pair[0] not in again]) for one in publishers]
+    once = [
+        Publisher(one.name, {text: told for text, told in one.told.items() if text not in again}) for one in publishers
+    ]
     seen = [Sight(one.name, [data for data in one.seen if data not in again]) for one in sights]
     assert not [each for each in violations(once, seen) if each.startswith(NO_ORDER)]
 

@@ -59,14 +59,19 @@ class Chain:
         self._known: dict[str, str] = {}  # the id of each, by its nonce, in the order in which they came
         self._most = max(FEWEST_KNOWN, keep + keep // 4 + 256)  # an engine may keep some more than it is asked to
 
-    def link_of(self, entry: Entry) -> Link:
-        """How an entry goes on, that was heard while nothing broke.
+    def link_of(self, entry: Entry, *, unbroken: bool) -> Link:
+        """How an entry that was heard goes on.
 
-        One that is the first of its channel follows on whatever there was: that has been heard, and has expired.
+        If it was heard right after the last one, and is the first of its channel, it follows on: what was there before
+        has been heard, and has expired.
+
+        Args:
+            entry: what was heard.
+            unbroken: whether it was heard right after the last one.
         """
         if self._known.get(entry.nonce) == entry.id:
             return Link.KNOWN
-        if not self.follows(entry) and (entry.previous or self.last is None):
+        if not self.follows(entry) and not (unbroken and not entry.previous):
             return Link.BROKEN
         return Link.AGAIN if self.knows(entry.nonce) else Link.NEXT
 

@@ -188,14 +188,17 @@ class Reader:
             self._first_heard = self._first_heard or entries[0].nonce
             self._heard.extend(entries)
         else:
-            self._follow(entries)
+            self._follow(entries, unbroken=True)
 
-    def _follow(self, entries: Iterable[Entry]) -> None:
-        """Pass on what follows; where the chain is broken, have the engine's memory read."""
+    def _follow(self, entries: Iterable[Entry], *, unbroken: bool) -> None:
+        """Pass on what follows; where the chain is broken, have the engine's memory read.
+
+        What was heard while that was read may be older than what was read.
+        """
         events = _Events(self._channel)
         entries = iter(entries)
         for entry in entries:
-            link = self._chain.link_of(entry)
+            link = self._chain.link_of(entry, unbroken=unbroken)
             if link is Link.BROKEN:
                 events.bring()
                 self._heard.extend((entry, *entries))
@@ -203,6 +206,7 @@ class Reader:
                 return
             if link is not Link.KNOWN:
                 self._go_on_to(entry)
+                unbroken = True
             if link is Link.NEXT:
                 self._add(events, entry)
         events.bring()
@@ -270,7 +274,7 @@ class Reader:
         if goal == self._asked:
             heard = tuple(self._heard)
             self._heard.clear()
-            self._follow(heard)
+            self._follow(heard, unbroken=False)
 
     def _place_live(self) -> None:
         """Give those their place who get what comes from now on."""
