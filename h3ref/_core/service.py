@@ -8,8 +8,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import anyio
 
@@ -79,9 +79,9 @@ class Service(Shared):
         self._closed = Counter({reason: 0 for reason in Reason})
         self._events = self._bytes = 0  # of exchanges that are over
 
-    async def answer(self, transport: Transport) -> None:
+    def answer(self, transport: Transport) -> Coroutine[Any, Any, None]:
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
-        await self.run(self.begin(transport))
+        return self.run(self.begin(transport))  # not awaited here: that would take its memory for each stream
 
     def begin(self, transport: Transport) -> Exchange:
         """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before."""

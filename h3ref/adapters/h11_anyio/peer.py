@@ -81,6 +81,7 @@ class ClientConnection:
         "_requests",
         "_sock",
         "_stream",
+        "_take",
         "_unparsed",
         "_unsent",
         "address",
@@ -101,6 +102,7 @@ class ClientConnection:
         self._requests = 0  # that have come
         self._is_waiting = False  # for a request, in the watcher
         self.is_streaming = False
+        self._take: Callable[[bytes], None] = _nobody  # has what the client sends, while that is no request
         self._stream: StreamConnection | None = None
         self._unsent = 0  # bytes of the last answer, if it was cut
 
@@ -326,29 +328,29 @@ class ClientConnection:
 
         On any thread; it is called on the loop's.
         """
-        sock, watcher = self._sock, self.loop.watcher
-
-        def readable() -> None:
-            try:
-                data = sock.recv(READ_SIZE)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                log.debug("a client left: %s", error)
-                data = b""
-            if not data:
-                watcher.discard(sock)
-            take(data)
-            if not data and self._stream is not None:
-                self._stream.release()
-
+        self._take = take
         if threading.get_ident() == self.service.loop_thread:
-            watcher.watch_soon(sock, readable)
+            self.loop.watcher.watch_soon(self._sock, self._read)
         else:
-            watcher.watch(sock, readable)
+            self.loop.watcher.watch(self._sock, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.debug("a client left: %s", error)
+            data = b""
+        if not data:
+            self.loop.watcher.discard(self._sock)
+        self._take(data)
+        if not data and self._stream is not None:
+            self._stream.release()
 
     def stop_reading(self) -> None:
         """Leave to the system what the client sends."""
+        self._take = _nobody
         self.loop.watcher.discard(self._sock)
 
     def release_parser(self) -> None:
@@ -382,7 +384,7 @@ class ClientConnection:
         if self._is_waiting:
             self._stop_waiting()
         else:
-            self.loop.watcher.discard(self._sock)
+            self.stop_reading()
         if self._stream is not None:
             self._stream.flush_now()  # where its end could not be brought about
         with suppress(OSError):
@@ -391,3 +393,7 @@ class ClientConnection:
                 if not self._sock.recv(READ_SIZE):
                     break
         self._sock.close()
+
+
+def _nobody(data: bytes) -> None:
+    """Nobody has what the client sends; held instead of who had it, since that one holds the client's connection."""

@@ -32,6 +32,7 @@ class Tasks:
         self._group = group
         self._loop = asyncio_loop()
         self._running: set[asyncio.Task[None]] = set()
+        self._tell = self._done  # one for all tasks
         self._context = copy_context()
         self._failures: list[BaseException] = []
         self._failed = Parking()
@@ -48,7 +49,7 @@ class Tasks:
         else:
             task = self._loop.create_task(function(*args))
             self._running.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(self._tell)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 from typing import Protocol
 
 import anyio
@@ -104,7 +105,9 @@ class H11Transport:
         target, fields = head.target.decode("latin-1"), head.fields
         if target[:1] != "/":
             target, fields = origin_form(target), with_host(fields, head.target)
-        self.request = Request(head.method.decode(), target, HeaderLines(fields), head.http_version.decode())
+        # Interned, for nearly all streams have the same: each would keep its own.
+        method, version = intern(head.method.decode()), intern(head.http_version.decode())
+        self.request = Request(method, target, HeaderLines(fields), version)
 
     @property
     def client(self) -> str:
