@@ -13,6 +13,8 @@ from ..._core.parking import Parking, asyncio_loop
 if TYPE_CHECKING:
     import asyncio
 
+    import trio
+
 
 class Tasks:
     """The tasks of one server, started by whoever has read a request.
@@ -20,11 +22,12 @@ class Tasks:
     Each begins with the context that the server was started in, whoever starts it: what one request has set in its
     own is no other's.
 
-    On trio they are the task group's. On asyncio they are plain tasks, for those of a task group take 2 KB more
-    each, and three times as long to start; what the task group would do for them is done here.
+    On trio they are those of the nursery that the task group is made of: anyio would give each a scope and an event. On
+    asyncio they are plain tasks, for those of a task group take 2 KB more each, and three times as long to start; what
+    the task group would do for them is done here.
 
     Args:
-        group: the server's, which is left only when none of them runs any more.
+        group: the server's, just entered by the task that calls; it is left only when none of them runs any more.
         cancelled: called when the server is cancelled from outside.
     """
 
@@ -36,8 +39,13 @@ class Tasks:
         self._context = copy_context()
         self._failures: list[BaseException] = []
         self._failed = Parking()
+        self._nursery: trio.Nursery
         if self._loop is not None:
             group.start_soon(self._pass_on, cancelled)
+        else:
+            from trio import lowlevel
+
+            self._nursery = lowlevel.current_task().child_nurseries[-1]
 
     def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         """Start a task, on the loop's thread."""
@@ -45,7 +53,7 @@ class Tasks:
 
     def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         if self._loop is None:
-            self._group.start_soon(function, *args)
+            self._nursery.start_soon(function, *args)
         else:
             task = self._loop.create_task(function(*args))
             self._running.add(task)
