@@ -68,6 +68,25 @@ def test_the_client_is_loaded_by_its_names() -> None:
     assert {"h3ref.client", "httpx2"} <= loads("from h3ref import EventSource")
 
 
+def test_an_extra_that_is_missing_is_named() -> None:
+    for extra, module in (("client", "httpx2"), ("redis", "coredis")):
+        program = f"""
+import sys
+sys.modules["{module}"] = None
+try:
+    import h3ref.{extra}
+except ImportError as error:
+    assert 'pip install "h3ref[{extra}]"' in str(error)
+else:
+    raise AssertionError
+"""
+        loads(program)
+
+
+def test_importing_the_engine_loads_no_client_of_a_server() -> None:
+    assert "coredis" not in loads("import h3ref.engine; from h3ref import Channel")
+
+
 def test_all_names_are_told_also_those_that_are_loaded_later() -> None:
     assert {*h3ref.__all__, *h3ref._OF_THE_CLIENT, "__version__"} <= set(dir(h3ref))
     assert all(getattr(h3ref, name) is not None for name in dir(h3ref))

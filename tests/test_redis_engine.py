@@ -18,7 +18,7 @@ from h3ref.engine.ids import new_nonce
 from h3ref.redis import RedisEngine
 from h3ref.redis.address import Address, sentinel_address
 from tests.cluster.servers import Kind, Missing, Server, Servers, program
-from tests.conftest import missing
+from tests.conftest import LOOPS, missing
 from tests.ports import free_port
 from tests.waits import until
 
@@ -282,6 +282,31 @@ async def test_a_silent_server_is_found_out_and_is_used_again_when_it_speaks(ser
             server.go_on()
         await until(lambda: engine.connected and len(losses) == 2)
         await publish(engine)
+
+
+async def test_what_comes_together_is_told_together(server: Server) -> None:
+    """coredis keeps it in a buffer of its own, which is looked for; without it, one would come after the other."""
+    script = "for n = 1, 40 do redis.call('PUBLISH', KEYS[1], n .. '-0  01234567 0 0 ') end"
+    async with RedisEngine(server.url) as engine:
+        told: list[int] = []
+        losses: list[bool] = []
+        engine.listen("news", lambda entries: told.append(len(entries)), lambda: losses.append(True))
+        await until(lambda: losses)
+        server("EVAL", script, 1, "h3ref:{news}")
+        await until(lambda: sum(told) == 40)
+        assert max(told) > 10
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_engine_of_a_module_serves_one_event_loop_after_another(servers: Servers, loop: str) -> None:
+    engine = RedisEngine(servers.start().url)
+
+    async def use() -> None:
+        async with engine:
+            await publish(engine)
+
+    for backend in (loop, *LOOPS):
+        anyio.run(use, backend=backend)
 
 
 async def test_an_engine_is_an_apps_lifespan(server: Server) -> None:

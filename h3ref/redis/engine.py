@@ -89,8 +89,9 @@ class RedisEngine(EngineTasks):
     async def _run(self, tasks: TaskGroup) -> AsyncIterator[None]:
         self._known.clear()
         async with anyio.create_task_group() as links:
-            links.start_soon(self._commands.run)
-            links.start_soon(self._events.run)
+            for link in (self._commands, self._events):
+                link.reset()
+                links.start_soon(link.run)
             try:
                 deadline = anyio.current_time() + self._patience
                 for link in (self._commands, self._events):

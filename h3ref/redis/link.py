@@ -84,6 +84,12 @@ class Link:
             if waiting.cancelled_caught:
                 raise type(self.failure)(str(self.failure))
 
+    def reset(self) -> None:
+        """Begin anew, maybe on another event loop; `run` follows."""
+        self._connection = None
+        self._changed = anyio.Event()
+        self._failures = 0
+
     async def run(self) -> None:
         """Hold a connection, for ever."""
         is_ours.set(True)
