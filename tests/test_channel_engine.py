@@ -598,7 +598,8 @@ async def test_what_is_stored_again_under_another_id_is_sent_once() -> None:
             assert await client.receive(3) == ["a", "b", "c"]
 
 
-async def test_a_fence_that_is_refused_is_a_gap_of_ones_own() -> None:
+@pytest.mark.parametrize("kind", [EngineRefused, EngineUncertain])
+async def test_a_fence_that_can_not_be_set_is_a_gap_of_ones_own(kind: type[Exception]) -> None:
     async with two_processes() as (one, _, store):
         client = await one.stream()
         await publish(one, "a", "lost")
@@ -608,13 +609,15 @@ async def test_a_fence_that_is_refused_is_a_gap_of_ones_own() -> None:
 
         async def refuse(channel: str, data: bytes, **options: Any) -> str:
             if options.get("fence"):
-                raise EngineRefused("no memory")
+                raise kind("no memory, or no place to begin the search at")
             return await original(channel, data, **options)
 
         one.engine.append = refuse  # type: ignore[method-assign]
         one.engine.mend()
         assert await client.receive(3) == ["a", "lost", "gap"]
-        assert one.channel.stats().errors == 1
+        assert one.channel.stats().errors == (1 if kind is EngineRefused else 3)
+        await publish(one, "b")
+        assert (await client.receive(4))[-1] == "b"
 
 
 async def test_a_loss_that_comes_while_pages_are_read_begins_the_reading_again(

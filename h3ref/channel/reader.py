@@ -14,7 +14,7 @@ import anyio
 from .._core.stream import Stream
 from ..engine.ids import fence_nonce, is_entry_id, new_nonce, nonce_of, number_of
 from ..engine.port import Engine, Entry
-from ..errors import EngineError, EngineRefused
+from ..errors import EngineError, EngineRefused, EngineUncertain
 from ..sse import SSEEvent
 from .chain import Chain, Link, are_joined
 from .newcomer import Newcomer
@@ -27,6 +27,9 @@ FEWEST_KEPT: Final = 256
 
 PAGE: Final = 1000
 """Entries that are read at a time."""
+
+ATTEMPTS: Final = 3
+"""At a fence of which it can't be told whether it stands; after these, a gap is told here alone."""
 
 PAUSES: Final = (0.05, 1.0)
 """Seconds between two attempts to read: those after the first failure, and the most of all."""
@@ -91,6 +94,7 @@ class Reader:
         self._first_heard = ""  # the nonce of the first one since it joins
         self._was_cut = False  # whether something may have been missed since what the engine has was read
         self._waiting: dict[Newcomer, None] = {}
+        self._unsure = 0  # attempts at a fence of which it is not known what became
         self._resyncs = self._rollbacks = self._fences = self._errors = 0
 
     @property
@@ -359,14 +363,23 @@ class Reader:
         log.warning("channel %s: the engine has lost %d events that were published", self._channel.name, lost)
 
     async def _append_fence(self, since: str, lost: str) -> bool:
-        """Have all processes told that an entry is lost; False if that is refused."""
+        """Have all processes told that an entry is lost; False if that is refused, or too much has come since."""
         try:
             await self._engine.append(
                 self._channel.name, b"", nonce=fence_nonce(lost), keep=self._keep, since=since, fence=True
             )
         except EngineRefused as error:
             self._tell(error, 1)
+            self._unsure = 0
             return False
+        except EngineUncertain as error:
+            self._unsure += 1
+            if self._unsure < ATTEMPTS:
+                raise
+            self._tell(error, 1)
+            self._unsure = 0
+            return False
+        self._unsure = 0
         return True
 
     async def _read_all(self) -> list[Entry]:
