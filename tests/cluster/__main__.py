@@ -13,9 +13,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from .trial import TALLY
+from .trial import MANY, TALLY
 
-TESTS: Final = ("tests/test_cluster.py", "tests/test_cluster_failover.py", "tests/test_cluster_peers.py")
+TESTS: Final = ("tests/test_cluster.py", "tests/test_cluster_failover.py")
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=main.__doc__)
     parser.add_argument("--runs", type=int, default=1, help="how often (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="at a time (%(default)s)")
+    parser.add_argument("--channels", type=int, default=200, help="that are cut off at once (%(default)s)")
     parser.add_argument("-k", default="", help="only these, as pytest's -k", dest="choice")
     options = parser.parse_args()
     command = [
@@ -44,7 +45,7 @@ def main() -> int:
             file, began = Path(folder) / f"{run}.json", time.monotonic()
             done = subprocess.run(
                 [*command, *(["-k", options.choice] if options.choice else []), *TESTS],
-                env={**os.environ, TALLY: str(file), "H3REF_CI": "1"},
+                env={**os.environ, TALLY: str(file), MANY: str(options.channels), "H3REF_CI": "1"},
                 capture_output=True,
                 text=True,
             )

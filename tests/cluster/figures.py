@@ -13,10 +13,10 @@ import socket
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import date
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -43,32 +43,38 @@ Figures = dict[str, float]
 async def latency(trial: Trial, loop: str) -> Figures:
     """From publish to the client's socket: one process without an engine, and from one process to another by one."""
     server = trial.servers.start()
-    found: Figures = {}
+    times: dict[str, list[float]] = {"one": [], "two": []}
     async with AsyncExitStack() as stack:
         alone = await stack.enter_async_context(server_process(loop))
         pair = [await stack.enter_async_context(server_process(loop, server.url)) for _ in range(2)]
-        client = await stack.enter_async_context(httpx2.AsyncClient())
-        ways = {"one": (alone, alone), "two": (pair[0], pair[1])}
-        sockets = {name: _stream(to.port) for name, (_, to) in ways.items()}
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for process in (alone, *pair):
-            await client.post(f"http://{HOST}:{process.port}/publish", json=["warm"])
-        await anyio.sleep(0.5)
-        for number in range(300):
-            for name, (process, _) in ways.items():
-                while _readable(sockets[name]):
-                    sockets[name].recv(65536)
-                began = anyio.current_time()
+        client = await stack.enter_async_context(httpx2.AsyncClient(timeout=60))
+        for turn in range(5):
+            for name, process, to in (("one", alone, alone), ("two", pair[0], pair[1])):
+                sock = _stream(to.port)
+                while not (await _figures(client, to))["streams"]:  # noqa: ASYNC110
+                    await anyio.sleep(0.05)
                 async with anyio.create_task_group() as both:
-                    url = f"http://{HOST}:{process.port}/publish"
-                    both.start_soon(partial(client.post, url, json=["x"]))
-                    await anyio.wait_readable(sockets[name])
-                    if number >= 20:
-                        times[name].append((anyio.current_time() - began) * 1000)
-        for name in ways:
-            found[f"{name} p50 ms"] = statistics.median(times[name])
-            sockets[name].close()
-    found["value"] = found["two p50 ms"] - found["one p50 ms"]
+                    url = f"http://{HOST}:{process.port}/burst?number=100&pause=0.005&size=80"
+                    both.start_soon(client.post, url)
+                    found = await _times_of(sock, 100)
+                sock.close()
+                times[name] += found if turn else []  # the first turn warms up
+                while (await _figures(client, to))["streams"]:  # noqa: ASYNC110
+                    await anyio.sleep(0.05)
+    one, two = (statistics.median(times[name]) for name in ("one", "two"))
+    return {"one p50 ms": one, "two p50 ms": two, "value": two - one}
+
+
+async def _times_of(sock: socket.socket, number: int) -> list[float]:
+    """Milliseconds that events took which say when they were published."""
+    found: list[float] = []
+    rest = b""
+    while len(found) < number:
+        await anyio.wait_readable(sock)
+        rest += sock.recv(65536)
+        now = time.monotonic_ns()
+        *lines, rest = rest.split(b"\n")
+        found += [(now - int(line[6:])) / 1e6 for line in lines if line.startswith(b"data: ")]
     return found
 
 
@@ -79,21 +85,15 @@ def _stream(port: int) -> socket.socket:
     return sock
 
 
-def _readable(sock: socket.socket) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(sock, selectors.EVENT_READ)
-        return bool(selector.select(0))
-
-
-async def cpu(trial: Trial, loop: str, streams: int = 500, events: int = 200) -> Figures:
+async def cpu(trial: Trial, loop: str, streams: int = 500, events: int = 60) -> Figures:
     """CPU a delivery of one process with 500 streams and no engine, and of two processes with 500 each."""
     server = trial.servers.start()
-    found: Figures = {"one": 0.0, "two": 0.0}
+    found: dict[str, list[float]] = {"one": [], "two": []}
     async with AsyncExitStack() as stack:
         alone = await stack.enter_async_context(_served(loop, "", streams))
         pair = [await stack.enter_async_context(_served(loop, server.url, streams)) for _ in range(2)]
         client = await stack.enter_async_context(httpx2.AsyncClient(timeout=120))
-        for turn in range(4):
+        for turn in range(6):
             for name, processes in (("one", [alone]), ("two", pair)):
                 before = [await _figures(client, process) for process in processes]
                 url = f"http://{HOST}:{processes[turn % len(processes)].port}/burst?number={events}&pause=0.01&size=80"
@@ -103,9 +103,14 @@ async def cpu(trial: Trial, loop: str, streams: int = 500, events: int = 200) ->
                     await anyio.sleep(0.05)
                     after = [await _figures(client, process) for process in processes]
                 took = sum(new["cpu"] - old["cpu"] for new, old in zip(after, before, strict=True))
-                if turn:  # the first one warms up
-                    found[name] += took / (streams * events * len(processes)) * 1e6 / 3
-    return {"one us": found["one"], "two us": found["two"], "value": found["two"] / found["one"]}
+                found[name].append(took / (streams * events * len(processes)) * 1e6)
+    one, two = (values[1:] for values in found.values())  # the first turn warms up
+    ratios = [later / earlier for earlier, later in zip(one, two, strict=True)]
+    return {
+        "one us": statistics.median(one),
+        "two us": statistics.median(two),
+        "value": statistics.median(ratios),
+    }
 
 
 def _have_delivered(number: int, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> bool:
@@ -296,18 +301,18 @@ def main() -> int:
     parser.add_argument("--loop", choices=LOOPS, action="append", help="on these event loops (both)")
     options = parser.parse_args()
     kept = json.loads(options.file.read_text())["figures"] if options.file.exists() else {}
+    about = {
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "versions": {name: version(name) for name in ("anyio", "coredis", "trio")},
+    }
     for name in options.only or ALL:
         for kind in options.server or KINDS:
             for loop in options.loop or LOOPS:
                 found = anyio.run(measure, name, kind, loop, backend=loop)
                 kept.setdefault(name, {})[f"{kind} {loop}"] = {key: round(one, 4) for key, one in found.items()}
                 print(f"{name:10} {kind:7} {loop:8}", kept[name][f"{kind} {loop}"], flush=True)
-    about = {
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: version(name) for name in ("anyio", "coredis", "trio")},
-    }
-    options.file.write_text(json.dumps({"about": about, "figures": kept}, indent=2) + "\n")
+                options.file.write_text(json.dumps({"about": about, "figures": kept}, indent=2) + "\n")
     return 0
 
 

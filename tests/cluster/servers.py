@@ -24,7 +24,7 @@ from tests.ports import free_port
 
 HOST: Final = "127.0.0.1"
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 30.0
 """Real seconds that a server gets to answer for the first time."""
 
 Answer: TypeAlias = "bytes | int | list[Answer] | None"
@@ -279,7 +279,7 @@ class Servers:
     def close(self) -> None:
         for server in self._all:
             server.kill()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Servers:
         return self

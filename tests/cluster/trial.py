@@ -33,7 +33,10 @@ from .servers import HOST, Kind, Servers
 TALLY: Final = "H3REF_CLUSTER_TALLY"
 """The environment variable that names a file; each trial adds its figures there, as a line of JSON."""
 
-PATIENCE: Final = 30.0
+MANY: Final = "H3REF_CLUSTER_CHANNELS"
+"""The environment variable that says how many channels are cut off at once, where that is tested."""
+
+PATIENCE: Final = 60.0
 """Real seconds that a trial waits for anything."""
 
 GAP_EVENT: Final = "gap"
