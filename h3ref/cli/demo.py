@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--cluster",
         action="store_true",
-        help="show a chat in several processes instead: two servers of two processes each, nginx before them and a "
+        help="show a chat in several processes instead: two servers of two workers each, nginx before them and a "
         "Redis behind them, all on this machine. A server is killed, Redis restarts, all is deployed anew, and a "
         "timeline shows who served whom meanwhile, and that nothing was lost",
     )

@@ -8,7 +8,7 @@ Or open http://127.0.0.1:3000/ in two windows of a browser.
 
 Where REDIS_URL says where a Redis is, all processes that it is served by are one room:
 
-    REDIS_URL=redis://127.0.0.1:6379 python -m h3ref serve h3ref.examples.chat:app --port 3001
+    REDIS_URL=redis://127.0.0.1:6379 python -m h3ref serve h3ref.examples.chat:app --workers 2
 """
 
 from __future__ import annotations

@@ -136,8 +136,9 @@ class Verdict:
 
     def tell(self, writer: Writer, readers: Sequence[Reader]) -> str:
         """What became of them, in words."""
+        more = f" {len(writer.unanswered)} more were not; these may have come, or not." if writer.unanswered else ""
         lines = [
-            f"{len(writer.acknowledged)} messages were acknowledged, {len(writer.unanswered)} not, and may have come.",
+            f"{len(writer.acknowledged)} messages were acknowledged.{more}",
             f"{'':8}{'streams':>8}{'heard':>8}{'lost':>8}{'doubled':>8}",
         ]
         for reader in readers:

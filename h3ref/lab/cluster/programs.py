@@ -51,6 +51,15 @@ def free_port() -> int:
         return port
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is there, by its number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Program:
     """A program that listens on a port: it can be ended, or killed, and started again there.
 
@@ -60,16 +69,24 @@ class Program:
         port: where it listens then.
         folder: its current directory, where a file has what it says.
         environment: variables of its own, beside those of this process.
+        ready: what it says when it is ready; left out, it is when it listens.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], port: int, folder: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        ready: str = "",
     ) -> None:
         self.name = name
         self.port = port
         self.folder = folder
         self._command = list(command)
         self._environment = {**os.environ, **(environment or {})}
+        self._ready = ready.encode()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,17 +100,19 @@ class Program:
         return self.folder / f"{self.name.replace(' ', '-')}.log"
 
     async def start(self) -> None:
-        """Start it, and wait until it listens.
+        """Start it, and wait until it is ready.
 
         Raises:
             Failed: it has ended, or does not listen.
         """
+        said_before = self.log.stat().st_size if self.log.exists() else 0
         process = self._process = self._launch()
         with anyio.move_on_after(PATIENCE):
             while process.poll() is None:
                 with suppress(OSError):
                     async with await anyio.connect_tcp(HOST, self.port):
-                        return
+                        if self._ready in self.log.read_bytes()[said_before:]:
+                            return
                 await anyio.sleep(0.02)
         self.kill()
         raise Failed(f"{self.name} does not listen: {self._last_words()}")
@@ -178,7 +197,8 @@ def server(name: str, app: str, folder: Path, *options: str, environment: Mappin
     port = free_port()
     command = [sys.executable, "-P", "-m", "h3ref", "serve", app, "--port", str(port), *options]
     paths = [str(Path(h3ref.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return Program(name, command, port, folder, {"PYTHONPATH": os.pathsep.join(paths), **(environment or {})})
+    own = {"PYTHONPATH": os.pathsep.join(paths), **(environment or {})}
+    return Program(name, command, port, folder, own, "h3ref serves on")  # which it says when all workers serve
 
 
 NGINX: Final = """\

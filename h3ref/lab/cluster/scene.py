@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -14,9 +17,9 @@ from typing import Any, Final
 import anyio
 
 from ..recorder import Recording
-from .chart import Process, draw, lives
+from .chart import Process, draw
 from .people import PATIENCE, Reader, Verdict, Writer, until_all_hear
-from .programs import Program, balancer, redis_server, redis_url, server
+from .programs import Program, balancer, is_running, redis_server, redis_url, server
 
 APP: Final = "h3ref.examples.chat:app"
 NAMES: Final = ("ann", "bob", "cid", "dora", "eve", "fay", "gus", "hal")
@@ -26,53 +29,42 @@ TRACE: Final = "trace.ndjson"
 
 
 class Cluster:
-    """Redis, servers of several processes each, and nginx before them.
+    """Redis, servers of several workers each, and nginx before them.
 
     Args:
         folder: where they run, and write what they record.
         servers: how many there are, all on this machine.
-        processes: of each.
+        workers: processes of each.
 
     Raises:
         Missing: a program is not on this machine.
 
     Attributes:
-        servers: each as its processes.
         marks: what was done to them, and when, by the clock of the recordings.
     """
 
-    def __init__(self, folder: Path, *, servers: int = 2, processes: int = 2) -> None:
+    def __init__(self, folder: Path, *, servers: int = 2, workers: int = 2) -> None:
         self.redis = redis_server(folder / "redis")
         environment = {"REDIS_URL": redis_url(self.redis)}
-        options = ["--trace", TRACE, "--grace", "5"]
+        options = ["--workers", str(workers), "--trace", TRACE, "--grace", "5"]
         self.servers = [
-            [
-                server(
-                    f"server {number}, process {part}",
-                    APP,
-                    folder / f"{number}-{part}",
-                    *options,
-                    environment=environment,
-                )
-                for part in range(1, processes + 1)
-            ]
+            server(f"server {number}", APP, folder / f"server-{number}", *options, environment=environment)
             for number in range(1, servers + 1)
         ]
-        self._all = [program for programs in self.servers for program in programs]
-        self.nginx = balancer(self._all, folder / "nginx")
+        self.nginx = balancer(self.servers, folder / "nginx")
         self.marks: dict[str, float] = {}
-        self._deaths: dict[Program, list[float]] = {program: [] for program in self._all}
+        self._deaths: dict[Path, float] = {}  # by the file that a process has recorded into
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start all of it; on leaving, end it in order, or kill it after an error."""
-        programs = [self.redis, *self._all, self.nginx]
+        programs = [self.redis, *self.servers, self.nginx]
         try:
             await self.redis.start()
-            await _each(Program.start, [*self._all, self.nginx])
+            await _each(Program.start, [*self.servers, self.nginx])
             yield
             await self.nginx.end()
-            await _each(Program.end, self._all)
+            await _each(Program.end, self.servers)
             await self.redis.end()
         finally:
             for program in programs:
@@ -82,25 +74,50 @@ class Cluster:
         """Note what is done now."""
         self.marks[text] = time.monotonic()
 
-    def kill(self, programs: Sequence[Program]) -> None:
-        """Kill processes without a word, as a machine that fails does."""
-        for program in programs:
-            program.kill()
-            self._deaths[program].append(time.monotonic())
+    def kill(self, program: Program) -> None:
+        """Kill a server with its workers, without a word, as a machine that fails does."""
+        workers, now = _workers(program), time.monotonic()
+        program.kill()
+        for pid in workers:  # which would else notice that their parent is gone, and end in order
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for path in _traces(program):
+            self._deaths.setdefault(path, now)
 
-    async def deploy(self, programs: Sequence[Program]) -> None:
-        """Have processes end in order, and start them anew, one after the other."""
-        for program in programs:
-            await program.end()
-            await program.start()
+    async def deploy(self, program: Program) -> None:
+        """Have a server replace its workers one by one, and wait until those that there were are gone.
+
+        Raises:
+            TimeoutError: they stay.
+        """
+        before = _workers(program)
+        program.tell(signal.SIGHUP)
+        with anyio.fail_after(PATIENCE):
+            while True:
+                if not any(map(is_running, before)):
+                    return
+                await anyio.sleep(0.05)
 
     def processes(self) -> list[Process]:
-        """Return what all of them have recorded."""
-        return [
-            process
-            for program in self._all
-            for process in lives(program.name, Recording.load(program.folder / TRACE), self._deaths[program])
-        ]
+        """Return what all workers have recorded: those of a server in the order of their first records."""
+        found = []
+        for program in self.servers:
+            traces = [(path, Recording.load(path)) for path in _traces(program)]
+            recorded = sorted((pair for pair in traces if pair[1]), key=lambda pair: pair[1][0].time)
+            for number, (path, recording) in enumerate(recorded, 1):
+                died = self._deaths.get(path, math.inf)
+                found.append(Process(f"{program.name}, worker {number}", recording, died))
+        return found
+
+
+def _traces(program: Program) -> list[Path]:
+    """The files that a server's workers have recorded into: each has its process's number in its name."""
+    return sorted(program.folder.glob("trace-*.ndjson"))
+
+
+def _workers(program: Program) -> list[int]:
+    """The numbers of a server's workers that run now."""
+    return [pid for path in _traces(program) if is_running(pid := int(path.stem.rpartition("-")[2]))]
 
 
 async def _each(call: Callable[[Program], Coroutine[Any, Any, None]], programs: Sequence[Program]) -> None:
@@ -132,19 +149,19 @@ async def play(cluster: Cluster, readers: Sequence[Reader], writer: Writer) -> N
 async def _scenes(cluster: Cluster, readers: Sequence[Reader], writer: Writer) -> None:
     await until_all_hear(writer, readers)
     first = cluster.servers[0]
-    cluster.mark("server 1 is killed")
+    cluster.mark(f"{first.name} is killed")
     cluster.kill(first)
     await until_all_hear(writer, readers)
-    cluster.mark("server 1 is there again")
-    await _each(Program.start, first)
+    cluster.mark(f"{first.name} is there again")
+    await first.start()
     await until_all_hear(writer, readers)
     cluster.mark("Redis is killed, and restarts")
     cluster.redis.kill()
     await cluster.redis.start()
     await until_all_hear(writer, readers)
-    for number, programs in enumerate(cluster.servers, 1):
-        cluster.mark(f"server {number} is deployed anew")
-        await cluster.deploy(programs)
+    for one in cluster.servers:
+        cluster.mark(f"{one.name} is deployed anew")
+        await cluster.deploy(one)
         await until_all_hear(writer, readers)
 
 
@@ -156,14 +173,18 @@ def demo(*, columns: int | None = None) -> bool:
         Failed: a program does not start, or does not end.
         TimeoutError: a message does not reach everybody in time.
     """
-    return anyio.run(_demo, columns or shutil.get_terminal_size().columns)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing that was started stays
+    try:
+        return anyio.run(_demo, columns or shutil.get_terminal_size().columns)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _demo(columns: int) -> bool:
     with TemporaryDirectory(prefix="h3ref-cluster-") as folder:
         cluster = Cluster(Path(folder))
         readers, writer = [Reader(name, cluster.nginx.url) for name in NAMES], Writer(cluster.nginx.url)
-        _say(f"Starting Redis, {len(cluster.servers)} servers of 2 processes each, and nginx before them …")
+        _say(f"Starting Redis, {len(cluster.servers)} servers of 2 workers each, and nginx before them …")
         async with cluster.running():
             _say(f"{len(readers)} people read the chat, and one writes; meanwhile servers and Redis go and come …\n")
             await play(cluster, readers, writer)
