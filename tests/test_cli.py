@@ -246,11 +246,18 @@ def test_a_missing_trio_is_named(
     assert capsys.readouterr().err == "h3ref: the backend trio is not installed: pip install trio\n"
 
 
-@pytest.mark.parametrize("arguments", ["--help", "serve --help", "demo --help"])
+@pytest.mark.parametrize("arguments", ["--help", "demo --help"])
 def test_help_tells_the_exit_statuses(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, errors = called(capsys, *arguments.split())
     assert (status, errors) == (0, "")
     assert EXIT_STATUSES in out
+
+
+def test_the_help_of_serve_tells_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, errors = called(capsys, "serve", "--help")
+    assert (status, errors) == (0, "")
+    assert "  1    the port is taken, the app's lifespan failed, or no worker is left\n" in out
+    assert "  2    wrong usage, or MODULE:APP is not there or is no app\n" in out
 
 
 def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:

@@ -21,7 +21,7 @@ from ..server.loading import load_app
 from ..server.place import Place
 from ..server.serving import count_workers
 from ..server.settings import Settings
-from .shared import FAILED, USAGE, CommandError, add_command, add_port
+from .shared import FAILED, USAGE, CommandError, add_command, add_port, exit_statuses
 
 if TYPE_CHECKING:
     from ..trace import Record
@@ -41,6 +41,12 @@ def add(commands: Commands) -> None:
         more=(
             "example:\n  h3ref serve h3ref.examples.counter:app --port 8080\n"
             "  h3ref serve h3ref.examples.counter:app --workers auto"
+        ),
+        statuses=exit_statuses(
+            done="a signal ended it",
+            failed="the port is taken, the app's lifespan failed, or no worker is left",
+            usage="wrong usage, or MODULE:APP is not there or is no app",
+            interrupted="interrupted before it served",
         ),
     )
     parser.add_argument("app", metavar="MODULE:APP", help="a module, and the name that the H3App has in it")
@@ -85,7 +91,11 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--log-level", choices=LEVELS, default="info", help="the least level to log (%(default)s)")
     parser.add_argument("--no-access-log", action="store_true", help="log no line for each request that is over")
-    parser.add_argument("--trace", metavar="FILE", help="append each step to FILE, a line of JSON each; - for stdout")
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="append each step to FILE, a line of JSON each; - for stdout; several workers have one each, FILE-PROCESS",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
