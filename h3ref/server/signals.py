@@ -12,6 +12,9 @@ from .._core.parking import Parking, caller_from_threads
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+PARENTS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
+"""A terminal sends them to all of its foreground; they are for the parent, which tells its workers."""
+
 REPLACED: Final = "another process takes its place"
 """The name of an end that no signal has brought."""
 

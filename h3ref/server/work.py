@@ -22,7 +22,7 @@ from ..stats import Stats
 from .lines import Lines, Message
 from .loading import load_app
 from .process import serve_until_signal
-from .signals import REPLACED, FirstSignal
+from .signals import PARENTS, REPLACED, FirstSignal
 from .task import Task
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ MARGIN: Final = 5.0
 
 ANSWERED_WITHIN: Final = 2.0
 """Seconds in which a parent says what all its workers have told it."""
-
-PARENTS_SIGNALS: Final = ("SIGINT", "SIGHUP")
-"""A terminal sends them to all of its foreground; they are for the parent, which tells its workers."""
 
 
 class Work:
@@ -111,7 +108,10 @@ class Work:
 
     def _listen(self) -> None:
         for message in self._lines.read():
-            self._obey(message)
+            try:
+                self._obey(message)
+            except Exception:  # whoever listens no more misses the next one, and the parent's end
+                log.exception("a message of the parent's could not be followed: %s", message)
         self._end_alone()
 
     def _obey(self, message: Message) -> None:
@@ -173,10 +173,9 @@ class Work:
 
 def main() -> int:
     """Take the descriptor, and the task that comes through it; return the exit status."""
-    numbers = [getattr(signal, name) for name in PARENTS_SIGNALS]
-    for number in numbers:
+    for number in PARENTS:
         signal.signal(number, _leave_to_the_parent)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS)
     sock = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(sock.fileno(), False)
     lines = Lines(sock)

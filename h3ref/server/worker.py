@@ -9,17 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from ..errors import AppNotFound, StartupFailed
 from .lines import Lines, Message
+from .signals import PARENTS
 from .task import Task
-
-HELD: Final = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
-"""Signals that a terminal sends to all of its foreground: a process gets none of them before it has its handlers."""
 
 
 class Worker:
@@ -119,7 +117,7 @@ class Worker:
         return await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
 
     def kill(self) -> None:
-        """End it at once, whatever it does; and wait for that, which takes no time."""
+        """End it at once, whatever it does."""
         self._process.kill()
 
     def reap(self) -> None:
@@ -131,7 +129,8 @@ class Worker:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    """None of these reaches a new process before it has its handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)
     try:
         yield
     finally:
