@@ -58,13 +58,15 @@ class Site:
 
     Attributes:
         say: what a request says of that.
-        reasons: why those streams were over that had begun.
+        begun: how many streams have begun to wait.
+        reasons: why those were over.
         events: the requests so far.
         woken: set for threads at the end of a test.
     """
 
     def __init__(self, say: Say) -> None:
         self.say = say
+        self.begun = 0
         self.reasons: list[Reason | None] = []
         self.events: list[H3Event] = []
         self.woken = threading.Event()
@@ -86,6 +88,7 @@ class Site:
         event.set_stream_callback(self._stay)
 
     async def _stay(self, writer: SSEWriter) -> None:
+        self.begun += 1
         try:
             await anyio.sleep_forever()
         finally:
@@ -98,10 +101,12 @@ class Site:
 
     def _blocking(self, event: H3Event) -> None:
         with event.start_sse_blocking() as writer:
+            self.begun += 1
             self.woken.wait(20)
             self.reasons.append(writer.event.reason)
 
     async def _generator(self, event: H3Event) -> Any:
+        self.begun += 1
         try:
             await anyio.sleep_forever()
             yield "never"
@@ -109,6 +114,7 @@ class Site:
             self.reasons.append(event.reason)
 
     def _on_thread(self, event: H3Event) -> Iterator[str]:
+        self.begun += 1
         self.woken.wait(20)
         self.reasons.append(event.reason)
         yield from ()
@@ -123,12 +129,15 @@ FLOWS = ["callback", "awaited", "blocking", "generator", "on_thread"]
 @pytest.mark.parametrize("flow", FLOWS)
 @EVERYWHERE
 async def test_a_stream_ends_properly_when_its_permission_does(adapter: str, flow: str) -> None:
-    site = Site(lambda event: event.expires_at(time.time() + 0.2, farewell=LAST))
+    site = Site(lambda event: event.expires_at(time.time() + 60))
     async with open_client(adapter, site.app) as client:
         reply = await client.request("GET", f"/{flow}")
+        assert reply.status == 200
+        await until(lambda: site.begun)
+        site.events[0].expires_at(time.time() + 0.1, farewell=LAST)
         with anyio.fail_after(10):
             assert await reply.read() == LAST.encode()
-        assert (reply.status, reply.end) == (200, End.PROPER)
+        assert reply.end is End.PROPER
         assert site.events[0].reason is Reason.TIMEOUT
         site.woken.set()
         await until(lambda: site.reasons)
@@ -181,10 +190,11 @@ async def test_any_thread_may_say_it(adapter: str) -> None:
 
 async def test_what_a_channel_has_brought_comes_before_the_farewell(adapter: str) -> None:
     app, news = H3App(), Channel(history=10)
+    asked: list[H3Event] = []
 
     @app.get("/news")
     async def read(event: H3Event) -> None:
-        event.expires_in(0.2, farewell=LAST)
+        asked.append(event)
         event.start_sse()
         event.set_stream_callback(news.stream)
 
@@ -193,6 +203,7 @@ async def test_what_a_channel_has_brought_comes_before_the_farewell(adapter: str
         await until(lambda: len(news))
         for number in range(5):
             await news.publish(SSEEvent(str(number), id=str(number)))
+        asked[0].expires_in(0, farewell=LAST)
         with anyio.fail_after(10):
             body = await reply.read()
         sent = b"".join(SSEEvent(str(number), id=str(number)).encode() for number in range(5))
