@@ -287,3 +287,21 @@ async def test_an_engine_ends_at_once_whatever_is_on_its_way(trial: Trial) -> No
             await node.reader()
             await voice.publish(100)
     trial.readers.clear()
+
+
+@in_trial
+async def test_an_engine_that_fails_just_as_it_is_left_is_left_in_order(trial: Trial) -> None:
+    """As one whose server answers no more; what is raised at the end is nothing that anybody could use."""
+
+    async def watch(connection: object, seconds: float) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise TimeoutError("it did not answer in time")
+
+    server = trial.servers.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("h3ref.redis.ears.watch", watch)
+        patch.setattr("h3ref.redis.engine.watch", watch)
+        async with RedisEngine(server.url) as engine:
+            await until(lambda: engine.connected)

@@ -101,6 +101,8 @@ class Link:
                     await self._serve(connection)
             except Exception as error:  # whatever it is: nobody else would connect again
                 self._set(None, failure(error, self.place))
+            except BaseExceptionGroup as group:  # on trio: it has failed just as it was cancelled
+                raise group.split(Exception)[1] or group from None
             else:
                 self._set(None, EngineUnavailable(f"the Redis server at {self.place} has closed the connection"))
             self._failures += 1
