@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import performance_tables
+from docs.generate.cluster import ROWS
 from docs.generate.performance_tables import PAGE, PARTS_OF_PAGE, RESULTS
 from h3ref.lab.bench.systems import SYSTEMS
 
@@ -17,13 +18,15 @@ def test_no_table_has_drifted_from_the_results(capsys: pytest.CaptureFixture[str
 
 
 def test_the_results_are_of_a_full_run_in_which_nothing_failed() -> None:
-    results, history, profiles, imports = performance_tables.found_in(RESULTS)
+    results, history, profiles, imports, cluster = performance_tables.found_in(RESULTS)
     assert not results.quick
     assert (results.failures, history.failures) == ((), ())
     assert set(results.titles) == {system.name for system in SYSTEMS}
     assert [one.name for one in profiles] == ["one stream", "fan-out to 500", "a request with one event"]
     assert all(one.looks >= 200 for one in profiles)
     assert imports.runs >= 15
+    assert set(cluster.figures) == set(ROWS)
+    assert list(cluster.figures["cpu"]) == ["redis asyncio", "redis trio", "valkey asyncio", "valkey trio"]
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def test_a_part_that_was_altered_is_named_and_mended(
     assert page.read_text() == before
 
 
-@pytest.mark.parametrize("name", ["bench", "history", "profile", "imports"])
+@pytest.mark.parametrize("name", ["bench", "history", "profile", "imports", "cluster"])
 def test_results_that_can_not_be_read_are_told_in_one_line(
     copied: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

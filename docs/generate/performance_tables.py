@@ -16,6 +16,9 @@ from h3ref.lab.bench.plots import MAIN
 from h3ref.lab.bench.results import Measurement, Results
 from h3ref.lab.charts import time_text
 
+from .cluster import Cluster
+from .cluster import lines as lines_of_cluster
+from .cluster import load as load_cluster
 from .generated import table, update
 from .imports import Imports
 from .imports import lines as lines_of_imports
@@ -40,6 +43,7 @@ class Found(NamedTuple):
     history: Results
     profiles: list[Profile]
     imports: Imports
+    cluster: Cluster
 
 
 def found_in(folder: Path) -> Found:
@@ -53,6 +57,7 @@ def found_in(folder: Path) -> Found:
         Results.load(folder / "history.json"),
         load_profiles(folder / "profile.json"),
         load_imports(folder / "imports.json"),
+        load_cluster(folder / "cluster.json"),
     )
 
 
@@ -154,6 +159,11 @@ def imports(found: Found) -> Iterator[str]:
     yield from lines_of_imports(found.imports)
 
 
+def cluster(found: Found) -> Iterator[str]:
+    """What channels of several processes cost and take, beside what was to be reached."""
+    yield from lines_of_cluster(found.cluster)
+
+
 def _cases(
     results: Results, systems: Sequence[str], sections: Sequence[str] = (), *, percentiles: bool = False
 ) -> Iterator[tuple[str, dict[str, Measurement]]]:
@@ -200,6 +210,7 @@ PARTS_OF_PAGE = {
     "profile": profile,
     "history": history,
     "imports": imports,
+    "cluster": cluster,
 }
 
 

@@ -26,7 +26,7 @@ import anyio.to_thread
 import httpx2
 
 from h3ref import Channel
-from h3ref.lab.bench.machine import machine
+from h3ref.lab.bench.machine import load_average, machine
 from h3ref.redis import RedisEngine
 
 from .oracle import Told
@@ -158,13 +158,13 @@ async def publishes(trial: Trial, loop: str, number: int = 10_000) -> Figures:
         for _ in range(times):
             await node.channel.publish("x" * 80)
 
-    began = anyio.current_time()
+    began, cpu = anyio.current_time(), time.process_time()
     async with anyio.create_task_group() as publishing:
         for _ in range(50):
             publishing.start_soon(publish, number // 50)
-    took = anyio.current_time() - began
+    took, cpu = anyio.current_time() - began, time.process_time() - cpu
     trial.readers.clear()
-    return {"value": number / took}
+    return {"value": number / took, "cpu us": cpu / number * 1e6}
 
 
 async def recovery(trial: Trial, loop: str, times: int = 20) -> Figures:
@@ -207,13 +207,14 @@ async def channels(trial: Trial, loop: str, number: int = 3000) -> Figures:
         before = proxy.accepted
         await proxy.accept()
         await until(lambda: proxy.accepted > before)
-        began = anyio.current_time()
+        began, cpu = anyio.current_time(), time.process_time()
         for reader in readers:
             await reader.until_seen("missed")
+        cpu = time.process_time() - cpu
         took = max(reader.times[reader.seen.index("missed")] for reader in readers) - began
         assert not any(reader.gaps for reader in readers)
         trial.readers.clear()
-    return {"value": took}
+    return {"value": took, "cpu s": cpu}
 
 
 async def _publish_all(channels: list[Channel], data: str) -> None:
@@ -304,6 +305,7 @@ def main() -> int:
     about = {
         "date": date.today().isoformat(),
         "machine": machine(),
+        "load": load_average(),
         "versions": {name: version(name) for name in ("anyio", "coredis", "trio")},
     }
     for name in options.only or ALL:
