@@ -189,7 +189,7 @@ async def live(steps: Sequence[tuple[Any, ...]]) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(3):
             world.processes.append(await stack.enter_async_context(process_on(world.store, history=1000)))
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await world.take(steps)
     publishers, sights = world.publishers, [sight for sight, _ in world.readers]
     said = [each for each in violations(publishers, sights) if not each.startswith(NO_ORDER)]
