@@ -52,7 +52,7 @@ async def test_two_publishers_in_two_processes_have_one_order(trial: Trial) -> N
 @in_trial
 async def test_while_the_server_is_down_publish_raises_and_streams_stay_open(trial: Trial) -> None:
     server = trial.servers.start(*DURABLE)
-    one, two = await trial.node(server.url, patience=0.3), await trial.node(server.url)
+    one, two = await trial.node(server.url, patience=1.5), await trial.node(server.url)
     reader, voice = await two.reader(), one.publisher("a")
     await voice.publish(10)
     await reader.until_seen(voice.last)
@@ -157,7 +157,7 @@ async def test_a_process_that_is_cut_off_for_a_while_reads_what_it_lacks(trial: 
 @in_trial
 async def test_what_a_stopped_server_was_asked_for_is_stored_once(trial: Trial) -> None:
     server = trial.servers.start()
-    one, two = await trial.node(server.url, timeout=0.2, patience=0.7), await trial.node(server.url)
+    one, two = await trial.node(server.url, timeout=0.4, patience=1.2), await trial.node(server.url)
     reader, voice = await two.reader(), one.publisher("a")
     await voice.publish(5)
     server.stop()

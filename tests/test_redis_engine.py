@@ -125,7 +125,7 @@ def test_a_url_says_all_that_there_is_to_say() -> None:
 
 
 async def test_a_server_that_is_not_there_at_the_start_is_said_in_a_sentence() -> None:
-    engine = RedisEngine(f"redis://:{SECRET}@127.0.0.1:{free_port()}", patience=0.2)
+    engine = RedisEngine(f"redis://:{SECRET}@127.0.0.1:{free_port()}", patience=0.5)
     with pytest.raises(EngineUnavailable, match=r"the Redis server at 127\.0\.0\.1:\d+ can't be reached: .*") as said:
         await engine.__aenter__()
     assert is_sentence(str(said.value))
@@ -171,7 +171,7 @@ async def test_a_user_who_may_not_is_told(server: Server) -> None:
 
 async def test_a_replica_takes_nothing_and_says_why(servers: Servers, server: Server) -> None:
     replica = servers.start_replica(server.port)
-    async with RedisEngine(replica.url, patience=0.3) as engine:
+    async with RedisEngine(replica.url, patience=1.5) as engine:
         with pytest.raises(EngineRefused, match="read-only replica: name the primary") as said:
             await publish(engine)
         assert is_sentence(str(said.value))
@@ -269,7 +269,7 @@ async def test_two_named_connections_carry_all_and_are_closed_in_the_end(server:
 
 
 async def test_a_silent_server_is_found_out_and_is_used_again_when_it_speaks(server: Server) -> None:
-    async with RedisEngine(server.url, timeout=0.2, patience=0.5) as engine:
+    async with RedisEngine(server.url, timeout=0.4, patience=1.2) as engine:
         losses: list[bool] = []
         engine.listen("news", lambda entries: None, lambda: losses.append(True))
         await until(lambda: losses)
@@ -280,7 +280,7 @@ async def test_a_silent_server_is_found_out_and_is_used_again_when_it_speaks(ser
                 await publish(engine)
         finally:
             server.go_on()
-        await until(lambda: engine.connected and len(losses) == 2)
+        await until(lambda: engine.connected and len(losses) >= 2)
         await publish(engine)
 
 
