@@ -11,12 +11,14 @@ from typing import Any
 
 import anyio
 import pytest
+from coredis.connection import TCPConnection
 
 from h3ref import Channel, H3App
 from h3ref.engine import EngineRefused, EngineUnavailable, EngineUncertain
 from h3ref.engine.ids import new_nonce
 from h3ref.redis import RedisEngine
 from h3ref.redis.address import Address, sentinel_address
+from h3ref.redis.engine import READS
 from tests.cluster.servers import Kind, Missing, Server, Servers, program
 from tests.conftest import LOOPS, missing
 from tests.ports import free_port
@@ -266,6 +268,28 @@ async def test_two_named_connections_carry_all_and_are_closed_in_the_end(server:
         assert names_of(server) == ["h3ref:commands", "h3ref:events"]
         assert engine.connected
     await until(lambda: not names_of(server))
+
+
+async def test_of_very_many_reads_some_are_under_way_at_a_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, the last of thousands would be answered so late that the connection is given up."""
+    asked = [0]
+    request = TCPConnection.create_request
+
+    def counted(connection: TCPConnection, command: bytes, *arguments: Any, **options: Any) -> Any:
+        async def answered() -> Any:
+            asked.append(asked[-1] + 1)
+            try:
+                return await request(connection, command, *arguments, **options)
+            finally:
+                asked.append(asked[-1] - 1)
+
+        return answered() if command == b"XRANGE" else request(connection, command, *arguments, **options)
+
+    monkeypatch.setattr(TCPConnection, "create_request", counted)
+    async with RedisEngine(server.url) as engine, anyio.create_task_group() as tasks:
+        for number in range(3 * READS):
+            tasks.start_soon(engine.read, f"channel {number}", "", 10)
+    assert (max(asked), asked[-1], len(asked)) == (READS, 0, 6 * READS + 1)
 
 
 async def test_a_silent_server_is_found_out_and_is_used_again_when_it_speaks(server: Server) -> None:

@@ -25,6 +25,10 @@ from .script import APPEND, DIGEST, entry_of
 PAUSE: Final = 0.05
 """Seconds until what was not done is tried again."""
 
+READS: Final = 100
+"""Reads that are under way at a time. A server that is asked for thousands of channels at once answers the last of them
+too late, and the connection would be given up."""
+
 MOST_KNOWN: Final = 10_000
 """Channels of which the last entry is known, beside those that are listened to."""
 
@@ -78,6 +82,7 @@ class RedisEngine(EngineTasks):
         self._timeout = timeout
         self._patience = patience
         self._replicas = replicas
+        self._reads: anyio.Semaphore
         self._known: dict[str, str] = {}  # the id of the last entry that is known, by channel
         self._channels: dict[bytes, str] = {}  # their names, by their keys, of those that are listened to
         self._ears = Ears(timeout, self._heard)
@@ -88,6 +93,7 @@ class RedisEngine(EngineTasks):
     @asynccontextmanager
     async def _run(self, tasks: TaskGroup) -> AsyncIterator[None]:
         self._known.clear()
+        self._reads = anyio.Semaphore(READS)
         async with anyio.create_task_group() as links:
             for link in (self._commands, self._events):
                 link.reset()
@@ -189,17 +195,24 @@ class RedisEngine(EngineTasks):
     async def read(self, channel: str, after: str, most: int) -> list[Entry]:
         """`Engine`: return entries; a connection is waited for as long as `patience` says."""
         self._entered()
-        connection = await self._commands.ready(anyio.current_time() + self._patience)
         begin = after.rpartition("-")[0].encode() if after else b"-"
+        asked = (b"XRANGE", self._key(channel), begin, b"+", b"COUNT", b"%d" % most)
+        deadline = anyio.current_time() + self._patience
+        await self._commands.ready(deadline)
+        async with self._reads:
+            items = await self._read(channel, asked, deadline)
+        assert isinstance(items, list)
+        return [entry_of(item) for item in items]
+
+    async def _read(self, channel: str, asked: tuple[bytes, ...], deadline: float) -> object:
+        connection = await self._commands.ready(deadline)
         try:
-            items = await connection.create_request(b"XRANGE", self._key(channel), begin, b"+", b"COUNT", b"%d" % most)
+            return await connection.create_request(*asked)
         except (TimeoutError, LostConnection):
             connection.invalidate()
             raise EngineUnavailable(f"the Redis server at {self._commands.place} has not answered") from None
         except RedisError as error:
             raise refusal(error, self._commands.place, f"channel {channel!r}") from None
-        assert isinstance(items, list)
-        return [entry_of(item) for item in items]
 
     async def _keep(self, connection: BaseConnection) -> None:
         """Have an eye on the connection for commands."""
