@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -544,3 +546,29 @@ def test_the_command_refuses_in_one_line(options: list[str], why: str, capsys: p
     said = capsys.readouterr().err
     assert why in said
     assert said.count("\n") == 1
+
+
+PASSES_ON = """
+import signal, sys
+import anyio
+from h3ref.server.signals import PassedOnSignal
+
+def tell(name):
+    signal.raise_signal(signal.SIGINT)  # while some have not been told
+    print("told of", name, flush=True)
+
+async def main():
+    first = PassedOnSignal(tell)
+    with first.taken():
+        signal.raise_signal(signal.SIGTERM)
+        await first.wait()
+    print("not ended", flush=True)
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_second_signal_waits_until_all_are_told_of_the_first(backend: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PASSES_ON, backend], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("told of SIGTERM\n", -signal.SIGINT), done.stderr

@@ -87,3 +87,33 @@ class FirstSignal:
             self._instead()
         else:
             self._parking.wake()
+
+
+class PassedOnSignal(FirstSignal):
+    """The same, passed on to others first: a second signal that comes while they are told waits until all have been.
+
+    So what it ends at once is this process with all of them. It needs an event loop that nobody blocks.
+
+    Args:
+        tell: called with the first one's name.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
+        self._held: list[int] = []
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        for each in self._numbers:
+            signal.signal(each, self._hold)
+        self._taken.append(signal.Signals(number).name)
+        self._call_soon(self._end)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        self._held.append(number)
+
+    def _end(self) -> None:
+        self._tell(self._taken[0])
+        super()._end()
+        for number in self._held:
+            signal.raise_signal(number)

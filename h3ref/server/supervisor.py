@@ -21,7 +21,7 @@ from ..errors import StartupFailed
 from .lines import Message
 from .place import Place
 from .settings import Settings
-from .signals import FirstSignal
+from .signals import FirstSignal, PassedOnSignal
 from .task import Task
 from .work import MARGIN
 from .worker import Worker
@@ -74,10 +74,11 @@ def serve_workers(
 
     async def main() -> None:
         shares = place.listen(count)
-        first, hangups = FirstSignal(), Parking()
+        hangups = Parking()
+        supervisor = Supervisor(partial(_task, app, settings, backend, prepare), shares, settings.grace)
+        first = PassedOnSignal(supervisor.tell_end)
         try:
             with first.taken(), _hangups_taken(hangups):
-                supervisor = Supervisor(partial(_task, app, settings, backend, prepare), shares, settings.grace)
                 await supervisor.run(first, hangups)
         finally:
             for share in shares:
@@ -190,8 +191,7 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Tell all, listen no more, and wait for their end; the second signal ends this process, and with it theirs."""
-        for worker in self._workers:
-            worker.tell(end=self._reason)
+        self.tell_end(self._reason)  # those too that were started meanwhile, and all if it is no signal
         for share in self._shares:
             share.close()
         with anyio.move_on_after(self._grace + MARGIN):
@@ -200,6 +200,11 @@ class Supervisor:
                 await anyio.lowlevel.checkpoint()  # in which it is taken off
         for worker in self._workers:
             log.warning("worker %d: process %d does not end, and is killed", worker.number + 1, worker.process)
+
+    def tell_end(self, reason: str) -> None:
+        """Tell all that they are to end. Who has been told ends at once when this process does."""
+        for worker in self._workers:
+            worker.tell(end=reason)
 
     # -- starting
 
