@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -66,6 +68,18 @@ def test_what_has_ended_is_forgotten() -> None:
     assert found.shows_a_server
     assert found.take(of(), 5) == of()
     assert not found.shows_a_server
+
+
+def test_no_stream_of_an_unfinished_round_is_kept_when_all_have_ended() -> None:
+    found = crowd()
+    streams = [Exchange() for _ in range(10)]
+    found.take(of(*streams), 1)
+    found.take(of(*streams), 1)
+    kept = [weakref.ref(stream) for stream in streams]
+    streams.clear()
+    found.take(of(), 1)
+    gc.collect()
+    assert [stream() for stream in kept] == [None] * 10
 
 
 def test_a_stream_without_a_head_is_not_looked_at_yet() -> None:

@@ -32,6 +32,9 @@ class Crowd:
             live: all that there are.
             most: how many more.
         """
+        if not live:
+            self.clear()  # nobody may come for long, and those of the last round would be kept
+            return set()
         for exchange in self._group_of.keys() - live:
             number = self._group_of.pop(exchange)
             del self._groups[number][exchange]
