@@ -341,7 +341,7 @@ def test_a_specification_that_the_checker_does_not_understand_is_refused(spec: A
 def test_the_wheel_has_the_file_that_the_check_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     included = config["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included == {"spec/lifecycle.json": checking._PACKAGED.relative_to(ROOT).as_posix()}
+    assert included["spec/lifecycle.json"] == checking._PACKAGED.relative_to(ROOT).as_posix()
     assert not checking._PACKAGED.exists(), "in the source tree spec/ itself is read"
     assert load_rules().steps == RULES.steps
     packaged = tmp_path / "lifecycle.json"

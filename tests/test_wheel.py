@@ -80,7 +80,10 @@ def reached() -> set[str]:
 def test_a_wheel_is_the_package_and_the_specification() -> None:
     assert BUILD["wheel"] == {
         "packages": ["h3ref"],
-        "force-include": {"spec/lifecycle.json": "h3ref/lab/lifecycle.json"},
+        "force-include": {
+            "spec/lifecycle.json": "h3ref/lab/lifecycle.json",
+            "spec/checks.json": "h3ref/judge/checks.json",
+        },
     }
     assert set(CONFIGURATION["tool"]["hatch"]["build"]) == {"targets"}
 

@@ -48,7 +48,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
     "Around it": [
         {"client", "testing", "compat"},
         {"examples"},
-        {"lab"},
+        {"judge", "lab"},
         {"cli", "__main__"},
     ],
 }
@@ -63,12 +63,12 @@ MUTUAL: Final = {"h3ref.writer", "h3ref.blocking", "h3ref.event"}
 """An event hands out writers, and a writer has its event: they name each other, for types only."""
 
 SPEAKS: Final = {"socket", "h11", "ssl", "select", "selectors", "httpx", "httpx2", "coredis"}
-MAY_SPEAK: Final = {"adapters", "server", "client", "redis", "lab", "cli", "examples"}
+MAY_SPEAK: Final = {"adapters", "server", "client", "redis", "lab", "cli", "examples", "judge"}
 
 DRAWS: Final = {"matplotlib", "IPython", "rich"}
 MAY_DRAW: Final = {"lab"}
 
-AROUND: Final = {"_core", "adapters", "client", "compat", "testing", "examples", "lab", "cli"}
+AROUND: Final = {"_core", "adapters", "client", "compat", "testing", "examples", "judge", "lab", "cli"}
 """What each is a part of the house with readers of its own. The rest, modules and packages, is what a user reads."""
 
 MOST_AT_THE_TOP: Final = 18

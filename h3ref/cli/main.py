@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from .. import __version__
-from . import bench, demo, diagram, serve, tail, trace
+from . import bench, check, demo, diagram, serve, tail, trace
 from .shared import DONE, EXIT_STATUSES, INTERRUPTED, USAGE, CommandError, discard_output, write_out
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Command(Protocol):
         """Add the command."""
 
 
-COMMANDS: Final[tuple[Command, ...]] = (bench, demo, diagram, serve, tail, trace)
+COMMANDS: Final[tuple[Command, ...]] = (bench, check, demo, diagram, serve, tail, trace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

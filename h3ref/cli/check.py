@@ -1,0 +1,189 @@
+"""`h3ref check URL`: judges a server's streams, or a client, by the catalogue of checks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, write_out
+
+if TYPE_CHECKING:
+    from ..judge.catalogue import Check
+    from ..judge.verdict import Verdict
+    from .shared import Commands
+
+DEFAULT_TIMEOUT: Final = 30.0
+
+MORE: Final = """\
+what it does:
+  URL alone is for any stream that you may read: at most 8 requests, each on a connection of its own, a bounded
+  part of each answer, and no more time than --timeout says.
+
+examples:
+  h3ref check http://127.0.0.1:3000/events
+  h3ref check https://example.com/stream -H 'Authorization: Bearer abc' --format html > report.html
+  h3ref check http://127.0.0.1:3000/chat -d '{"prompt": "hi"}' --only C-13 --only C-14
+  h3ref check --explain C-13"""
+
+
+def add(commands: Commands) -> None:
+    """Add `check`."""
+    parser = add_command(
+        commands,
+        "check",
+        run,
+        summary="judge a server's stream by the catalogue of checks",
+        description="Judge an event stream: ask for what a client may ask for, and say of each check of the catalogue "
+        "whether it holds, with the bytes that prove it and what to do about it.",
+        more=MORE,
+        statuses=exit_statuses(
+            done="every must holds",
+            failed="a must does not hold",
+            usage="wrong usage, or no connection could be had",
+        ),
+    )
+    parser.add_argument("url", metavar="URL", nargs="?", help="where the stream is")
+    parser.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        type=_header,
+        default=[],
+        metavar="'NAME: VALUE'",
+        dest="headers",
+        help="a field of each request; may be given several times",
+    )
+    parser.add_argument("-d", "--data", metavar="TEXT", help="the request's body; makes it a POST")
+    parser.add_argument(
+        "--only", action="append", type=_id, default=[], metavar="C-07", help="this check only; may be given again"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="in all (%(default)g)"
+    )
+    parser.add_argument("--format", choices=["text", "json", "html"], default="text", help="of the report (text)")
+    parser.add_argument("--system", default="", metavar="'NAME VERSION'", help="what the report calls it (the URL)")
+    parser.add_argument("--list", action="store_true", help="list the checks, and end")
+    parser.add_argument("--explain", type=_id, metavar="C-07", help="say all about a check, and end")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Judge.
+
+    Raises:
+        CommandError: a must does not hold, or it can't be judged; the status is as `--help` says.
+    """
+    from ..judge.catalogue import load_checks
+
+    checks = {check.id: check for check in load_checks()}
+    if options.list:
+        write_out("".join(f"{check.id} {check.group:<9} {check.level:<7} {check.title}\n" for check in checks.values()))
+    elif options.explain:
+        if options.explain not in checks:
+            raise CommandError(f"there is no check {options.explain}; h3ref check --list shows them", USAGE)
+        write_out(explanation(checks[options.explain]))
+    else:
+        _judge(options, list(checks.values()))
+
+
+def explanation(check: Check) -> str:
+    """All that the catalogue says of a check."""
+    return (
+        f"{check.id} ({check.level}, {check.group}): {check.title}\n\n"
+        f"sent:     {check.sends}\npasses:   {check.passes}\nwhy:      {check.why}\n"
+        f"remedy:   {check.remedy}\nrests on: {check.section}\n"
+    )
+
+
+def _judge(options: argparse.Namespace, checks: list[Check]) -> None:
+    import anyio
+
+    from ..judge.catalogue import Group, chosen
+    from ..judge.report import report_as
+    from ..judge.results import SERVER, Results, System
+    from ..judge.seen import Waits
+    from ..judge.stream import judge_stream
+    from ..judge.verdict import faults
+    from ..judge.wire import Target, Unreachable, connect_to
+
+    if not options.url:
+        raise CommandError("the following arguments are required: URL (h3ref check --help says more)", USAGE)
+    body = None if options.data is None else options.data.encode()
+    try:
+        wanted = chosen(checks, [Group.STREAM], options.only)
+        connect = connect_to(options.url)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+    target = Target(options.url, connect, tuple(options.headers), "GET" if body is None else "POST", body)
+    report = report_as(options.format, write_out, coloured=_shows_colours())
+    verdicts: list[Verdict] = []
+
+    def tell(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        report.tell(verdict)
+
+    async def judge() -> None:
+        await judge_stream(target, wanted, tell, waits=Waits.of(options.timeout))
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    report.begin(options.url, wanted)
+    try:
+        anyio.run(judge)
+    except Unreachable as error:
+        raise CommandError(f"no connection to {options.url}: {error}", USAGE) from error
+    order = {check.id: place for place, check in enumerate(wanted)}
+    name, _, version = (options.system or options.url).partition(" ")
+    report.end(
+        Results(
+            System(SERVER, name, version),
+            datetime.now(UTC).date().isoformat(),
+            _command(options),
+            tuple(sorted(verdicts, key=lambda verdict: order[verdict.check.id])),
+        )
+    )
+    if faults(verdicts):
+        raise CommandError("", FAILED)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command that judges again. What a header or a body says may be a secret, and stays out of it."""
+    words = ["h3ref", "check", options.url]
+    words += [word for name, _ in options.headers for word in ("-H", f"{name}: ...")]
+    words += ["-d", "..."] if options.data is not None else []
+    words += [word for id in options.only for word in ("--only", id)]
+    words += ["--timeout", f"{options.timeout:g}"] if options.timeout != DEFAULT_TIMEOUT else []
+    return shlex.join(words)
+
+
+def _shows_colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
+        raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
+    if not value.isprintable():
+        raise argparse.ArgumentTypeError(f"the value of a header can be printed, which that of {name} can't")
+    return name, value.strip()
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(r"C-\d\d", text.upper()):
+        raise argparse.ArgumentTypeError(f"a check is named as in C-07, not {text!r}")
+    return text.upper()
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are more than 0, not {text!r}")
+    return seconds
