@@ -83,6 +83,7 @@ def test_a_wheel_is_the_package_and_the_specification() -> None:
         "force-include": {
             "spec/lifecycle.json": "h3ref/lab/lifecycle.json",
             "spec/checks.json": "h3ref/judge/checks.json",
+            "spec/vectors/parse": "h3ref/judge/clients/vectors",
         },
     }
     assert set(CONFIGURATION["tool"]["hatch"]["build"]) == {"targets"}

@@ -13,21 +13,29 @@ from typing import TYPE_CHECKING, Final
 from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, write_out
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from ..judge.catalogue import Check
-    from ..judge.verdict import Verdict
+    from ..judge.verdict import Tell, Verdict
     from .shared import Commands
 
 DEFAULT_TIMEOUT: Final = 30.0
+CLIENT_TIMEOUT: Final = 10.0
 
 MORE: Final = """\
 what it does:
   URL alone is for any stream that you may read: at most 8 requests, each on a connection of its own, a bounded
   part of each answer, and no more time than --timeout says.
+  --client COMMAND is for a client: it is started some fifty times, no shell between, each time with the URL of another
+  stream on the loopback interface, in place of {url} or as its last argument. It prints a line of JSON for each message
+  as soon as that has come, {"event": "tick", "data": "1", "id": "7"}, and ends when it has given up for good.
 
 examples:
   h3ref check http://127.0.0.1:3000/events
   h3ref check https://example.com/stream -H 'Authorization: Bearer abc' --format html > report.html
   h3ref check http://127.0.0.1:3000/chat -d '{"prompt": "hi"}' --only C-13 --only C-14
+  h3ref check --client 'python client.py'
+  h3ref check --client 'node client.mjs {url} --quiet' --only C-85
   h3ref check --explain C-13"""
 
 
@@ -37,17 +45,18 @@ def add(commands: Commands) -> None:
         commands,
         "check",
         run,
-        summary="judge a server's stream by the catalogue of checks",
+        summary="judge a server's stream, or a client, by the catalogue of checks",
         description="Judge an event stream: ask for what a client may ask for, and say of each check of the catalogue "
-        "whether it holds, with the bytes that prove it and what to do about it.",
+        "whether it holds, with the bytes that prove it and what to do about it. Or judge a client, by what it does.",
         more=MORE,
         statuses=exit_statuses(
             done="every must holds",
             failed="a must does not hold",
-            usage="wrong usage, or no connection could be had",
+            usage="wrong usage, no connection could be had, or a client that asks for nothing",
         ),
     )
     parser.add_argument("url", metavar="URL", nargs="?", help="where the stream is")
+    parser.add_argument("--client", metavar="COMMAND", help="judge the client that this command starts")
     parser.add_argument(
         "-H",
         "--header",
@@ -63,10 +72,15 @@ def add(commands: Commands) -> None:
         "--only", action="append", type=_id, default=[], metavar="C-07", help="this check only; may be given again"
     )
     parser.add_argument(
-        "--timeout", type=_seconds, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="in all (%(default)g)"
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help=f"in all ({DEFAULT_TIMEOUT:g}); with --client, for whatever it does next ({CLIENT_TIMEOUT:g})",
     )
     parser.add_argument("--format", choices=["text", "json", "html"], default="text", help="of the report (text)")
-    parser.add_argument("--system", default="", metavar="'NAME VERSION'", help="what the report calls it (the URL)")
+    parser.add_argument(
+        "--system", default="", metavar="'NAME VERSION'", help="what the report calls it (the URL or COMMAND)"
+    )
     parser.add_argument("--list", action="store_true", help="list the checks, and end")
     parser.add_argument("--explain", type=_id, metavar="C-07", help="say all about a check, and end")
 
@@ -100,18 +114,21 @@ def explanation(check: Check) -> str:
 
 
 def _judge(options: argparse.Namespace, checks: list[Check]) -> None:
-    import anyio
+    if options.client is not None:
+        _judge_client(options, checks)
+    elif options.url:
+        _judge_stream(options, checks)
+    else:
+        raise CommandError("URL or --client COMMAND is required (h3ref check --help says more)", USAGE)
 
+
+def _judge_stream(options: argparse.Namespace, checks: list[Check]) -> None:
     from ..judge.catalogue import Group, chosen
-    from ..judge.report import report_as
-    from ..judge.results import SERVER, Results, System
+    from ..judge.results import SERVER
     from ..judge.seen import Waits
     from ..judge.stream import judge_stream
-    from ..judge.verdict import faults
     from ..judge.wire import Target, Unreachable, connect_to
 
-    if not options.url:
-        raise CommandError("the following arguments are required: URL (h3ref check --help says more)", USAGE)
     body = None if options.data is None else options.data.encode()
     try:
         wanted = chosen(checks, [Group.STREAM], options.only)
@@ -119,6 +136,54 @@ def _judge(options: argparse.Namespace, checks: list[Check]) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     target = Target(options.url, connect, tuple(options.headers), "GET" if body is None else "POST", body)
+
+    async def judge(tell: Tell) -> None:
+        await judge_stream(target, wanted, tell, waits=Waits.of(options.timeout or DEFAULT_TIMEOUT))
+
+    try:
+        _report(options, SERVER, options.url, wanted, judge)
+    except Unreachable as error:
+        raise CommandError(f"no connection to {options.url}: {error}", USAGE) from error
+
+
+def _judge_client(options: argparse.Namespace, checks: list[Check]) -> None:
+    from ..judge.catalogue import Group, chosen
+    from ..judge.clients import NoClient, Program, judge_client
+    from ..judge.results import CLIENT
+
+    if options.url or options.headers or options.data is not None:
+        raise CommandError("--client COMMAND goes without URL, -H and -d: it is the client that asks", USAGE)
+    try:
+        wanted = chosen(checks, [Group.CLIENT], options.only)
+        client = Program(options.client)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
+
+    async def judge(tell: Tell) -> None:
+        await judge_client(client, wanted, tell, limit=options.timeout or CLIENT_TIMEOUT)
+
+    try:
+        _report(options, CLIENT, options.client, wanted, judge)
+    except NoClient as error:
+        raise CommandError(f"{options.client}: {error}", USAGE) from error
+
+
+def _report(
+    options: argparse.Namespace,
+    kind: str,
+    subject: str,
+    wanted: Sequence[Check],
+    judge: Callable[[Tell], Awaitable[None]],
+) -> None:
+    """Have something judged, and report it."""
+    import anyio
+
+    from ..judge.report import report_as
+    from ..judge.results import Results, System
+    from ..judge.verdict import faults
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
     report = report_as(options.format, write_out, coloured=_shows_colours())
     verdicts: list[Verdict] = []
 
@@ -126,21 +191,13 @@ def _judge(options: argparse.Namespace, checks: list[Check]) -> None:
         verdicts.append(verdict)
         report.tell(verdict)
 
-    async def judge() -> None:
-        await judge_stream(target, wanted, tell, waits=Waits.of(options.timeout))
-
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")
-    report.begin(options.url, wanted)
-    try:
-        anyio.run(judge)
-    except Unreachable as error:
-        raise CommandError(f"no connection to {options.url}: {error}", USAGE) from error
+    report.begin(subject, wanted)
+    anyio.run(judge, tell)
     order = {check.id: place for place, check in enumerate(wanted)}
-    name, _, version = (options.system or options.url).partition(" ")
+    name, _, version = options.system.partition(" ") if options.system else (subject, "", "")
     report.end(
         Results(
-            System(SERVER, name, version),
+            System(kind, name, version),
             datetime.now(UTC).date().isoformat(),
             _command(options),
             tuple(sorted(verdicts, key=lambda verdict: order[verdict.check.id])),
@@ -152,11 +209,11 @@ def _judge(options: argparse.Namespace, checks: list[Check]) -> None:
 
 def _command(options: argparse.Namespace) -> str:
     """The command that judges again. What a header or a body says may be a secret, and stays out of it."""
-    words = ["h3ref", "check", options.url]
+    words = ["h3ref", "check", *([options.url] if options.client is None else ["--client", options.client])]
     words += [word for name, _ in options.headers for word in ("-H", f"{name}: ...")]
     words += ["-d", "..."] if options.data is not None else []
     words += [word for id in options.only for word in ("--only", id)]
-    words += ["--timeout", f"{options.timeout:g}"] if options.timeout != DEFAULT_TIMEOUT else []
+    words += ["--timeout", f"{options.timeout:g}"] if options.timeout else []
     return shlex.join(words)
 
 
