@@ -7,10 +7,12 @@ import tomllib
 import pytest
 
 from h3ref.judge import catalogue
-from h3ref.judge.catalogue import Group, chosen, load_checks
+from h3ref.judge.catalogue import Group, Level, chosen, load_checks
 from h3ref.judge.looks import LOOKS
 from h3ref.judge.verdict import Outcome
 from h3ref.testing import virtual_backends
+from tests.judge.correct import CORRECT
+from tests.judge.faulty import FAULTY, Faulty
 from tests.judge.servers import Good, judged
 from tests.pages import ROOT
 
@@ -21,11 +23,28 @@ virtual = pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asy
 
 @virtual
 @pytest.mark.anyio
-async def test_a_good_server_is_found_clean() -> None:
-    findings = await judged(Good().answer, CHECKS)
-    assert {id: finding.seen for id, finding in findings.items() if finding.outcome == Outcome.FAILED} == {}
-    not_so = {id: finding.outcome for id, finding in findings.items() if finding.outcome != Outcome.PASSED}
-    assert not_so == {"C-38": Outcome.NOT_APPLICABLE}
+@pytest.mark.parametrize("faulty", FAULTY, ids=lambda faulty: f"{faulty.check}: {faulty.name}")
+async def test_each_fault_is_found_by_its_check_and_by_no_unrelated_must(faulty: Faulty) -> None:
+    findings = await judged(faulty.server().answer, CHECKS)
+    broken = {check.id: check for check in CHECKS if findings[check.id].outcome == Outcome.FAILED}
+    assert faulty.check in broken, findings[faulty.check]
+    musts = {id for id, check in broken.items() if check.level == Level.MUST}
+    assert musts - {faulty.check} <= faulty.related, {id: findings[id] for id in musts}
+
+
+@virtual
+@pytest.mark.anyio
+@pytest.mark.parametrize("server", CORRECT, ids=lambda server: server.__name__)
+async def test_servers_that_differ_in_what_is_free_are_found_clean(server: type[Good]) -> None:
+    findings = await judged(server().answer, CHECKS)
+    broken = {check.id: check.level for check in CHECKS if findings[check.id].outcome == Outcome.FAILED}
+    assert {id: findings[id] for id, level in broken.items() if level != Level.MAY} == {}
+
+
+def test_there_are_many_of_both() -> None:
+    assert len(FAULTY) >= 40
+    assert len(CORRECT) >= 13
+    assert {faulty.check for faulty in FAULTY} == {check.id for check in CHECKS} - {"C-38"}
 
 
 def test_the_wheel_has_the_catalogue() -> None:

@@ -27,6 +27,8 @@ def content_type(seen: Seen) -> Finding:
     """WHATWG HTML, section 9.2.3: another type fails the connection."""
     _, head = seen.answer
     kinds = head.all("content-type")
+    if head.status != 200:
+        return not_applicable("it is no stream")
     if head.is_stream:
         return passed(kinds[0])
     if not kinds:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
+from ..sse import fault_of_id
 from . import arrivals as arrivals  # these register their looks
 from . import contents as contents
 from . import heads as heads
@@ -111,7 +112,7 @@ class _Judge:
         self._seen.old = await self._ask(self._target.request(_STREAM, version="1.0"), _has_head, self._waits.watch)
 
     async def _again(self) -> None:
-        ids = self._seen.content.ids
+        ids = [id for id in self._seen.content.ids if not fault_of_id(id)]
         self._seen.after = ids[(len(ids) - 1) // 2] if ids else ""
         known = (("Last-Event-ID", self._seen.after),) if ids else ()
         request = self._target.request(("Accept", "*/*"), *known)

@@ -90,7 +90,7 @@ class Target:
         if close and version == "1.1":
             sent.append(("Connection", "close"))
         lines = "".join(f"{name}: {value}\r\n" for name, value in sent)
-        return f"{used} {self.path} HTTP/{version}\r\n{lines}\r\n".encode("latin-1", "replace") + body
+        return f"{used} {self.path} HTTP/{version}\r\n{lines}\r\n".encode() + body
 
 
 def connect_to(url: str) -> Connect:
