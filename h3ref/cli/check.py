@@ -26,6 +26,10 @@ MORE: Final = """\
 what it does:
   URL alone is for any stream that you may read: at most 8 requests, each on a connection of its own, a bounded
   part of each answer, and no more time than --timeout says.
+  With --contract, URL is the root of an app with the routes that spec/README.md describes, as
+  python -m h3ref.judge.app serves it. First URL/ticks is judged as any stream, then the routes are, over up to twelve
+  connections at once: readers that read nothing, requests that stop in the middle, and at last a POST to /shutdown,
+  which ends the server. Each half has half of --timeout.
   --client COMMAND is for a client: it is started some fifty times, no shell between, each time with the URL of another
   stream on the loopback interface, in place of {url} or as its last argument. It prints a line of JSON for each message
   as soon as that has come, {"event": "tick", "data": "1", "id": "7"}, and ends when it has given up for good.
@@ -34,6 +38,7 @@ examples:
   h3ref check http://127.0.0.1:3000/events
   h3ref check https://example.com/stream -H 'Authorization: Bearer abc' --format html > report.html
   h3ref check http://127.0.0.1:3000/chat -d '{"prompt": "hi"}' --only C-13 --only C-14
+  h3ref check --contract http://127.0.0.1:3000 --timeout 60
   h3ref check --client 'python client.py'
   h3ref check --client 'node client.mjs {url} --quiet' --only C-85
   h3ref check --explain C-13"""
@@ -56,6 +61,7 @@ def add(commands: Commands) -> None:
         ),
     )
     parser.add_argument("url", metavar="URL", nargs="?", help="where the stream is")
+    parser.add_argument("--contract", action="store_true", help="URL is the root of an app with the contract's routes")
     parser.add_argument("--client", metavar="COMMAND", help="judge the client that this command starts")
     parser.add_argument(
         "-H",
@@ -124,6 +130,7 @@ def _judge(options: argparse.Namespace, checks: list[Check]) -> None:
 
 def _judge_stream(options: argparse.Namespace, checks: list[Check]) -> None:
     from ..judge.catalogue import Group, chosen
+    from ..judge.contract import NOTICE, judge_contract
     from ..judge.results import SERVER
     from ..judge.seen import Waits
     from ..judge.stream import judge_stream
@@ -131,15 +138,27 @@ def _judge_stream(options: argparse.Namespace, checks: list[Check]) -> None:
 
     body = None if options.data is None else options.data.encode()
     try:
-        wanted = chosen(checks, [Group.STREAM], options.only)
+        groups = [Group.STREAM, Group.CONTRACT] if options.contract else [Group.STREAM]
+        wanted = chosen(checks, groups, options.only)
         connect = connect_to(options.url)
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
+    if options.contract and body is not None:
+        raise CommandError("-d is for a stream of your own: the contract's routes are asked by GET", USAGE)
     target = Target(options.url, connect, tuple(options.headers), "GET" if body is None else "POST", body)
 
-    async def judge(tell: Tell) -> None:
-        await judge_stream(target, wanted, tell, waits=Waits.of(options.timeout or DEFAULT_TIMEOUT))
+    seconds = options.timeout or DEFAULT_TIMEOUT
 
+    async def judge(tell: Tell) -> None:
+        if not options.contract:
+            await judge_stream(target, wanted, tell, waits=Waits.of(seconds))
+            return
+        of = {group: [check for check in wanted if check.group == group] for group in groups}
+        await judge_stream(target.at("/ticks"), of[Group.STREAM], tell, waits=Waits.of(seconds / 2))
+        await judge_contract(target, of[Group.CONTRACT], tell, seconds=seconds / 2)
+
+    if options.contract and options.format == "text":
+        write_out(f"{NOTICE}\n")
     try:
         _report(options, SERVER, options.url, wanted, judge)
     except Unreachable as error:
@@ -151,8 +170,10 @@ def _judge_client(options: argparse.Namespace, checks: list[Check]) -> None:
     from ..judge.clients import NoClient, Program, judge_client
     from ..judge.results import CLIENT
 
-    if options.url or options.headers or options.data is not None:
-        raise CommandError("--client COMMAND goes without URL, -H and -d: it is the client that asks", USAGE)
+    if options.url or options.contract or options.headers or options.data is not None:
+        raise CommandError(
+            "--client COMMAND goes without URL, --contract, -H and -d: it is the client that asks", USAGE
+        )
     try:
         wanted = chosen(checks, [Group.CLIENT], options.only)
         client = Program(options.client)
@@ -209,7 +230,8 @@ def _report(
 
 def _command(options: argparse.Namespace) -> str:
     """The command that judges again. What a header or a body says may be a secret, and stays out of it."""
-    words = ["h3ref", "check", *([options.url] if options.client is None else ["--client", options.client])]
+    words = ["h3ref", "check", *(["--contract"] if options.contract else [])]
+    words += [options.url] if options.client is None else ["--client", options.client]
     words += [word for name, _ in options.headers for word in ("-H", f"{name}: ...")]
     words += ["-d", "..."] if options.data is not None else []
     words += [word for id in options.only for word in ("--only", id)]

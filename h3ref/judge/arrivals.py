@@ -24,9 +24,9 @@ def head_in_time(seen: Seen) -> Finding:
         return passed(f"after {reply.head.at - reply.begun:.2f} s")
     if reply.closed is not None:
         return failed("the connection ended before", reply.raw[-200:])
-    proxies = _proxies([other.head for other in (seen.head, seen.preflight) if other is not None])
-    if proxies:
-        return failed(f"not in {seen.waits.watch:g} s, while {proxies} answers other requests: it may hold it back")
+    who = proxies([other.head for other in (seen.head, seen.preflight) if other is not None])
+    if who:
+        return failed(f"not in {seen.waits.watch:g} s, while {who} answers other requests: it may hold it back")
     return failed(f"not in {seen.waits.watch:g} s: nobody answers, or somebody holds it back", reply.raw[:200])
 
 
@@ -56,7 +56,7 @@ def not_held_back(seen: Seen) -> Finding:
             continue
         content = content_of(reply)
         for problem, evidence in _held(reply, content):
-            who = _proxies([reply.head])
+            who = proxies([reply.head])
             return failed(f"{problem}; on the way: {who or 'nobody that says so'}", evidence)
     return passed("as far as can be told from here")
 
@@ -93,7 +93,7 @@ def not_compressed(seen: Seen) -> Finding:
     if reply.head is None:
         return failed("with Accept-Encoding: gzip no head came")
     if coding := reply.head.get("content-encoding"):
-        who = _proxies([reply.head])
+        who = proxies([reply.head])
         return failed(f"it is {coding}{f', by {who}' if who else ''}", reply.head.line("content-encoding"))
     return passed("with Accept-Encoding: gzip it comes as it is")
 
@@ -113,7 +113,7 @@ def heartbeats(seen: Seen) -> Finding:
     return passed(f"never more than {longest:.1f} s of silence, while it was watched")
 
 
-def _proxies(heads: list[Head | None]) -> str:
+def proxies(heads: list[Head | None]) -> str:
     """Those on the way who say so, by RFC 9110's Via and Server and by what the large ones add."""
     found: list[str] = []
     for head in filter(None, heads):

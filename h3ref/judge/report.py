@@ -67,8 +67,9 @@ class Text:
         counts = Counter(verdict.finding.outcome for verdict in results.verdicts)
         said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
         broken = [v for v in results.verdicts if v.finding.outcome == Outcome.FAILED]
-        named = "".join(f"; {v.check.id} ({v.check.level})" for v in broken)
-        self._write(("\r\x1b[K" if self._coloured else "") + f"{said or 'nothing was checked'}{named}\n")
+        named = ", ".join(f"{verdict.check.id} ({verdict.check.level})" for verdict in broken)
+        text = f"{said or 'nothing was checked'}{'; ' if named else ''}{named}\n"
+        self._write(("\r\x1b[K" if self._coloured else "") + text)
 
     def _progress(self) -> None:
         if self._coloured and self._told < self._all:

@@ -125,10 +125,12 @@ class Line:
 
     Args:
         stream: the connection.
+        most: so many bytes of a body are read at most.
     """
 
-    def __init__(self, stream: anyio.abc.ByteStream) -> None:
+    def __init__(self, stream: anyio.abc.ByteStream, most: int = MOST_BYTES) -> None:
         self.stream = stream
+        self._most = most
 
     async def send(self, data: bytes) -> None:
         """Send bytes; that the server has gone shows when its answer is read."""
@@ -150,7 +152,7 @@ class Line:
             seconds: how long at most.
         """
         with anyio.move_on_after(seconds):
-            while not reply.is_over and len(reply.body) < MOST_BYTES and not (enough and enough(reply)):
+            while not reply.is_over and len(reply.body) < self._most and not (enough and enough(reply)):
                 await self._receive(reply)
         return reply
 
@@ -179,9 +181,13 @@ class Lines:
         connect: opens one.
         seconds: how long that may take.
         most: how many at once.
+        most_bytes: so many bytes of a body are read at most.
     """
 
-    def __init__(self, connect: Connect, seconds: float, most: int = MOST_CONNECTIONS) -> None:
+    def __init__(
+        self, connect: Connect, seconds: float, most: int = MOST_CONNECTIONS, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self._most_bytes = most_bytes
         self._connect = connect
         self._seconds = seconds
         self._places = anyio.Semaphore(most)
@@ -202,6 +208,6 @@ class Lines:
             except (OSError, anyio.BrokenResourceError) as error:  # an SSLError is an OSError
                 raise Unreachable(str(error) or type(error).__name__) from error
             try:
-                yield Line(stream)
+                yield Line(stream, self._most_bytes)
             finally:
                 await anyio.aclose_forcefully(stream)

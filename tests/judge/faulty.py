@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from tests.judge.servers import Client, Good
+from tests.judge.servers import Answering, Client, Good
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Faulty:
 
     name: str
     check: str
-    server: Callable[[], Good]
+    server: Callable[[], Answering]
     related: frozenset[str] = frozenset()
 
 

@@ -7,14 +7,15 @@ nothing but what a server does.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from typing import Protocol
 
 import anyio
 import anyio.abc
 
-from h3ref.judge.catalogue import Check
-from h3ref.judge.seen import Waits
+from h3ref.judge.catalogue import Check, Group
+from h3ref.judge.contract import judge_contract
 from h3ref.judge.stream import judge_stream
 from h3ref.judge.verdict import Finding, Verdict
 from h3ref.judge.wire import Target
@@ -48,15 +49,17 @@ class Pipe(anyio.abc.ByteStream):
 def pipe() -> tuple[Pipe, Pipe]:
     """Both ends of a connection."""
     to_server, at_server = anyio.create_memory_object_stream[bytes](math.inf)
-    to_client, at_client = anyio.create_memory_object_stream[bytes](math.inf)
+    to_client, at_client = anyio.create_memory_object_stream[bytes](64)
     return Pipe(at_client, to_server), Pipe(at_server, to_client)
 
 
 class Client:
     """A connection and its request, as a server has them."""
 
-    def __init__(self, stream: Pipe, head: bytes) -> None:
+    def __init__(self, stream: Pipe, head: bytes, pieces: int, rest: bytes) -> None:
         self._stream = stream
+        self.pieces = pieces
+        self.rest = rest
         first, *lines = head.decode("latin-1").split("\r\n")
         self.method, self.path, self.version = first.split(" ")
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
@@ -64,6 +67,14 @@ class Client:
     async def send(self, data: bytes) -> None:
         """Send bytes in one piece."""
         await self._stream.send(data)
+
+    async def left(self) -> None:
+        """Wait until the client has left."""
+        try:
+            while True:
+                await self._stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            pass
 
     async def head(self, status: str, fields: Mapping[str, str]) -> None:
         """Send a head."""
@@ -78,6 +89,13 @@ class Client:
         """Send the proper end."""
         if self.version == "HTTP/1.1":
             await self.send(b"0\r\n\r\n")
+
+
+class Answering(Protocol):
+    """A server."""
+
+    async def answer(self, client: Client) -> None:
+        """Answer a request; the connection is closed after it."""
 
 
 class Good:
@@ -134,16 +152,20 @@ class Good:
 
 
 @asynccontextmanager
-async def served(answer: Callable[[Client], Awaitable[None]]) -> AsyncIterator[Target]:
+async def served(server: Answering) -> AsyncIterator[Target]:
     """Serve in memory, and return what the judge judges it by."""
+    reading = anyio.Lock() if getattr(server, "reads_one_by_one", False) else nullcontext()
     async with anyio.create_task_group() as tasks:
 
         async def serve(stream: Pipe) -> None:
-            head = b""
+            head, pieces = b"", 0
             try:
-                while b"\r\n\r\n" not in head:
-                    head += await stream.receive()
-                await answer(Client(stream, head.partition(b"\r\n\r\n")[0]))
+                async with reading:
+                    while b"\r\n\r\n" not in head:
+                        head += await stream.receive()
+                        pieces += 1
+                head, _, rest = head.partition(b"\r\n\r\n")
+                await server.answer(Client(stream, head, pieces, rest))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
                 pass  # the judge has left
             finally:
@@ -158,12 +180,11 @@ async def served(answer: Callable[[Client], Awaitable[None]]) -> AsyncIterator[T
         tasks.cancel_scope.cancel()
 
 
-async def judged(
-    answer: Callable[[Client], Awaitable[None]], checks: tuple[Check, ...], waits: Waits | None = None
-) -> dict[str, Finding]:
-    """What the judge finds of a server, by the ids of the checks."""
+async def judged(server: Answering, checks: tuple[Check, ...]) -> dict[str, Finding]:
+    """What the judge finds of a server, by the ids of the checks, which are all of one group."""
     verdicts: list[Verdict] = []
-    async with served(answer) as target:
-        await judge_stream(target, checks, verdicts.append, waits=waits)
+    judge = judge_stream if checks[0].group == Group.STREAM else judge_contract
+    async with served(server) as target:
+        await judge(target, checks, verdicts.append)
     assert sorted(verdict.check.id for verdict in verdicts) == sorted(check.id for check in checks)
     return {verdict.check.id: verdict.finding for verdict in verdicts}
