@@ -32,6 +32,11 @@ class Waits:
     enough: float = 5.0
     silence: float = 16.0
 
+    @property
+    def answer(self) -> float:
+        """How long an answer beside the one that is watched may take: they begin up to `short` after it."""
+        return self.watch - self.short
+
     @classmethod
     def of(cls, seconds: float) -> Waits:
         """Those of a judge that may take so long in all."""

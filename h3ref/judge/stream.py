@@ -59,6 +59,7 @@ class _Judge:
         self._seen = Seen(target, waits)
         self._asked = list(checks)
         self._done: set[str] = set()
+        self._main_answers = anyio.Event()
         self._wanted = {name for check in checks for name in LOOKS[check.id].needs}
 
     async def run(self) -> None:
@@ -79,6 +80,9 @@ class _Judge:
                     tasks.start_soon(self._one, name, request)
 
     async def _one(self, name: str, request: Callable[[], Awaitable[None]]) -> None:
+        if name != "main":  # which a server that takes no second reader shall have taken first
+            with anyio.move_on_after(self._waits.short):
+                await self._main_answers.wait()
         await request()
         self._done.add(name)
         for check in [check for check in self._asked if self._done >= set(LOOKS[check.id].needs)]:
@@ -90,26 +94,27 @@ class _Judge:
     async def _main(self, line: Line) -> None:
         reply = await line.ask(self._target.request(_STREAM, _FRESH), self._has_enough, self._waits.watch)
         self._seen.main, self._seen.watched_until = reply, anyio.current_time()
+        self._main_answers.set()
         if reply.is_complete:
             await line.read_end(reply, self._waits.short)
 
     async def _browser(self) -> None:
         fields = _STREAM, _FRESH, ("Accept-Encoding", "gzip, deflate"), ("Origin", ORIGIN), ("Sec-Fetch-Mode", "cors")
-        self._seen.browser = await self._ask(self._target.request(*fields), _has_blocks(3), self._waits.watch)
+        self._seen.browser = await self._ask(self._target.request(*fields), _has_blocks(3), self._waits.answer)
 
     async def _head(self) -> None:
         self._seen.head = await self._ask(
-            self._target.request(_STREAM, method="HEAD"), None, self._waits.watch, then=self._waits.short
+            self._target.request(_STREAM, method="HEAD"), None, self._waits.answer, then=self._waits.short
         )
 
     async def _preflight(self) -> None:
         method = ("Access-Control-Request-Method", self._target.method)
         names = ("Access-Control-Request-Headers", "last-event-id")
         request = self._target.request(("Origin", ORIGIN), method, names, method="OPTIONS")
-        self._seen.preflight = await self._ask(request, _has_head, self._waits.watch)
+        self._seen.preflight = await self._ask(request, _has_head, self._waits.answer)
 
     async def _old(self) -> None:
-        self._seen.old = await self._ask(self._target.request(_STREAM, version="1.0"), _has_head, self._waits.watch)
+        self._seen.old = await self._ask(self._target.request(_STREAM, version="1.0"), _has_head, self._waits.answer)
 
     async def _again(self) -> None:
         ids = [id for id in self._seen.content.ids if not fault_of_id(id)]
@@ -139,6 +144,7 @@ class _Judge:
     def _has_enough(self, reply: Reply) -> bool:
         if reply.head is None:
             return False
+        self._main_answers.set()
         blocks, age = _blocks_in(reply), anyio.current_time() - reply.head.at
         return blocks >= MANY or (blocks >= SOME and age >= self._waits.enough)
 

@@ -512,13 +512,13 @@ class OneReader(Picky):
 
     def refuses(self, client: Client) -> bool:
         """While another one reads."""
-        return self._reading > 0 and client.version == "HTTP/1.1"
+        return self._reading > 1 and client.version == "HTTP/1.1"
 
-    async def body(self, client: Client) -> None:
+    async def get(self, client: Client) -> None:
         """Count the readers."""
         self._reading += 1
         try:
-            await super().body(client)
+            await super().get(client)
         finally:
             self._reading -= 1
 
