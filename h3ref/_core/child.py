@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -43,7 +44,6 @@ class Child:
         self._task: asyncio.Task[None]
         if self._loop is not None:
             self._task = self._loop.create_task(code, context=context)
-            self._task.add_done_callback(self._done)
         else:
             from trio import lowlevel
 
@@ -62,8 +62,13 @@ class Child:
         try:
             if self._loop is not None:
                 # Much is over within one turn, and who has begun to do something else would have to be interrupted.
-                self._loop.call_soon(self._parking.wake)
-                await self._parking.wait()
+                try:
+                    await _turn()
+                finally:
+                    if self._task.done():
+                        self._done(self._task)
+                    else:
+                        self._task.add_done_callback(self._done)
                 await self._interrupted(meanwhile)
             elif not self.is_over:
                 with anyio.CancelScope() as self._listening:
@@ -132,3 +137,9 @@ class Child:
             listening.cancel()
         else:
             self._parking.wake()
+
+
+@coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let one turn of asyncio's loop go by."""
+    yield
