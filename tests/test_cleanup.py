@@ -7,6 +7,7 @@ import contextvars
 import gc
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -241,6 +242,65 @@ async def test_the_usual_cases_need_nothing_that_anyio_and_trio_keep_private(
     case = Case()
     with anyio.fail_after(60):
         assert await case.run(place) == ["waits", "on a thread", "cleaned up"]
+
+
+@pytest.mark.parametrize("anyio_backend", virtual_backends()[:1], ids=["asyncio"])
+async def test_code_that_nobody_cancels_has_no_scopes_around_it() -> None:
+    def count() -> int:
+        return sum(isinstance(one, anyio.CancelScope) for one in gc.get_objects())
+
+    case = Case()
+    gc.collect()
+    before = count()
+    running_code = asyncio.create_task(case.just_run(case.gate.wait()))
+    await settle()
+    assert count() == before
+    case.gate.set()
+    await running_code
+
+
+@in_virtual_time
+@pytest.mark.parametrize("own", range(3))
+@pytest.mark.parametrize("around", range(3))
+async def test_the_scopes_stand_between_those_around_the_code_and_its_own(around: int, own: int) -> None:
+    """Whenever they are made: scopes further out end the cleanup, the code's own do not, and all can be left."""
+    outside, inside = [[anyio.CancelScope() for _ in range(count)] for count in (around, own)]
+    left: list[str] = []
+
+    async def code(case: Case) -> None:
+        with ExitStack() as nest:
+            for scope in inside:
+                nest.enter_context(scope)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                await anyio.sleep(1)
+                case.said.append("cleaned up")
+                await anyio.sleep_forever()
+
+    async def host(case: Case) -> None:
+        with ExitStack() as nest:
+            for scope in outside:
+                nest.enter_context(scope)
+            await case.cleanup.run(code(case))
+            left.append("the code")
+            with anyio.move_on_after(1):
+                await anyio.sleep_forever()
+            left.append("a later scope")
+            await anyio.sleep_forever()
+        left.append("all")
+
+    case = Case()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(host, case)
+        await settle()
+        case.cleanup.cancel()
+        await anyio.sleep(4)
+        assert (case.said, left) == (["waits", "cleaned up"], [])
+        await anyio.sleep(3)
+        assert left == ["the code", "a later scope"]
+        (outside[-1] if outside else tasks.cancel_scope).cancel()
+    assert left == ["the code", "a later scope", *(["all"] if outside else [])]
 
 
 @in_virtual_time

@@ -36,12 +36,11 @@ class Cleanup:
     __slots__ = (
         "_ends_at",
         "_groups",
-        "_inner",
         "_is_over",
         "_is_passing",
-        "_outer",
         "_owner",
         "_reason",
+        "_scopes",
         "_seconds",
         "_status",
         "_waits",
@@ -53,7 +52,7 @@ class Cleanup:
         self._seconds = seconds
         self._waits = waits
         self.turn = 0
-        self._outer, self._inner = scopes.new_scopes()
+        self._scopes = scopes.Enclosure()
         self._reason: str | None = None  # by which our cancellation is told from others, once there is one
         self._ends_at = math.inf
         self._is_passing = False  # whether the code unwinds by a cancellation of its own, with which ours goes on
@@ -68,7 +67,7 @@ class Cleanup:
         It is run step by step, as `await` does, but each cancellation is looked at before the code gets it.
         """
         code = awaitable.__await__()
-        with self._outer, self._inner:
+        with self._scopes:
             self._status = scopes.status_of_trio_task()
             try:
                 self.turn = 1
@@ -96,27 +95,27 @@ class Cleanup:
         """Cancel the code; it has its time to clean up."""
         if self._reason is None:
             self._reason = f"what it belongs to is over ({id(self):#x})"
-            self._outer.cancel(self._reason)
+            self._scopes.cancel(self._reason)
 
     def hurry(self, seconds: float) -> None:
         """Let the cleanup take no more than so many seconds from now on; also one that has still to begin."""
         self._ends_at = min(self._ends_at, anyio.current_time() + seconds)
-        if self._inner.shield:
-            self._inner.deadline = self._ends_at
+        if self._scopes.is_shielded:
+            self._scopes.shield(self._ends_at)
 
     def _pass_on(self, step: Callable[[Any], Any], what: Any, error: BaseException | None) -> Any:
-        kept = error is None and not self._inner.shield and self._is_kept_by_nursery()
-        begins = kept or (not self._inner.shield and self._is_ours(error))
+        kept = error is None and not self._scopes.is_shielded and self._is_kept_by_nursery()
+        begins = kept or (not self._scopes.is_shielded and self._is_ours(error))
         if begins:
             self._begin()
             if kept:
                 self._keep_in_flight()
-        elif self._inner.shield:
+        elif self._scopes.is_shielded:
             self._go_on(error)
-        self._is_passing = not self._inner.shield and (self._is_passing or self._is_the_codes_own(error))
+        self._is_passing = not self._scopes.is_shielded and (self._is_passing or self._is_the_codes_own(error))
         is_called = self._reason is not None
         yielded = step(what)
-        if self._is_passing and not any(scope.cancel_called for scope in scopes.of_asyncio_task(self._inner)):
+        if self._is_passing and not any(scope.cancel_called for scope in self._scopes.within()):
             self._is_passing = False
             if is_called:  # which is why none of the code's own scopes has taken it
                 begins = True
@@ -151,12 +150,11 @@ class Cleanup:
             return False
         if not scopes.is_a_scopes(error):
             return False
-        return not any(scope.shield for scope in scopes.of_asyncio_task(self._inner))
+        return not any(scope.shield for scope in self._scopes.within())
 
     def _begin(self) -> None:
         self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)
-        self._inner.deadline = self._ends_at
-        self._inner.shield = True
+        self._scopes.shield(self._ends_at)
         self._groups = scopes.open_nurseries()
         # No scope of the code's own swallows it for being cancelled itself: that of trio's checkpoint always is.
         for status in scopes.statuses_within(self._status):
@@ -165,7 +163,7 @@ class Cleanup:
     def _go_on(self, error: BaseException | None) -> None:
         if error is None:
             self._keep_in_flight()
-        elif self._inner.cancel_called and not self._is_over:
+        elif self._scopes.is_inner_cancelled and not self._is_over:
             self._is_over = True
             log.warning(
                 "%r: its cleanup took too long, and is cancelled for good: see Limits.cleanup_timeout", self._owner

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import cache
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from .parking import asyncio_loop, asyncio_task, trio_task
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @cache
@@ -24,17 +29,122 @@ def _of_anyio() -> Any:
         from anyio._backends import _asyncio
     except ImportError:
         return None
-    return _asyncio if hasattr(_asyncio, "_task_states") and hasattr(_asyncio, "is_anyio_cancellation") else None
+    knows = hasattr(_asyncio, "_task_states") and hasattr(_asyncio, "is_anyio_cancellation")
+    links = set(getattr(getattr(_asyncio, "CancelScope", None), "__slots__", ()))
+    return _asyncio if knows and hasattr(_asyncio, "TaskState") and links >= _LINKS else None
 
 
-def new_scopes() -> tuple[anyio.CancelScope, anyio.CancelScope]:
-    """Two scopes, made of the class that `anyio.CancelScope()` makes them of, which it looks up each time."""
-    kind = _class_here(asyncio_loop() is None)
-    return kind(), kind()
+_LINKS: Final = {"_active", "_cancelling_at_enter", "_child_scopes", "_host_task", "_parent_scope", "_tasks"}
+"""What anyio's scopes know of each other, and of their tasks."""
+
+
+class Enclosure:
+    """Two scopes, one in the other, around code that the running task begins.
+
+    Nearly no code is ever cancelled, and to enter and leave two scopes costs as much as to begin a task. So on asyncio
+    they are made when the code is cancelled, and put where they would be had they been entered before it began: within
+    the scopes that were around the task then, and around those that the code itself has entered since. On trio, and
+    where anyio does not let that be done, they are entered at once.
+    """
+
+    __slots__ = ("_around", "_cancelling", "_inner", "_outer", "_reason", "_task")
+
+    def __init__(self) -> None:
+        self._outer: Any = None
+        self._inner: Any = None
+        self._reason: str | None = None
+        self._task: asyncio.Task[object] | None = None  # of asyncio, while they can still be put around its code
+        self._around: Any = None  # the innermost scope that the task was in when the code began
+        self._cancelling = 0  # how often it had been cancelled then
+
+    def __enter__(self) -> None:
+        module = _of_anyio()
+        task = None if module is None else asyncio_task()
+        if task is None or self._reason is not None:
+            self._make()
+            self._outer.__enter__()
+            self._inner.__enter__()
+            if self._reason is not None:
+                self._outer.cancel(self._reason)
+            return
+        state = module._task_states.get(task)
+        self._around = None if state is None else state.cancel_scope
+        self._cancelling = task.cancelling()
+        self._task = task
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> bool | None:
+        self._task = self._around = None
+        if self._inner is None:
+            return False
+        nested = ExitStack()
+        nested.push(self._outer)
+        nested.push(self._inner)
+        return nested.__exit__(kind, error, where)
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the outer scope: at once, or when the code begins."""
+        self._reason = reason
+        if self._task is not None:
+            self._make()
+            self._put_around(self._task)
+            self._task = None
+        if self._outer is not None:
+            self._outer.cancel(reason)
+
+    def shield(self, until: float) -> None:
+        """Have the inner scope keep the cancellation away until a time of the loop's."""
+        self._inner.deadline = until
+        self._inner.shield = True
+
+    @property
+    def is_shielded(self) -> bool:
+        """Whether it does so."""
+        return self._inner is not None and bool(self._inner.shield)
+
+    @property
+    def is_inner_cancelled(self) -> bool:
+        """Whether that time is up."""
+        return self._inner is not None and bool(self._inner.cancel_called)
+
+    def within(self) -> Iterator[Any]:
+        """The scopes of the code's own that the running task of asyncio is in, innermost first."""
+        return _of_asyncio_task(self._around if self._inner is None else self._inner)
+
+    def _make(self) -> None:
+        kind = _class_here(asyncio_loop() is None)
+        self._outer, self._inner = kind(), kind()
+
+    def _put_around(self, task: asyncio.Task[object]) -> None:
+        """What entering them does, in place: by now the task may be in others, and it is not the one that runs."""
+        states, outer, inner, around = _of_anyio()._task_states, self._outer, self._inner, self._around
+        for scope in (outer, inner):
+            scope._host_task, scope._cancelling_at_enter, scope._active = task, self._cancelling, True
+        outer._parent_scope, inner._parent_scope = around, outer
+        outer._child_scopes.add(inner)
+        if around is not None:
+            around._child_scopes.add(outer)
+        *_, outermost = (None, *_of_asyncio_task(around, task))
+        if outermost is not None:  # the task is in a scope of the code's own already
+            outermost._parent_scope = inner
+            inner._child_scopes.add(outermost)
+            if around is not None:
+                around._child_scopes.discard(outermost)
+            return
+        inner._tasks.add(task)
+        if around is not None:
+            around._tasks.discard(task)
+        state = states.get(task)
+        if state is None:
+            states[task] = _of_anyio().TaskState(None, inner)
+        else:
+            state.cancel_scope = inner
 
 
 @cache
 def _class_here(_: bool) -> type[anyio.CancelScope]:
+    """The class that `anyio.CancelScope()` makes scopes of, which it looks up each time."""
     return type(anyio.CancelScope())
 
 
@@ -48,13 +158,14 @@ def is_from_outside(error: BaseException) -> bool:
     return asyncio_loop() is not None and not is_a_scopes(error)
 
 
-def of_asyncio_task(inner: Any) -> Iterator[Any]:
-    """The scopes that the running task of asyncio is in, innermost first, up to `inner`, which is not one of them."""
+def _of_asyncio_task(last: Any, task: asyncio.Task[object] | None = None) -> Iterator[Any]:
+    """The scopes that a task of asyncio is in, or the running one, innermost first, up to `last`, which is not one."""
     module = _of_anyio()
-    task = None if module is None else asyncio_task()
+    if module is not None and task is None:
+        task = asyncio_task()
     state = None if task is None else module._task_states.get(task)
     scope = getattr(state, "cancel_scope", None)
-    while scope is not None and scope is not inner:
+    while scope is not None and scope is not last:
         yield scope
         scope = getattr(scope, "_parent_scope", None)
 
