@@ -9,10 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from anyio.lowlevel import RunVar
 
 if TYPE_CHECKING:
     import asyncio
+
+T = TypeVar("T")
 
 
 class Parking:
@@ -122,6 +126,40 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
     if lowlevel is not None and lowlevel.in_trio_run() and asyncio_task() is None:
         return None
     return loop
+
+
+class LoopValue(Generic[T]):
+    """A value for each event loop, as `anyio.RunVar`, which is asked only when another loop runs than the last time.
+
+    Args:
+        name: of that variable.
+        made: makes the value, in the loop that it is for.
+    """
+
+    def __init__(self, name: str, made: Callable[[], T]) -> None:
+        self._variable: RunVar[T] = RunVar(name)
+        self._made = made
+        self._last: tuple[object, T] | None = None  # asyncio's loop, and its value
+
+    def get(self) -> T:
+        """Return the value of the loop that runs here."""
+        loop = asyncio_loop()
+        last = self._last
+        if last is not None and last[0] is loop:
+            return last[1]
+        value = self._variable.get(None)
+        return self.set(self._made()) if value is None else self._remember(value)
+
+    def set(self, value: T) -> T:
+        """Have this one for the loop that runs here, and return it."""
+        self._variable.set(value)
+        return self._remember(value)
+
+    def _remember(self, value: T) -> T:
+        loop = asyncio_loop()
+        if loop is not None:
+            self._last = loop, value
+        return value
 
 
 def trio_task() -> Any:

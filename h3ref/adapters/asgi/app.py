@@ -6,10 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.lowlevel import RunVar
 
 from ..._core.failure import sentence_of
 from ..._core.farewell import encoded_farewell
+from ..._core.parking import LoopValue
 from ..._core.service import Service
 from ...flows import check_flow
 from ...limits import Limits, check_limits
@@ -68,7 +68,7 @@ class ASGIApp:
         self._limits = check_limits(limits)
         self._farewell = encoded_farewell(farewell)
         self._grace = check_grace(shutdown_grace_period)
-        self._here: RunVar[_Here] = RunVar("h3ref_here")  # one for each event loop that serves the app
+        self._here = LoopValue("h3ref_here", self._made_here)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's lifespan.
@@ -79,7 +79,7 @@ class ASGIApp:
         Raises:
             RuntimeError: the scope is neither http nor lifespan.
         """
-        here = self._in_this_loop()
+        here = self._here.get()
         if scope["type"] == "lifespan":
             await here.live(receive, send)
         elif scope["type"] == "http":
@@ -99,21 +99,15 @@ class ASGIApp:
     @property
     def service(self) -> Service:
         """What all exchanges in this event loop share."""
-        return self._in_this_loop().service
+        return self._here.get().service
 
     def stats(self) -> Stats:
         """Return the figures of this event loop as they are now; each worker process has its own."""
         return self.service.stats()
 
-    def _in_this_loop(self) -> _Here:
-        here = self._here.get(None)
-        if here is None:
-            here = _Here(
-                Service(self._app, flow=self._flow, trace=self._trace, limits=self._limits, farewell=self._farewell),
-                self._grace,
-            )
-            self._here.set(here)
-        return here
+    def _made_here(self) -> _Here:
+        service = Service(self._app, flow=self._flow, trace=self._trace, limits=self._limits, farewell=self._farewell)
+        return _Here(service, self._grace)
 
 
 class _Here:

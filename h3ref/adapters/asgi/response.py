@@ -14,12 +14,11 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, overload
 
-from anyio.lowlevel import RunVar
-
 from ..._core.answer import STREAM_HEADERS
 from ..._core.expiry import seconds_since_epoch
 from ..._core.farewell import encoded_farewell
 from ..._core.generator import DEFAULT_COMMIT_AFTER
+from ..._core.parking import LoopValue
 from ..._core.router import Match
 from ..._core.service import Service
 from ...app import H3App
@@ -224,7 +223,7 @@ class EventSourceResponse(Response):
         token = _REPLY.set(reply)
         try:
             prepare = partial(self._prepare, receive)
-            await answer(_loop(), scope, receive, send, self.origin_of(receive, send), prepare, reply.respond)
+            await answer(_LOOP.get(), scope, receive, send, self.origin_of(receive, send), prepare, reply.respond)
         finally:
             _REPLY.reset(token)
         if reply.failure is not None:
@@ -337,23 +336,20 @@ class _Responses(H3App):
 
 
 _REPLY: ContextVar[_Reply] = ContextVar("h3ref_reply")
-_LOOP: RunVar[ASGILoop] = RunVar("h3ref_event_source_response")  # one for each event loop
-
 
 _LIMITS: Final = Limits(streams=None)
 """How many there are is the application's business."""
 
 
-def _loop() -> ASGILoop:
-    loop = _LOOP.get(None)
-    if loop is None:
-        loop = ASGILoop(Service(_Responses(), flow=check_flow(None), limits=_LIMITS))
-        _LOOP.set(loop)
-    return loop
+def _made_loop() -> ASGILoop:
+    return ASGILoop(Service(_Responses(), flow=check_flow(None), limits=_LIMITS))
+
+
+_LOOP: Final = LoopValue("h3ref_event_source_response", _made_loop)
 
 
 def _service() -> Service:
-    return _loop().service
+    return _LOOP.get().service
 
 
 def _for_the_framework(error: Exception) -> Exception:
