@@ -69,7 +69,8 @@ class Child:
                         self._done(self._task)
                     else:
                         self._task.add_done_callback(self._done)
-                await self._interrupted(meanwhile)
+                if not self.is_over:
+                    await self._interrupted(meanwhile)
             elif not self.is_over:
                 with anyio.CancelScope() as self._listening:
                     await meanwhile()
@@ -85,8 +86,6 @@ class Child:
     async def _interrupted(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         import asyncio
 
-        if self.is_over:
-            return
         task = self._listening = asyncio_task()
         assert task is not None, "a task attends"
         try:

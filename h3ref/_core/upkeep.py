@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final, Protocol
@@ -109,9 +110,7 @@ class Upkeep:
         self._timer: Timer | None = None  # for the deadlines, where there is none
 
     def _look_every(self, stream: Stream) -> float:
-        clocks = None if stream.host.expiry is None else CLOCKS_EVERY
-        times = [time for time in (self._age, stream.send_timeout, stream.keep_alive, clocks) if time is not None]
-        return min(times, default=0.0) / LOOKS
+        return _look_every(self._age, stream.send_timeout, stream.keep_alive, stream.host.expiry is not None)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -161,7 +160,9 @@ class Upkeep:
     def _expect(self, found: Streaming, stream: Stream) -> None:
         """Have it expire at its time, if that is before it is looked at again."""
         expiry = stream.host.expiry
-        due_at = math.inf if expiry is None else expiry.due_at
+        if expiry is None:
+            return
+        due_at = expiry.due_at
         if due_at < min(found.look_at, found.expected_at):
             found.expected_at = due_at
             heappush(self._expiring, (due_at, next(self._numbers), found))
@@ -325,6 +326,12 @@ class Upkeep:
         await stream.end()
         if stream.host.uses_thread:
             stream.host.release()
+
+
+@lru_cache
+def _look_every(age: float | None, send_timeout: float | None, keep_alive: float | None, expires: bool) -> float:
+    clocks = CLOCKS_EVERY if expires else None
+    return min((time for time in (age, send_timeout, keep_alive, clocks) if time is not None), default=0.0) / LOOKS
 
 
 async def _show_alive(stream: Stream) -> None:

@@ -16,7 +16,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 def start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
     """The message that begins a response."""
-    raw = [_KNOWN.get(pair) or _encoded(*pair) for pair in headers]
+    known = _KNOWN.get(tuple(headers))
+    raw = [_encoded(*pair) for pair in headers] if known is None else [*known[0]]  # servers and middlewares change it
     return {"type": "http.response.start", "status": status, "headers": raw}
 
 
@@ -31,10 +32,18 @@ def part(data: bytes, *, more: bool = True) -> dict[str, Any]:
 
 def head_size(status: int, headers: list[tuple[str, str]]) -> int:
     """The size that the head has in HTTP/1.1, without what the server adds."""
-    return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(map(len, chain(*headers))) + 4 * len(headers)
+    known = _KNOWN.get(tuple(headers))
+    return _size(headers) if known is None else known[1]
+
+
+def _size(headers: list[tuple[str, str]]) -> int:
+    return len("HTTP/1.1 200 OK\r\n\r\n") + sum(map(len, chain(*headers))) + 4 * len(headers)
 
 
 HEADERS: Final = [*STREAM_HEADERS[:-1], ("Content-Type", f"{EVENT_STREAM}; charset=utf-8")]
 """Those of a stream, as Starlette's own responses name the charset."""
 
-_KNOWN: Final = {pair: _encoded(*pair) for pair in (*STREAM_HEADERS, *HEADERS)}
+_KNOWN: Final = {
+    tuple(headers): ([_encoded(*pair) for pair in headers], _size(headers)) for headers in (STREAM_HEADERS, HEADERS)
+}
+"""The headers of nearly all streams as they are sent, and the size that they make."""
