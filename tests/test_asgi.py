@@ -32,6 +32,7 @@ from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.connection import ASGIConnection
 from h3ref.connection import End
 from h3ref.errors import WriteError
+from h3ref.testing import virtual_backends
 from h3ref.trace import Record
 from h3ref.writer import stream_of
 from tests import asgi_app, order_table
@@ -949,6 +950,32 @@ async def test_a_stream_that_is_over_at_once_is_sent_by_its_own_task_in_two_mess
     assert [message.get("body") for message in call.sent] == [None, b"data: 1\n\ndata: 2\n\n"]
     assert call.end is End.PROPER
     assert len(tasks - {server}) == 1, "the handler's own, which is not the server's"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asyncio", "trio"])
+@pytest.mark.parametrize("pause", [0, 1], ids=["busy", "now and then"])
+async def test_events_of_a_busy_stream_join_where_the_server_may_let_wait_and_others_leave_by_themselves(
+    pause: int,
+) -> None:
+    class Prompt(Call):
+        async def send(self, message: Any) -> None:
+            self.sent.append(dict(message))
+
+    async def callback(writer: SSEWriter) -> None:
+        for number in range(30):
+            await writer.send_event(str(number))
+            await anyio.sleep(pause)
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    call = Prompt(only(handler))
+    await call.run()
+    assert call.body == b"".join(b"data: %d\n\n" % number for number in range(30))
+    messages = [message for message in call.sent if message.get("body")]
+    assert len(messages) == 30 if pause else len(messages) <= 15
 
 
 def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 
 from ..._core.errand import within
 from ..._core.outflow import Outflow
@@ -21,6 +22,12 @@ from .messages import Message, Send, head_size, part, start
 from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
 
 log = logging.getLogger(__name__)
+
+BUSY: Final = 0.0005
+"""Seconds. A stream of which the helper has sent something so short a time ago is busy."""
+
+BUSY_TURNS: Final = 2
+"""So many turns of the loop its helper waits for more: most of its time is what a message costs the server."""
 
 
 class ASGIConnection(Outflow):
@@ -110,8 +117,6 @@ class ASGIConnection(Outflow):
         self._helper_over: anyio.Event | None = None  # made by who waits for its end
         self._parking: Parking | None = None  # where it waits for what is next
         self.stalled_since: float | None = None  # while the server has something that it has not taken
-
-    # -- what it is
 
     @property
     def buffered(self) -> int:
@@ -321,9 +326,12 @@ class ASGIConnection(Outflow):
                     await self._send_pending()
                     if not parks or self._stage is OVER:
                         return
+                    sent_at = now()
                     self._parking = parking
                     await parking.wait()
                     self._parking = None
+                    for _ in range(BUSY_TURNS if now() - sent_at < BUSY else 0):
+                        await anyio.lowlevel.checkpoint()
         finally:
             self._parking = self._helper = None
             if self._scope is scope:
@@ -404,9 +412,9 @@ class ASGIConnection(Outflow):
         self._stage = ENDING
         if data or proper:
             try:
-                steps = self._steps = begin(self._send(part(data, more=not proper)))
-                if steps is not None:
-                    await steps.go_on(now() + self._limits.close_timeout)
+                self._steps = begin(self._send(part(data, more=not proper)))
+                if self._steps is not None:
+                    await self._steps.go_on(now() + self._limits.close_timeout)
             except Exception as error:
                 self._refused(error)
 
