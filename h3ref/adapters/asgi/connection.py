@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 from ..._core.errand import within
 from ..._core.outflow import Outflow
-from ..._core.parking import Parking, current_task_id, now, start_task
+from ..._core.parking import Parking, clock_here, current_task_id, now, start_task
 from ..._core.steps import Steps, begin
 from ..._core.turns import Turns
 from ...connection import StreamHead
@@ -317,7 +317,7 @@ class ASGIConnection(Outflow):
             self._helper = start_task(self._help, self._scope, parks, context=self._context)
 
     async def _help(self, scope: anyio.CancelScope, parks: bool) -> None:
-        parking = Parking()
+        parking, clock = Parking(), clock_here()
         try:
             with scope:
                 await self._send_pending()
@@ -326,11 +326,11 @@ class ASGIConnection(Outflow):
                     await self._send_pending()
                     if not parks or self._stage is OVER:
                         return
-                    sent_at = now()
                     self._parking = parking
+                    sent_at = clock()
                     await parking.wait()
                     self._parking = None
-                    for _ in range(BUSY_TURNS if now() - sent_at < BUSY else 0):
+                    for _ in range(BUSY_TURNS if clock() - sent_at < BUSY else 0):
                         await anyio.lowlevel.checkpoint()
         finally:
             self._parking = self._helper = None
@@ -352,19 +352,17 @@ class ASGIConnection(Outflow):
             if self._stage is not ENDING:
                 self._stage = SENDING
             try:
-                await self._pass_on(self._send(part(data, more=not is_last)))
+                call = self._send(part(data, more=not is_last))
+                if self._turns is None:
+                    self.stalled_since = now()
+                    await call
+                elif (steps := begin(call)) is not None:
+                    self.stalled_since = now()
+                    await steps.follow()
             except Exception as error:
                 self._refused(error)
             else:
                 self._taken()
-
-    async def _pass_on(self, call: Awaitable[object]) -> None:
-        if self._turns is None:
-            self.stalled_since = now()
-            await call
-        elif (steps := begin(call)) is not None:
-            self.stalled_since = now()
-            await steps.follow()
 
     async def release(self) -> None:
         """Its exchange is over: send nothing more, and wait until the helper, if there is one, has come to its end.

@@ -348,14 +348,16 @@ def _owners(ways: Iterable[Callable[..., Any]], names: Iterable[str]) -> Iterato
     left, seen = list(ways), set[int]()
     while left and len(seen) < MOST_LAYERS:
         way = left.pop(0)
-        if id(way) in seen or not callable(way):
+        owner = getattr(way, "__self__", None)
+        thing = id(way if owner is None else owner)  # a method is another object each time that it is asked for
+        if thing in seen or not callable(way):
             continue
-        seen.add(id(way))
+        seen.add(thing)
         if isinstance(way, FunctionType):
             left += _enclosed(way)
         elif isinstance(way, partial):
             left += (way.func, *way.args, *way.keywords.values())
-        elif (owner := getattr(way, "__self__", None)) is not None:
+        elif owner is not None:
             yield owner
             with suppress(Exception):  # a property that is not to be asked for now
                 left += [inner for name in names if (inner := getattr(owner, name, None)) is not None]
