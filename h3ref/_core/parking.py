@@ -25,9 +25,10 @@ class Parking:
     On asyncio it is a future, on trio a task that waits to be rescheduled.
     """
 
-    __slots__ = ("_awake", "_future", "_task")
+    __slots__ = ("_awake", "_future", "_loop", "_task")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None  # asyncio's, from the first wait on
         self._future: asyncio.Future[None] | None = None  # on asyncio, while a task waits
         self._task: Any = None  # trio's, while it waits
         self._awake = False  # whether a wake came while nobody waited
@@ -35,10 +36,11 @@ class Parking:
     async def wait(self) -> None:
         """Wait until woken; at once, if that has happened since the last wait."""
         if not self._awake:
-            loop = asyncio_loop()
+            if self._loop is None:
+                self._loop = asyncio_loop()
             try:
-                if loop is not None:
-                    self._future = loop.create_future()
+                if self._loop is not None:
+                    self._future = self._loop.create_future()
                     await self._future
                 else:  # here, not in a coroutine of its own, which would take its memory for each that waits
                     from trio import lowlevel
