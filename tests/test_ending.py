@@ -450,6 +450,24 @@ def test_what_wraps_is_looked_through() -> None:
     assert origin.look()
 
 
+def test_an_object_whose_methods_lead_to_each_other_is_looked_through_once() -> None:
+    asked: list[str] = []
+
+    class Layer:
+        @property
+        def _receive(self) -> Any:
+            asked.append("receive")
+            return self.receive
+
+        async def receive(self) -> Any: ...
+
+        async def send(self, message: Any) -> None: ...
+
+    layer = Layer()
+    Origin(layer.receive, layer.send).note()
+    assert asked == ["receive"]
+
+
 def test_what_can_not_be_looked_through_is_no_error() -> None:
     class Odd:
         @property
