@@ -1,19 +1,30 @@
-"""Streams come through nginx as they are sent, with the configuration that docs/how-to/behind-nginx.md shows."""
+"""Streams come through nginx as they are sent, with the configuration that docs/how-to/behind-nginx.md shows.
+
+Where it is another one, the judge says who holds them back.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pytest
 
 from h3ref import H3App, H3Event, SSEWriter, running
 from h3ref.connection import End
+from h3ref.judge.app import Contract
+from h3ref.judge.catalogue import Group, load_checks
+from h3ref.judge.contract import judge_contract
+from h3ref.judge.seen import Waits
+from h3ref.judge.stream import judge_stream
+from h3ref.judge.verdict import Finding, Outcome, Verdict
+from h3ref.judge.wire import Target, connect_to
 from tests.clients import SocketClient
 from tests.conftest import require_program
 from tests.ports import free_port
@@ -189,3 +200,63 @@ async def test_keep_alives_hold_the_connection(tmp_path: Path) -> None:
             tasks.start_soon(read, "/kept")
             tasks.start_soon(read, "/silent")
     assert ends == {"/kept": End.PROPER, "/silent": End.CUT}
+
+
+# The judge names it
+
+
+COMPRESSING = """location / {
+    proxy_pass http://127.0.0.1:3000;
+    gzip on; gzip_types text/event-stream; gzip_proxied any; gzip_min_length 0;
+}"""
+
+CHECKS = {check.id: check for check in load_checks()}
+
+
+async def findings_of(judge: Any, url: str, ids: Sequence[str], **options: Any) -> dict[str, Finding]:
+    verdicts: list[Verdict] = []
+    await judge(Target(url, connect_to(url)), [CHECKS[id] for id in ids], verdicts.append, **options)
+    return {verdict.check.id: verdict.finding for verdict in verdicts}
+
+
+async def test_the_judge_names_who_holds_a_stream_back(tmp_path: Path) -> None:
+    app = H3App()
+
+    @app.sse("/events")
+    async def events(event: H3Event) -> AsyncGenerator[str, None]:
+        yield "1"
+        await anyio.sleep_forever()
+
+    async with nginx_before(app, DEAF, tmp_path) as client:
+        url = f"http://127.0.0.1:{client.server.port}/events"
+        waits = Waits(watch=6, short=0.5, late=0.5)
+        found = await findings_of(judge_stream, url, ["C-11", "C-27"], waits=waits)
+    assert found["C-11"].outcome == Outcome.FAILED
+    assert re.search(r"while nginx\S* \(Server\) answers other requests: it may hold it back", found["C-11"].seen)
+
+
+async def test_the_judge_proves_with_the_contract_who_holds_a_stream_back(tmp_path: Path) -> None:
+    async with nginx_before(Contract(lambda: None).app, DEAF, tmp_path) as client:
+        url = f"http://127.0.0.1:{client.server.port}"
+        found = await findings_of(judge_contract, url, ["C-40"], seconds=80)
+    assert found["C-40"].outcome == Outcome.FAILED
+    assert re.search(r"held back, by nginx\S* \(Server\)", found["C-40"].seen)
+
+
+async def test_the_judge_names_who_compresses(tmp_path: Path) -> None:
+    async with nginx_before(Contract(lambda: None).app, COMPRESSING, tmp_path) as client:
+        url = f"http://127.0.0.1:{client.server.port}/ticks"
+        found = await findings_of(judge_stream, url, ["C-14"], waits=Waits.of(120))
+    assert found["C-14"].outcome == Outcome.FAILED
+    assert re.fullmatch(r"it is gzip, by nginx\S* \(Server\)", found["C-14"].seen)
+    assert found["C-14"].evidence == b"Content-Encoding: gzip\r\n"
+
+
+async def test_the_judge_is_content_with_what_is_shown(tmp_path: Path) -> None:
+    async with nginx_before(Contract(lambda: None).app, SHOWN, tmp_path) as client:
+        url = f"http://127.0.0.1:{client.server.port}"
+        stream = [check.id for check in CHECKS.values() if check.group == Group.STREAM]
+        found = await findings_of(judge_stream, f"{url}/ticks", stream, waits=Waits.of(120))
+        found |= await findings_of(judge_contract, url, ["C-40", "C-41", "C-43", "C-44", "C-45"], seconds=240)
+    assert {id: finding for id, finding in found.items() if finding.outcome == Outcome.FAILED} == {}
+    assert found["C-40"].outcome == Outcome.PASSED
