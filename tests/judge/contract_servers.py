@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs
 
@@ -202,6 +203,23 @@ class HoldsTheHead(GoodContract):
         """All at once."""
         await self.gate(query).wait()
         await super().gated(client, query)
+
+
+@faulty("C-40")
+class NoFlush(GoodContract):
+    """A compressor is not flushed."""
+
+    async def gated(self, client: Client, query: dict[str, str]) -> None:
+        """Compressed, for who takes it."""
+        if "gzip" not in client.headers.get("accept-encoding", ""):
+            await super().gated(client, query)
+            return
+        packed = zlib.compressobj(wbits=31)
+        await client.head("200 OK", {**STREAM, "Transfer-Encoding": "chunked", "Content-Encoding": "gzip"})
+        await client.chunk(packed.compress(b"data: before\n\n"))
+        await self.gate(query).wait()
+        await client.chunk(packed.compress(b"data: after\n\n") + packed.flush())
+        await client.end()
 
 
 @faulty("C-41", "C-58")
