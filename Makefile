@@ -84,6 +84,7 @@ bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results
 	$(PY) -m docs.generate.history notebooks/results/history.json
 	$(PY) -m docs.generate.imports notebooks/results/imports.json
 	$(PY) -m tests.cluster.figures notebooks/results/cluster.json
+	$(PY) -m tests.cluster.workers notebooks/results/workers.json
 	$(PY) -m docs.generate.performance_tables
 	$(PY) -m docs.generate.execute notebooks/09-latency.ipynb
 

@@ -18,7 +18,7 @@ def test_no_table_has_drifted_from_the_results(capsys: pytest.CaptureFixture[str
 
 
 def test_the_results_are_of_a_full_run_in_which_nothing_failed() -> None:
-    results, history, profiles, imports, cluster = performance_tables.found_in(RESULTS)
+    results, history, profiles, imports, cluster, workers = performance_tables.found_in(RESULTS)
     assert not results.quick
     assert (results.failures, history.failures) == ((), ())
     assert set(results.titles) == {system.name for system in SYSTEMS}
@@ -27,6 +27,7 @@ def test_the_results_are_of_a_full_run_in_which_nothing_failed() -> None:
     assert imports.runs >= 15
     assert set(cluster.figures) == set(ROWS)
     assert list(cluster.figures["cpu"]) == ["redis asyncio", "redis trio", "valkey asyncio", "valkey trio"]
+    assert list(workers.figures) == ["asyncio", "trio"]
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_part_that_was_altered_is_named_and_mended(
     assert page.read_text() == before
 
 
-@pytest.mark.parametrize("name", ["bench", "history", "profile", "imports", "cluster"])
+@pytest.mark.parametrize("name", ["bench", "history", "profile", "imports", "cluster", "workers"])
 def test_results_that_can_not_be_read_are_told_in_one_line(
     copied: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -314,6 +314,25 @@ def test_a_hangup_replaces_all_and_nobody_is_lost(folder: Path, backend: str) ->
         assert served.end() == 0
 
 
+@BACKENDS
+def test_a_hangup_replaces_those_too_that_were_starting(folder: Path, backend: str) -> None:
+    slow = APP.replace("news = Channel", 'while Path("wait").exists(): time.sleep(0.01)\nnews = Channel')
+    (folder / "served.py").write_text(slow)
+    with serving(folder, backend) as served:
+        (folder / "wait").touch()
+        before = served.workers()
+        os.kill(before[0], signal.SIGKILL)
+        blocking_until(lambda: len([*folder.glob("imported-*")]) == 3)  # the next one imports what is there now
+        (folder / "served.py").write_text(slow.replace('"first"', '"second version"'))
+        served.process.send_signal(signal.SIGHUP)
+        blocking_until(lambda: len([*folder.glob("imported-*")]) == 4)  # the neighbour is being replaced already
+        (folder / "wait").unlink()
+        blocking_until(lambda: len(served.workers()) == 2 and len([*folder.glob("imported-*")]) == 5)
+        blocking_until(lambda: {served.get("/version") for _ in range(10)} == {"second version"})
+        served.process.send_signal(signal.SIGTERM)
+        assert served.end() == 0
+
+
 def test_a_connection_that_has_not_asked_yet_is_answered_by_the_worker_that_leaves(folder: Path) -> None:
     with serving(folder) as served:
         waiting = [served.connect() for _ in range(10)]

@@ -25,6 +25,9 @@ from .imports import lines as lines_of_imports
 from .imports import load as load_imports
 from .profile import LOOP, PARTS, Profile, a_unit
 from .profile import load as load_profiles
+from .workers import Workers
+from .workers import lines as lines_of_workers
+from .workers import load as load_workers
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "notebooks" / "results"
@@ -44,6 +47,7 @@ class Found(NamedTuple):
     profiles: list[Profile]
     imports: Imports
     cluster: Cluster
+    workers: Workers
 
 
 def found_in(folder: Path) -> Found:
@@ -58,6 +62,7 @@ def found_in(folder: Path) -> Found:
         load_profiles(folder / "profile.json"),
         load_imports(folder / "imports.json"),
         load_cluster(folder / "cluster.json"),
+        load_workers(folder / "workers.json"),
     )
 
 
@@ -164,6 +169,11 @@ def cluster(found: Found) -> Iterator[str]:
     yield from lines_of_cluster(found.cluster)
 
 
+def workers(found: Found) -> Iterator[str]:
+    """What a second worker brings."""
+    yield from lines_of_workers(found.workers)
+
+
 def _cases(
     results: Results, systems: Sequence[str], sections: Sequence[str] = (), *, percentiles: bool = False
 ) -> Iterator[tuple[str, dict[str, Measurement]]]:
@@ -211,6 +221,7 @@ PARTS_OF_PAGE = {
     "history": history,
     "imports": imports,
     "cluster": cluster,
+    "workers": workers,
 }
 
 

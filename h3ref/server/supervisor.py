@@ -150,6 +150,8 @@ class Supervisor:
         self._workers: set[Worker] = set()  # whose processes are there
         self._is_announced = False
         self._failed_starts = 0  # in a row
+        self._generation = 0  # hang-ups so far
+        self._renewing = anyio.Lock()  # one worker at a time
         self._failure: StartupFailed | None = None
         self._over = anyio.Event()  # set when it has to end
         self._reason = ""
@@ -216,6 +218,7 @@ class Supervisor:
                 return
             if isinstance(worker, Worker):
                 self._take(slot, worker)
+                await self._renew(slot)  # there was a hang-up while it started
                 return
             self._failed_starts += 1
             if not self._is_announced or self._is_at_its_end:
@@ -231,7 +234,7 @@ class Supervisor:
     async def _start(self, slot: Slot) -> Worker | StartupFailed:
         """Start one, and return it when it serves, or what has kept it from that."""
         try:
-            worker = Worker(self._task(self._shares, slot.number))
+            worker = Worker(self._task(self._shares, slot.number), self._generation)
         except OSError as error:
             return StartupFailed(f"a worker did not start: {error.strerror}")
         self._workers.add(worker)
@@ -298,17 +301,24 @@ class Supervisor:
     async def _heed_hangups(self, hangups: Parking) -> None:
         while True:
             await hangups.wait()
+            self._generation += 1
             log.info("SIGHUP: the workers are replaced, one by one")
             for slot in self._slots:
-                if (failure := await self._replace(slot)) is not None:
-                    log.error("SIGHUP: a new worker could not start, and the old ones go on: %s", failure)
+                if not await self._renew(slot):
                     break
 
-    async def _replace(self, slot: Slot) -> StartupFailed | None:
+    async def _renew(self, slot: Slot) -> bool:
+        """Replace the slot's worker if it was started before the last hang-up; False if the new one did not start."""
+        async with self._renewing:
+            if slot.worker is None or slot.worker.generation == self._generation:
+                return True  # one that is starting is looked at when it serves
+            failure = await self._replace(slot, slot.worker)
+        if failure is not None:
+            log.error("SIGHUP: a new worker could not start, and the old ones go on: %s", failure)
+        return failure is None
+
+    async def _replace(self, slot: Slot, before: Worker) -> StartupFailed | None:
         """Start another one, and then end the slot's, which has its grace."""
-        before = slot.worker
-        if before is None:
-            return None  # one is being started already
         worker = await self._start(slot)
         if isinstance(worker, StartupFailed) or self._over.is_set():
             return worker if isinstance(worker, StartupFailed) else None

@@ -25,20 +25,23 @@ class Worker:
 
     Args:
         task: what it does; its descriptors are open here.
+        generation: how many hang-ups there were before it was started.
 
     Raises:
         OSError: the system starts no more.
 
     Attributes:
         number: which share of the place is its own.
+        generation: as above.
         failure: what it said that has kept it from starting; None unless it did.
         began: the loop's time at which it served; None as long as it does not.
         settled: set when it serves, or is over.
         over: set when it is, and `status` says how.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, generation: int) -> None:
         self.number = task.number
+        self.generation = generation
         self.failure: StartupFailed | None = None
         self.began: float | None = None
         self.settled = anyio.Event()

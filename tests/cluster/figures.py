@@ -31,7 +31,7 @@ from h3ref.redis import RedisEngine
 
 from .oracle import Told
 from .process import ServerProcess, server_process
-from .servers import HOST, Kind, Server
+from .servers import HOST, Kind
 from .trial import Trial, open_trial, until
 
 LOOPS: Final = ("asyncio", "trio")
@@ -239,18 +239,18 @@ async def server_cpu(trial: Trial, loop: str, number: int = 5000) -> Figures:
             ]
             readers = [await (await trial.node_of(channel)).reader() for channel in there]
             await _publish_all(here * (number // count), "warm")
-            before = _cpu_of(server)
+            before = cpu_seconds_of(server.pid)
             await _publish_all(here * (2 * number // count), "x")
-            found[f"{name} us"] = (_cpu_of(server) - before) / (2 * number) * 1e6
+            found[f"{name} us"] = (cpu_seconds_of(server.pid) - before) / (2 * number) * 1e6
             for reader in readers:
                 await reader.until_more(3 * number // count - len(reader.seen))
         trial.readers.clear()
     return found | {"value": found["many us"] / found["one us"]}
 
 
-def _cpu_of(server: Server) -> float:
-    """Seconds that all threads of a server have run, to the nanosecond."""
-    tasks = Path(f"/proc/{server.pid}/task").iterdir()
+def cpu_seconds_of(pid: int) -> float:
+    """Seconds that all threads of a process have run, to the nanosecond."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
