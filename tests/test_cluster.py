@@ -302,7 +302,7 @@ async def test_all_of_many_channels_are_caught_up_after_a_cut(trial: Trial) -> N
     names = [f"channel {number}" for number in range(CHANNELS)]
     async with RedisEngine(server.url, timeout=5) as here, RedisEngine(server.url, timeout=5) as there:
         channels = [Channel(10, name=name, engine=here) for name in names]
-        nodes = [await trial.node_of(Channel(10, name=name, engine=there, gap="gap")) for name in names]
+        nodes = await trial.nodes_of([Channel(10, name=name, engine=there, gap="gap") for name in names])
         readers = [await node.reader() for node in nodes]
         for data in ("before", "meanwhile", "after"):
             if data == "meanwhile":

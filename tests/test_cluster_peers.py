@@ -29,7 +29,7 @@ async def test_all_channels_and_streams_of_a_process_share_two_connections(trial
     server = trial.servers.start()
     engine = RedisEngine(server.url)
     async with engine:
-        nodes = [await trial.node_of(Channel(10, name=f"channel {n}", engine=engine)) for n in range(20)]
+        nodes = await trial.nodes_of([Channel(10, name=f"channel {n}", engine=engine) for n in range(20)])
         readers = [await node.reader() for node in nodes for _ in range(5)]
         for node in nodes:
             await node.channel.publish(node.channel.name)

@@ -197,7 +197,7 @@ async def channels(trial: Trial, loop: str, number: int = 3000) -> Figures:
         for engine in engines
     ]
     async with engines[0], engines[1]:
-        nodes = [await trial.node_of(channel) for channel in far]
+        nodes = await trial.nodes_of(far)
         readers = [await node.reader() for node in nodes]
         await _publish_all(near, "first")
         for reader in readers:
@@ -237,7 +237,7 @@ async def server_cpu(trial: Trial, loop: str, number: int = 5000) -> Figures:
             here, there = [
                 [Channel(10, name=f"{name} {one}", engine=engine) for one in range(count)] for engine in engines
             ]
-            readers = [await (await trial.node_of(channel)).reader() for channel in there]
+            readers = [await node.reader() for node in await trial.nodes_of(there)]
             await _publish_all(here * (number // count), "warm")
             before = cpu_seconds_of(server.pid)
             await _publish_all(here * (2 * number // count), "x")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -118,13 +118,14 @@ class Node:
 
     Attributes:
         channel: its own; its gaps are events of the type "gap".
-        server: where its streams are asked for, at "/events".
+        server: where its streams are asked for.
     """
 
-    def __init__(self, trial: Trial, channel: Channel, server: MemoryServer) -> None:
+    def __init__(self, trial: Trial, channel: Channel, server: MemoryServer, target: str) -> None:
         self.channel = channel
         self.server = server
         self._trial = trial
+        self._target = target
 
     @property
     def connected(self) -> bool:
@@ -151,7 +152,7 @@ class Node:
     async def attach(self, reader: Reader, last_event_id: str) -> None:
         """Let a reader read here from now on: a new one, or one that comes back."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-        reply = await self.server.request("GET", "/events", headers=headers)
+        reply = await self.server.request("GET", self._target, headers=headers)
         assert reply.status == 200
         self._trial.tasks.start_soon(reader.read, reply)
 
@@ -223,15 +224,20 @@ class Trial:
         return await self.node_of(Channel(history, name="news", engine=engine, gap=GAP_EVENT, newcomers=newcomers))
 
     async def node_of(self, channel: Channel) -> Node:
-        """What stands for a process, or a part of one, that has this channel."""
+        """What stands for a process that has this channel."""
+        return (await self.nodes_of([channel]))[0]
+
+    async def nodes_of(self, channels: Sequence[Channel]) -> list[Node]:
+        """What stands for one process that has these channels, for each of them."""
         app = H3App()
 
-        @app.get("/events")
+        @app.get("/events/:number")
         def events(event: H3Event) -> None:
             event.start_sse()
-            event.set_stream_callback(channel.stream)
+            event.set_stream_callback(channels[int(event.params["number"])].stream)
 
-        return Node(self, channel, await self._stack.enter_async_context(open_memory(app)))
+        server = await self._stack.enter_async_context(open_memory(app))
+        return [Node(self, channel, server, f"/events/{number}") for number, channel in enumerate(channels)]
 
     async def proxy(self, port: int) -> Proxy:
         """A proxy to a port of this machine."""
