@@ -238,7 +238,7 @@ async def test_every_process_sends_the_same_bytes(trial: Trial) -> None:
     server = trial.servers.start()
     one, two = await trial.node(server.url), await trial.node(server.url)
     await until(lambda: one.connected and two.connected)
-    replies = [await node.server.request("GET", "/events") for node in (one, two)]
+    replies = [await node.request() for node in (one, two)]
     await until(lambda: len(one.channel) == len(two.channel) == 1)
     events = [
         SSEEvent("a\nb\n\nc", event="tick"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -118,12 +118,11 @@ class Node:
 
     Attributes:
         channel: its own; its gaps are events of the type "gap".
-        server: where its streams are asked for.
     """
 
     def __init__(self, trial: Trial, channel: Channel, server: MemoryServer, target: str) -> None:
         self.channel = channel
-        self.server = server
+        self._server = server
         self._trial = trial
         self._target = target
 
@@ -149,10 +148,14 @@ class Node:
         reader.owed_from.update(self._trial.begun())
         return reader
 
+    async def request(self, headers: Mapping[str, str] | None = None) -> Reply:
+        """Ask for a stream of the channel."""
+        return await self._server.request("GET", self._target, headers=headers)
+
     async def attach(self, reader: Reader, last_event_id: str) -> None:
         """Let a reader read here from now on: a new one, or one that comes back."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-        reply = await self.server.request("GET", self._target, headers=headers)
+        reply = await self.request(headers)
         assert reply.status == 200
         self._trial.tasks.start_soon(reader.read, reply)
 
