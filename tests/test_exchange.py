@@ -615,8 +615,8 @@ async def test_a_thread_whose_client_has_left_before_its_callback_is_told_so(cap
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
-@pytest.mark.parametrize("adapter", ["memory", "asgi-hypercorn"], indirect=True)
-@pytest.mark.parametrize("path", ["/stream", "/callback", "/awaited", "/generated"])
+@pytest.mark.parametrize("adapter", ["memory", "h11_anyio", "asgi-hypercorn"], indirect=True)
+@pytest.mark.parametrize("path", ["/stream", "/callback", "/awaited", "/blocking", "/def", "/generated"])
 async def test_an_exchange_that_is_over_is_freed_without_the_garbage_collector(adapter: str, path: str) -> None:
 
     async def answer(event: H3Event) -> None:
@@ -634,7 +634,18 @@ async def test_an_exchange_that_is_over_is_freed_without_the_garbage_collector(a
         async with await event.await_sse_writer() as writer:
             await writer.send_event("1")
 
-    app = app_of(answer, callback=callback, awaited=awaited)
+    def blocking(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            writer.send_event("1")
+
+    def stream_from_thread(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+
+    def plain_def(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(stream_from_thread)
+
+    app = app_of(answer, callback=callback, awaited=awaited, blocking=blocking, **{"def": plain_def})
 
     @app.sse("/generated")
     async def generated(event: H3Event) -> AsyncIterator[str]:
@@ -652,6 +663,6 @@ async def test_an_exchange_that_is_over_is_freed_without_the_garbage_collector(a
                 reply = await client.request("GET", path)
                 await reply.read()
                 del reply  # in memory it has its server's side
-            await until(lambda: exchanges() == before)
+            await until(lambda: exchanges() <= before)  # fewer: those of other tests may go at any time
         finally:
             gc.enable()

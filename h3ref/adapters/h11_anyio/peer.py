@@ -249,7 +249,10 @@ class ClientConnection:
             self._requests += 1
             transport = H11Transport(self, request)
             del request  # it would be kept as long as its stream
-            await self.service.answer(transport)
+            try:
+                await self.service.answer(transport)
+            finally:
+                transport.keep_nothing()
             if self._stream is None and await self._is_reusable():
                 self.parser.start_next_cycle()
                 await anyio.lowlevel.checkpoint()  # one who pipelines without end leaves time for the others

@@ -287,6 +287,7 @@ class StreamConnection(Outflow):
             self.sharing.backlog.discard(self)
         self._stalled_since = None
         self._sock = None
+        self._gone = _nobody
         if self.group is not None:
             self.group.discard(self)
         self.sharing.flusher.discard(self)
@@ -294,3 +295,7 @@ class StreamConnection(Outflow):
         self._pending.clear()
         self.size = 0
         self._tell_waiters()
+
+
+def _nobody() -> None:
+    """Nobody is told that the peer has left; held instead of who was, since the exchange holds this connection."""

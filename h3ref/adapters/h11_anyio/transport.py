@@ -219,6 +219,10 @@ class H11Transport:
         """The stream has ended, and a thread of it has not: the client's socket does not wait for that."""
         self._client.release()
 
+    def keep_nothing(self) -> None:
+        """The exchange is over: what refers to it would else wait for the garbage collector."""
+        self._gone = None
+
     def create_connection(self) -> StreamConnection:
         assert self._gone is not None, "start_sse watches first, or the machine rejects this"
         return self._client.open_stream(
