@@ -253,3 +253,23 @@ def test_a_refused_pattern_changes_nothing() -> None:
         router.add("GET", "/a/:b/:b", Named("x"))
     assert got(router, "/a") == ("/a", {})
     assert got(router, "/a/1/2") is None
+
+
+# What is found at once
+
+
+@pytest.mark.parametrize("pattern", ["/", "/a", "/a/b", "/a%20b", "/:id", "/a/:id", "/*", "/a/*", "/a//b", "/a/:id/b"])
+def test_what_is_found_at_once_is_what_the_tree_has(pattern: str) -> None:
+    router, walked = routed(pattern), routed(pattern)
+    walked._plain.clear()
+    for method in ("GET", "HEAD", "POST"):
+        for path in ("/", "/a", "/a/b", "/a%20b", "/a b", "/%61", "/a/%2A", "/a/:id", "/:id", "/*", "/a//b", "a", ""):
+            found, expected = router.match(method, path), walked.match(method, path)
+            assert found[1:] == expected[1:], path
+            assert (found.handler is None) == (expected.handler is None), path
+
+
+def test_no_two_matches_share_their_params() -> None:
+    router = routed("/a")
+    router.match("GET", "/a").params["mine"] = "1"
+    assert router.match("GET", "/a").params == {}

@@ -32,6 +32,7 @@ class Router:
 
     def __init__(self) -> None:
         self._root = _Node()
+        self._plain: dict[tuple[str, str], Handler] = {}  # of patterns that are a path: what is asked for most
 
     def add(self, method: str, pattern: str, handler: Handler) -> None:
         """Register the handler for a method and a pattern.
@@ -69,6 +70,8 @@ class Router:
             same = "" if other == pattern else f" as {other!r}, which matches the same paths"
             raise ValueError(f"{method} {pattern!r} is registered already{same}: there is one handler for each")
         node.handlers[method] = (handler, tuple(names), pattern)
+        if not names and "%" not in pattern:  # what is encoded in a pattern is not decoded, in a path it is
+            self._plain[method, pattern] = handler
 
     def match(self, method: str, path: str) -> Match:
         """Find the handler for a method and a path as it came, still percent-encoded.
@@ -76,14 +79,17 @@ class Router:
         A HEAD is led to the GET handler where there is no other. Without a handler, `allowed` has the
         methods that the path answers to, empty if there is no such path.
         """
+        handler = self._plain.get((method, path))
+        if handler is not None:
+            return Match(handler, {}, ())
         methods = ("HEAD", "GET") if method == "HEAD" else (method,)
         allowed: set[str] = set()
         segments = path[1:].split("/")
         for node, values in _walk(self._root, segments, ()) if path.startswith("/") else ():
             for name in methods:
                 if name in node.handlers:
-                    handler, names, _ = node.handlers[name]
-                    return Match(handler, dict(zip(names, values, strict=True)), ())
+                    found, names, _ = node.handlers[name]
+                    return Match(found, dict(zip(names, values, strict=True)), ())
             allowed |= node.handlers.keys()
         if "GET" in allowed:
             allowed.add("HEAD")
