@@ -213,16 +213,16 @@ class Exchange(Host):
         self.lifecycle.take(trace.HANDS_OVER_WRITER)
         return writer
 
-    async def run_callback(self, callback: StreamCallback, writer: SSEWriter) -> None:
-        """Call the callback with the writer, and wait until it returns."""
+    def run_callback(self, callback: StreamCallback, writer: SSEWriter) -> Awaitable[object]:
+        """Call the callback with the writer; what is to be awaited until it returns takes no memory beside its own."""
         self.lifecycle.take(trace.SCHEDULES_CALLBACK)
         self.lifecycle.take(trace.CALLS_CALLBACK)
         function: Callable[[Any], Any] = callback  # which takes the writer of its kind
         if is_async(function):
-            await function(writer)
-        else:
-            blocking = BlockingSSEWriter(writer)
-            await self.threads.run(function, blocking, begin=mailbox_of(blocking).make_room)
+            called: Awaitable[object] = function(writer)
+            return called
+        blocking = BlockingSSEWriter(writer)
+        return self.threads.run(function, blocking, begin=mailbox_of(blocking).make_room)
 
     async def wait_until_closed(self) -> None:
         """Wait for the client to leave or the server to end: nobody else will close this one."""
