@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from starlette.routing import Route
 
 from h3ref import BackpressureDetected, H3App, H3Event, Limits, SSEEvent, WriterClosed
 from h3ref._core.service import Service
+from h3ref._core.stream import Stream
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.blocking import BlockingSSEWriter
@@ -530,3 +532,32 @@ async def test_on_the_loops_own_thread_it_is_refused_at_once(adapter: str) -> No
     async with open_client(adapter, app) as client:
         assert await (await client.request("GET", "/")).read() == numbered(1, 1)
     assert len(told) == 10
+
+
+@pytest.mark.parametrize("path", ["/callback", "/blocking"])
+async def test_an_adapter_that_raises_where_it_must_not_fails_the_one_stream(
+    adapter: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        while writer.is_active:
+            time.sleep(0.001)
+
+    def refuse(self: Stream, *args: Any) -> None:
+        raise OSError("no way")
+
+    app = app_of(stream)
+    app.get("/hello", hello)
+    async with open_client(adapter, app) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(Stream, "relay", refuse)
+            reply = await client.request("GET", path)
+            with anyio.fail_after(20), suppress(Exception):
+                await reply.read()
+            assert reply.end is End.CUT
+            await until(lambda: not server_of(client).service.live)
+        assert await (await client.request("GET", "/hello")).read() == b"hello"
+
+
+async def hello(event: H3Event) -> None:
+    event.send_text("hello")

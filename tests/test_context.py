@@ -10,11 +10,11 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 import weakref
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -26,8 +26,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from h3ref import BlockingSSEWriter, Channel, H3App, H3Error, H3Event, Lifecycle, Limits, SSEWriter, running
-from h3ref._core.threads import ThreadPool, ThreadUse
+from h3ref import BlockingSSEWriter, Channel, H3App, H3Error, H3Event, Limits, SSEWriter, running
+from h3ref._core.stream import Stream
 from h3ref.adapters.asgi import ASGIApp, EventSourceResponse
 from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
@@ -562,22 +562,53 @@ async def test_a_stream_that_is_ended_for_its_thread_is_ended_in_its_own_context
 
 
 @pytest.mark.anyio
-async def test_what_runs_beside_a_thread_has_the_threads_context_whoever_asks_for_it() -> None:
-    use = ThreadUse(ThreadPool(Limits(), Counter()), Lifecycle())
+@pytest.mark.parametrize("path", ["/callback", "/blocking", "/generated"])
+async def test_what_a_thread_has_sent_is_taken_over_in_nobodys_context(
+    adapter: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     met: list[str] = []
+    relay = Stream.relay
 
-    async def beside() -> None:
+    def seen(self: Stream, *args: Any) -> None:
         met.append(CANARY.get())
+        relay(self, *args)
 
-    def ask_as(name: str) -> None:
-        CANARY.set(name)
-        anyio.from_thread.run_sync(use.run_beside, beside)
-        anyio.from_thread.run(anyio.lowlevel.checkpoint)
+    def send(writer: BlockingSSEWriter) -> None:
+        CANARY.set("the callback's")
+        for number in range(3):
+            writer.send_event(str(number))
+        until_taken()
 
-    def thread() -> None:
-        for name in ("own", "another"):
-            copy_context().run(ask_as, name)
+    def until_taken() -> None:
+        for _ in range(10_000):
+            if met:
+                return
+            time.sleep(0.001)
 
-    CANARY.set("own")
-    await use.run(thread)
-    assert met == ["own", "own"]
+    app = H3App()
+
+    @app.on_request
+    async def first(event: H3Event) -> None:
+        CANARY.set("the request's")
+
+    @app.get("/callback")
+    async def callback(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(send)
+
+    @app.get("/blocking")
+    def blocking(event: H3Event) -> None:
+        with event.start_sse_blocking() as writer:
+            send(writer)
+
+    @app.sse("/generated")
+    def generated(event: H3Event) -> Iterator[str]:
+        CANARY.set("the generator's")
+        yield from ("0", "1", "2")
+        until_taken()
+
+    monkeypatch.setattr(Stream, "relay", seen)
+    async with open_client(adapter, app) as client:
+        reply = await client.request("GET", path)
+        assert (await reply.read()).count(b"data: ") == 3
+    assert met[0] == "", "it is a call of the loop's; what is left at the end is taken over by the request's own task"

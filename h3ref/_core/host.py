@@ -304,8 +304,8 @@ class Host:
         self._cleanup.cancel()
         self.threads.abandon()
 
-    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
-        return self.threads.run_beside(function, *args)
+    def tell_thread_ended(self, call: Callable[[], None]) -> bool:
+        return self.threads.tell_ended(call)
 
     async def read_body(self) -> bytes:
         if self.has_head:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from contextvars import Context
+from functools import partial
 from threading import get_ident
 
 import anyio
 import anyio.from_thread
 
 from ..lifecycle import Reason
-from .parking import ThreadParking, runs_loop
+from .parking import caller_from_threads, loop_context, now, runs_loop
 from .stream import Stream
+from .timer import Timer
 
 PAUSE = 0.0005
 """Seconds between two looks at what a busy thread has sent: to be woken for each event would take longer than it."""
@@ -31,15 +34,16 @@ class Mailbox:
     """
 
     __slots__ = (
+        "_again",
         "_count",
         "_is_awake",
         "_lock",
         "_loop_thread",
         "_mail",
-        "_parking",
         "_room",
         "_size",
         "_stream",
+        "_wake",
     )
 
     def __init__(self, stream: Stream) -> None:
@@ -52,7 +56,8 @@ class Mailbox:
         # Bytes that fit for sure, none once the stream is closed; without room the thread asks the loop, and waits.
         self._room = 0
         self._is_awake = False  # whether the loop will look for mail by itself
-        self._parking: ThreadParking | None = None  # where the task that looks for it sleeps, once there is one
+        self._wake: Callable[[], bool] | None = None  # has the loop look for mail, while there is a thread that streams
+        self._again: Timer | None = None  # when it looks for more; made with the first mail
 
     # -- on the thread
 
@@ -97,9 +102,9 @@ class Mailbox:
             if self._is_awake:
                 return True
             self._is_awake = True
-            parking = self._parking
-        assert parking is not None, "there is room only while there is a task to wake"
-        return parking.wake_from_thread()
+            wake = self._wake
+        assert wake is not None, "there is room only while there is somebody to wake"
+        return wake()
 
     def _ask_to(self, send: Callable[..., Awaitable[object]], *args: object) -> None:
         """Have the loop send something, unless the stream is closed: then the loop may be busy, or about to end."""
@@ -158,26 +163,31 @@ class Mailbox:
         stream = self._stream
         if stream.is_traced or not stream.is_active:
             return
-        if self._parking is None:
-            parking = ThreadParking()
-            if not stream.host.run_beside_thread(self._look_for_mail, parking):
+        if self._wake is None:
+            if not stream.host.tell_thread_ended(self._thread_ended):
                 return  # a thread of the user's own: each event is taken over before its call returns
-            self._parking = parking
+            # An empty context: whoever calls, what it looks for is nobody's own.
+            self._wake = partial(caller_from_threads(), partial(Context().run(loop_context).run, self._look_for_mail))
             stream.add_feed(self)
         with self._lock:
             self._room = stream.room_for(self)
 
-    async def _look_for_mail(self, parking: ThreadParking) -> None:
+    def _look_for_mail(self) -> None:
+        """Take it over, and look again after a pause, until there is none: the next wakes the loop anew."""
         try:
-            while True:
-                await parking.wait()
-                while self._take_over():  # noqa: ASYNC110  # to be woken for each event is what this avoids
-                    await anyio.sleep(PAUSE)
-        finally:
-            with self._lock:
-                self._room = 0  # should another thread go on, it asks the loop
-            self._parking = None
-            self._take_over()
+            if self._wake is not None and self._take_over():
+                if self._again is None:
+                    self._again = Timer(self._look_for_mail)
+                self._again.set(now() + PAUSE)
+        except Exception as error:  # no adapter's `write_chunk` may raise; one that does must not end the loop
+            self._stream.host.fail(error)
+
+    def _thread_ended(self) -> None:
+        with self._lock:
+            self._room = 0  # should another thread go on, it asks the loop
+            self._is_awake = False
+        self._wake = self._again = None
+        self._take_over()
 
     def _take_over(self) -> bool:
         """Give the stream what the thread has sent; whether that was anything."""

@@ -81,11 +81,14 @@ class StreamHost(Protocol):
     def stop(self, reason: Reason) -> None:
         """Close the stream, and cancel the code that streams, also where it is that which calls."""
 
+    def fail(self, error: Exception) -> None:
+        """A step beside what streams has failed: it is cancelled, and the error is told."""
+
     def release(self) -> None:
         """The stream's connection has come to its end, while a thread may never do so: give back what is held."""
 
-    def run_beside_thread(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
-        """Run a task for as long as the thread that streams runs; False if there is none."""
+    def tell_thread_ended(self, call: Callable[[], None]) -> bool:
+        """Call a function when the thread that streams has ended, or is left to itself; False if there is none."""
 
 
 class End(Enum):

@@ -6,9 +6,8 @@ import logging
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextvars import Context, copy_context
 from enum import Enum, auto
 from inspect import isawaitable, iscoroutine
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from ..errors import LifecycleError, TooManyStreams
 from ..lifecycle import Lifecycle, State
@@ -143,7 +141,7 @@ class ThreadUse:
         lifecycle: the exchange's.
     """
 
-    __slots__ = ("_groups", "_is_kept", "_lifecycle", "_pool", "_running", "_takes")
+    __slots__ = ("_is_kept", "_lifecycle", "_pool", "_running", "_takes", "_waits")
 
     def __init__(self, pool: ThreadPool, lifecycle: Lifecycle) -> None:
         self._pool = pool
@@ -151,7 +149,7 @@ class ThreadUse:
         self._takes: Kind | None = None  # the place that it has
         self._is_kept = False  # whether the exchange needs it, though no thread should run
         self._running = 0
-        self._groups: tuple[tuple[TaskGroup, Context], ...] = ()  # what only abandon() cancels, with its context
+        self._waits: tuple[_Wait, ...] = ()  # for those that run
 
     @property
     def is_running(self) -> bool:
@@ -176,32 +174,26 @@ class ThreadUse:
             function: the plain def.
             args: its arguments.
             is_hook: in which line it waits for a place.
-            begin: called before it runs, when something can run beside it.
+            begin: called before it runs, when somebody can be told of its end.
 
         Raises:
             TypeError: it returned an awaitable, which nobody would await.
         """
         await self._take_place(is_hook=is_hook)
-        failure: Exception | None = None
-        is_abandoned = True
-        async with anyio.create_task_group() as tasks:
-            tasks.cancel_scope.shield = True  # a thread can't be cancelled, it learns of the end at its next send
-            group = (tasks, copy_context())
-            self._groups = (*self._groups, group)
+        wait = _Wait()
+        self._waits = (*self._waits, wait)
+        with wait.scope:
             try:
                 if begin is not None:
                     begin()
                 await self._run(function, args)
-            except Exception as error:  # carried past the task group, which would wrap it
-                failure = error
             finally:
-                self._groups = tuple(other for other in self._groups if other is not group)
-            is_abandoned = False
-            tasks.cancel_scope.cancel()
-        if is_abandoned:  # by who has cancelled the exchange: what comes next must not run as if this had ended
+                self._waits = tuple(other for other in self._waits if other is not wait)
+                for call in wait.told:
+                    call()
+        if wait.scope.cancelled_caught:
+            # By who has cancelled the exchange: what comes next must not run as if this had ended.
             await anyio.lowlevel.checkpoint_if_cancelled()
-        if failure is not None:
-            raise failure
 
     async def run_hook(self, function: Callable[..., Any], *args: Any) -> None:
         """As `run`, for a hook at the end of an exchange: a cancellation leaves its thread to itself."""
@@ -231,12 +223,11 @@ class ThreadUse:
         self._running -= 1
         self._free()
 
-    def run_beside(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> bool:
-        """Run a task on the event loop for as long as the thread runs, and in its context; False if there is none."""
-        if not self._groups:
+    def tell_ended(self, call: Callable[[], None]) -> bool:
+        """Call a function, which raises nothing, when nobody waits for the thread any more; False if there is none."""
+        if not self._waits:
             return False
-        tasks, context = self._groups[0]
-        context.copy().run(tasks.start_soon, function, *args)  # another request's task may be the one that calls
+        self._waits[0].told.append(call)
         return True
 
     def count_as_stream(self) -> None:
@@ -273,8 +264,23 @@ class ThreadUse:
 
     def abandon(self) -> None:
         """Leave the thread to itself."""
-        for tasks, _ in self._groups:
-            tasks.cancel_scope.cancel()
+        for wait in self._waits:
+            wait.scope.cancel()
+
+
+class _Wait:
+    """One run of a thread, as it is waited for.
+
+    Attributes:
+        scope: what only `abandon` cancels: a thread can't be cancelled, it learns of the end at its next send.
+        told: called when it is over.
+    """
+
+    __slots__ = ("scope", "told")
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope(shield=True)
+        self.told: list[Callable[[], None]] = []
 
 
 class _Stage(Enum):
