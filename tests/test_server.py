@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,7 @@ from h3ref.adapters.h11_anyio.stream import StreamConnection
 from h3ref.adapters.memory import open_memory
 from tests.clients import raw
 from tests.leftovers import nothing_left_behind
+from tests.waits import until
 
 GET = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -323,3 +325,30 @@ def test_a_thread_that_never_returns_is_left_after_the_grace_period(tmp_path: Pa
     with served(tmp_path, backend, grace=1.0) as (process, port):
         anyio.run(_read_then_signal, port, b"/stuck", process.pid, signal.SIGTERM, backend=backend)
         assert process.wait(30) == 0
+
+
+@pytest.mark.anyio
+async def test_what_a_server_accepts_keeps_back_nothing_that_is_sent() -> None:
+    delays: list[int] = []
+
+    @contextmanager
+    def listening(family: socket.AddressFamily, address: Any) -> Iterator[socket.socket]:
+        with socket.socket(family) as listener:
+            listener.bind(address)
+            listener.listen()
+            yield listener
+
+    async def look(server: Server, connect: socket.socket) -> None:
+        with connect:
+            await until(lambda: server.open_connections == 1)
+            [client] = server._clients
+            delays.append(client._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        await until(lambda: server.open_connections == 0)
+
+    async with running(app_of(), host="127.0.0.1") as server:
+        await look(server, socket.create_connection(("127.0.0.1", server.port)))
+    with listening(socket.AF_INET, ("127.0.0.1", 0)) as listener:
+        async with running(app_of(), fd=os.dup(listener.fileno())) as server:
+            await look(server, socket.create_connection(listener.getsockname()))
+    assert 0 not in delays
+    assert len(delays) == 2

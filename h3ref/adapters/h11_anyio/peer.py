@@ -28,8 +28,6 @@ from .wire import respond
 
 log = logging.getLogger(__name__)
 
-_UNIX = getattr(socket, "AF_UNIX", None)
-
 READS_AT_CLOSE = 16
 """So that a client that never stops sending can't hold up the loop."""
 
@@ -92,8 +90,6 @@ class ClientConnection:
     def __init__(self, sock: socket.socket, home: Home, address: str | None = None) -> None:
         self._home = home
         self.address = address
-        if sock.family != _UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         limits = home.service.limits
         self.guard = Guard(limits.head_size, limits.target_size, limits.headers)

@@ -22,7 +22,7 @@ from .guard import Head
 from .listeners import Listeners
 from .loop import Loop
 from .peer import ClientConnection
-from .sockets import READ_SIZE, bound_silence
+from .sockets import READ_SIZE, bound_silence, send_at_once
 from .tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Server:
         self._acceptors: dict[socket.socket, Acceptor] = {}
         for listener in listeners:
             bound_silence(listener, service.limits.send_timeout)
+            send_at_once(listener)
         self.service = service
         self.host = listeners.host
         self.loop = Loop(flush_gap, service.limits, service.streams.stop)

@@ -14,6 +14,8 @@ if sys.platform == "linux":
 READ_SIZE = 64 * 1024
 """Bytes that are read at a time."""
 
+_TCP = (socket.AF_INET, socket.AF_INET6)
+
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -23,10 +25,16 @@ def bound_silence(sock: socket.socket, seconds: float | None) -> None:
     Accepted sockets have it from their listener. It counts from the moment when the peer's window is full, which is
     before ours, so it is given twice the time. None leaves it to the system, which has patience.
     """
-    if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
+    if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in _TCP:
         milliseconds = 0 if seconds is None else min(int(seconds * 2000), 2**31 - 1)
         with suppress(OSError):  # the peer has left already
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def send_at_once(listener: socket.socket) -> None:
+    """Have the system keep back nothing that is sent. Accepted sockets have it from their listener."""
+    if listener.family in _TCP:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def in_flight(sock: socket.socket) -> int:
