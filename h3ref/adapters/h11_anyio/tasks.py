@@ -49,15 +49,12 @@ class Tasks:
 
     def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         """Start a task, on the loop's thread."""
-        self._context.copy().run(self._start, function, *args)  # a copy: an eager task may start another in it
-
-    def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         if self._loop is None:
-            self._nursery.start_soon(function, *args)
+            self._context.run(self._nursery.start_soon, function, *args)  # which copies it
         else:
-            task = self._loop.create_task(function(*args))
+            task = self._loop.create_task(function(*args), context=self._context.copy())
             self._running.add(task)
-            task.add_done_callback(self._tell)
+            task.add_done_callback(self._tell, context=self._context)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
