@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -247,6 +246,26 @@ async def test_the_servers_own_hook_of_errors_hears_of_a_refusal_and_its_log_at_
 # -- when exactly
 
 
+class Clocks:
+    """The machine's two clocks, which stand; a test sets the one of the wall, and a virtual loop keeps its own time."""
+
+    steady = 1_000.0
+    wall = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    clocks = Clocks()
+    monkeypatch.setattr(expiry, "time", clocks)
+    return clocks
+
+
 async def ended(server: MemoryServer, path: str = "/callback") -> tuple[float, ReplyLike]:
     """Read a stream to its end; return the virtual time when that was."""
     reply = await server.request("GET", path)
@@ -257,11 +276,11 @@ async def ended(server: MemoryServer, path: str = "/callback") -> tuple[float, R
 @in_virtual_time
 @pytest.mark.parametrize("limits", [None, QUIET], ids=["usual", "quiet"])
 @pytest.mark.parametrize("seconds", [0.001, 1, 14.5, 3600])
-async def test_it_is_to_the_moment(limits: Limits | None, seconds: float) -> None:
+async def test_it_is_to_the_moment(limits: Limits | None, seconds: float, clocks: Clocks) -> None:
     ways: list[Say] = [
         lambda event: event.expires_in(seconds),
-        lambda event: event.expires_at(time.time() + seconds),
-        lambda event: event.expires_at(datetime.now(UTC) + timedelta(seconds=seconds)),
+        lambda event: event.expires_at(clocks.wall + seconds),
+        lambda event: event.expires_at(datetime.fromtimestamp(clocks.wall, UTC) + timedelta(seconds=seconds)),
     ]
     for say in ways:
         async with open_memory(Site(say).app, limits=limits) as server:
@@ -298,28 +317,9 @@ async def test_the_last_call_counts_so_that_a_permission_can_be_renewed() -> Non
         renewed.expires_in(10)  # it is over: does nothing
 
 
-class Clocks(SimpleNamespace):
-    """The machine's two clocks; a test sets the one of the wall, and a virtual loop keeps its own time."""
-
-    ahead = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    clocks = Clocks()
-    monkeypatch.setattr(expiry, "time", clocks)
-    return clocks
-
-
 @in_virtual_time
 async def test_a_wall_clock_that_is_set_moves_what_was_said_by_it_and_nothing_else(clocks: Clocks) -> None:
-    site = Site(lambda event: event.expires_at(clocks.time() + 1000))
+    site = Site(lambda event: event.expires_at(clocks.wall + 1000))
     async with open_memory(site.app) as server, anyio.create_task_group() as tasks:
         began, times = anyio.current_time(), {}
 
@@ -333,14 +333,30 @@ async def test_a_wall_clock_that_is_set_moves_what_was_said_by_it_and_nothing_el
         site.say = lambda event: event.expires_in(1000)
         tasks.start_soon(read, "/generator")
         await settle()
-        clocks.ahead = -50  # it was fast, and somebody has noticed
+        clocks.wall -= 50  # it was fast, and somebody has noticed
         await anyio.sleep(999)
-        site.events[1].expires_at(clocks.time() + 400)
+        site.events[1].expires_at(clocks.wall + 400)
         await anyio.sleep(52)
         assert times == pytest.approx({"/generator": 1000, "/callback": 1050}, abs=0.2)
-        clocks.ahead = 350  # a machine that has slept is the same
+        clocks.wall += 400  # a machine that has slept is the same
         await anyio.sleep(4)
     assert 1051 <= times["/awaited"] <= 1055
+
+
+async def test_a_machine_that_stands_still_between_two_clocks_has_not_set_one(
+    monkeypatch: pytest.MonkeyPatch, clocks: Clocks
+) -> None:
+    before = expiry.wall_clock_skew()
+    stands = iter([2.0, 0.06, 0.0, 0.0])
+
+    def time() -> float:
+        wall, pause = clocks.wall, next(stands)
+        clocks.wall += pause
+        clocks.steady += pause
+        return wall
+
+    monkeypatch.setattr(clocks, "time", time)
+    assert expiry.wall_clock_skew() == pytest.approx(before)
 
 
 @in_virtual_time

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import fields
@@ -42,7 +43,7 @@ from h3ref.testing import TestClient, virtual_backends
 from tests.clients import open_client, raw, server_of
 from tests.conftest import require_permission
 from tests.pages import ROOT
-from tests.waits import until
+from tests.waits import LONGER, until
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"
 STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -109,13 +110,13 @@ async def connected(server: Server, said: bytes = b"", source: str | None = None
     sock = socket.socket()
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if source is not None:
             sock.bind((source, 0))
         sock.connect(("127.0.0.1", server.port))
         sock.setblocking(False)
         sock.send(said)
-        with anyio.fail_after(10):
-            yield sock
+        yield sock
     finally:
         sock.close()
 
@@ -142,9 +143,10 @@ async def read_all(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.anyio
+@in_virtual_time
 @pytest.mark.parametrize("keep_alive", [15, None])
 async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all(keep_alive: float | None) -> None:
-    limits = Limits(head_timeout=0.2, keep_alive=keep_alive)
+    limits = Limits(head_timeout=10, keep_alive=keep_alive)
     async with running(streaming(silent), limits=limits) as server, connected(server) as sock:
         began = anyio.current_time()
         answers: list[bytes] = []
@@ -155,18 +157,19 @@ async def test_a_head_that_comes_byte_by_byte_has_one_time_for_all(keep_alive: f
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen)
-            for byte in HELLO * 100:  # which would take more than a minute
+            for byte in HELLO * 100:  # which would take more than an hour
                 sock.send(bytes([byte]) if byte not in b"\r\n" else b"x")
-                await anyio.sleep(0.02)
+                await anyio.sleep(2)
         assert answers[0].startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-        assert anyio.current_time() - began > 0.15
+        assert anyio.current_time() - began == pytest.approx(10, abs=0.1)
         assert server.service.refused["head_timeout"] == 1
 
 
 @pytest.mark.anyio
+@in_virtual_time
 @pytest.mark.parametrize("keep_alive", [15, None])
 async def test_one_head_that_comes_byte_by_byte_gives_no_other_more_time(keep_alive: float | None) -> None:
-    limits = Limits(head_timeout=0.2, keep_alive=keep_alive)
+    limits = Limits(head_timeout=10, keep_alive=keep_alive)
     async with running(streaming(silent), limits=limits) as server, AsyncExitStack() as stack:
         slow = await stack.enter_async_context(connected(server, HELLO[:-2] + b"X: "))
         others = [await stack.enter_async_context(connected(server, said)) for said in (b"", b"GET", HELLO + b"GET")]
@@ -176,7 +179,7 @@ async def test_one_head_that_comes_byte_by_byte_gives_no_other_more_time(keep_al
             while True:
                 with suppress(OSError):  # it has had its answer
                     slow.send(b"x")
-                await anyio.sleep(0.02)
+                await anyio.sleep(2)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(dribble)
@@ -187,6 +190,33 @@ async def test_one_head_that_comes_byte_by_byte_gives_no_other_more_time(keep_al
         assert [data.count(b"HTTP/1.1 200 OK\r\n") for data in found] == [0, 0, 1, 0]
         assert [data.count(b"HTTP/1.1 408 Request Timeout\r\n") for data in found] == [0, 1, 1, 1]
         assert server.service.refused == {"head_timeout": 4}
+
+
+@pytest.mark.anyio
+async def test_what_has_come_while_the_process_stood_still_has_come_in_time() -> None:
+    async with running(streaming(silent), limits=Limits(keep_alive=None)) as server, connected(server) as sock:
+        heads = server.loop.heads
+
+        async def expires_after(said: bytes) -> None:
+            """Its time is up before anybody has looked at what it has said."""
+            await until(lambda: heads._due)
+            (client,) = heads._due
+            heads.discard(client)
+            sock.send(said)
+            client.expire()
+
+        await expires_after(HELLO)
+        assert b"200 OK" in await receive(sock)
+        sock.send(b"GET /hello")
+        await expires_after(HELLO.removeprefix(b"GET /hello"))
+        assert b"200 OK" in await receive(sock)
+        assert server.service.refused == {}
+    async with running(streaming(silent)) as server, connected(server) as sock:
+        heads = server.loop.heads
+        await expires_after(b"GET")  # it has begun, and its time, too
+        await expires_after(b" /hello")
+        assert b"408 Request Timeout" in await read_all(sock)
+        assert server.service.refused == {"head_timeout": 1}
 
 
 @pytest.mark.anyio
@@ -217,12 +247,13 @@ async def test_who_waits_anew_is_told_after_those_who_wait_already() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("keep_alive", [5, None])
+@in_virtual_time
+@pytest.mark.parametrize("keep_alive", [15, None])
 async def test_the_head_of_a_later_request_has_its_time_from_its_first_byte_on(keep_alive: float | None) -> None:
-    limits = Limits(head_timeout=0.1, keep_alive=keep_alive)
+    limits = Limits(head_timeout=10, keep_alive=keep_alive)
     async with running(streaming(silent), limits=limits) as server, connected(server, HELLO) as sock:
         assert b"200 OK" in await receive(sock)
-        await anyio.sleep(0.2)  # idle for longer than a head may take
+        await anyio.sleep(12)  # idle for longer than a head may take
         sock.send(HELLO)
         assert b"200 OK" in await receive(sock)
         sock.send(HELLO + b"GET")
@@ -232,8 +263,9 @@ async def test_the_head_of_a_later_request_has_its_time_from_its_first_byte_on(k
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_who_says_nothing_is_closed_without_a_word() -> None:
-    async with running(streaming(silent), limits=Limits(head_timeout=0.05)) as server:
+    async with running(streaming(silent)) as server:
         for said in (b"", b"\r\n\r\n"):
             async with connected(server, said) as sock:
                 assert await read_all(sock) == b""
@@ -241,41 +273,45 @@ async def test_who_says_nothing_is_closed_without_a_word() -> None:
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_who_has_no_further_request_is_refused_nothing() -> None:
-    async with running(streaming(silent), limits=Limits(keep_alive=0.05)) as server, connected(server, HELLO) as sock:
+    async with running(streaming(silent)) as server, connected(server, HELLO) as sock:
         assert (await read_all(sock)).startswith(b"HTTP/1.1 200 OK\r\n")
         assert server.service.refused == {}
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_without_their_limits_heads_and_idle_connections_have_all_the_time() -> None:
     limits = Limits(head_timeout=None, keep_alive=None)
     async with running(streaming(silent), limits=limits) as server, connected(server, HELLO[:5]) as sock:
-        await anyio.sleep(0.1)
+        await anyio.sleep(3600)
         sock.send(HELLO[5:])
         assert b"200 OK" in await receive(sock)
-        await anyio.sleep(0.1)
+        await anyio.sleep(3600)
         sock.send(HELLO)
         assert b"200 OK" in await receive(sock)
 
 
 @pytest.mark.anyio
+@in_virtual_time
 @pytest.mark.parametrize(
     "framing", [b"Content-Length: 10\r\n\r\n123", b"Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"]
 )
 async def test_a_body_that_stops_in_the_middle_is_a_408(framing: bytes) -> None:
     said = b"POST /echo HTTP/1.1\r\nHost: test\r\n" + framing
-    async with running(streaming(silent), limits=Limits(body_timeout=0.1)) as server, connected(server, said) as sock:
+    async with running(streaming(silent)) as server, connected(server, said) as sock:
         data = await receive(sock)
         sock.shutdown(socket.SHUT_WR)
         data += await read_all(sock)
         assert data.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         assert b"\r\nConnection: close\r\n" in data
-        assert data.endswith(b"Request Timeout: the body did not come in 0.1 s")
+        assert data.endswith(b"Request Timeout: the body did not come in 30 s")
         assert server.service.refused == {"body_timeout": 1}
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_a_body_that_comes_byte_by_byte_has_one_time_for_all() -> None:
     app, errors = H3App(), list[Exception]()
 
@@ -288,11 +324,12 @@ async def test_a_body_that_comes_byte_by_byte_has_one_time_for_all() -> None:
             raise
 
     said = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n"
-    async with running(app, limits=Limits(body_timeout=0.1)) as server, connected(server, said) as sock:
-        with anyio.fail_after(10):
-            while not errors:
-                sock.send(b"x")
-                await anyio.sleep(0.01)
+    async with running(app) as server, connected(server, said) as sock:
+        began = anyio.current_time()
+        while not errors:
+            sock.send(b"x")
+            await anyio.sleep(4)
+        assert anyio.current_time() - began == pytest.approx(30, abs=4)
         assert (await receive(sock)).startswith(b"HTTP/1.1 408")
 
 
@@ -424,14 +461,19 @@ async def test_the_stream_of_a_thread_ends_though_the_thread_sleeps(adapter: str
 
     def sleep(writer: BlockingSSEWriter) -> None:
         writer.send_event("1")
-        woken.wait(30)
+        woken.wait(60)
 
-    async with open_client(adapter, app, limits=Limits(stream_age=0.1)) as client:
-        reply = await client.request("GET", "/stream")
-        with anyio.fail_after(10):
-            assert await reply.read() == b"data: 1\n\n"
-        assert reply.end is End.PROPER
-        woken.set()
+    for age in LONGER:
+        async with open_client(adapter, app, limits=Limits(stream_age=age)) as client:
+            reply = await client.request("GET", "/stream")
+            with anyio.fail_after(50):
+                body = await reply.read()
+            assert reply.end is End.PROPER
+            woken.set()
+        if body:
+            break  # else it was too old before its thread had begun
+        woken.clear()
+    assert body == b"data: 1\n\n"
 
 
 # -- how silent
@@ -598,12 +640,14 @@ async def test_a_slow_reader_that_reads_is_not_cut() -> None:
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_a_reader_that_does_not_read_is_cut() -> None:
     ends = Ends()
-    async with running(streaming(flood, ends), limits=Limits(send_timeout=0.2)) as server:
+    async with running(streaming(flood, ends)) as server:
         async with connected(server, STREAM) as sock:
             await ends.changed.wait()
-            await until(lambda: not server.open_connections)
+            while server.open_connections:  # noqa: ASYNC110  # virtual time stands still while a task runs
+                await anyio.sleep(1)
             assert not (await read_all(sock)).endswith(b"\r\n0\r\n\r\n")
         assert ends.reasons == [Reason.SLOW_CONSUMER]
         assert server.service.refused == {"send_timeout": 1}
@@ -631,26 +675,34 @@ async def test_a_thread_that_waits_for_a_reader_that_does_not_read_is_told() -> 
         finally:
             over.set()
 
-    async with running(app, limits=Limits(send_timeout=0.2)) as server, connected(server, STREAM):
-        await anyio.to_thread.run_sync(over.wait)
-        assert [error.reason for error in told if isinstance(error, WriterClosed)] == [Reason.SLOW_CONSUMER]
+    for seconds in LONGER:
+        async with running(app, limits=Limits(send_timeout=seconds)) as server, connected(server, STREAM):
+            await anyio.to_thread.run_sync(over.wait)
+        reasons = [error.reason for error in told if isinstance(error, WriterClosed)]
+        if reasons == [Reason.SLOW_CONSUMER]:
+            break  # else the process stood still for so long that the system was the first to say so
+        over.clear()
+        told.clear()
+    assert reasons == [Reason.SLOW_CONSUMER]
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_a_slow_reader_that_reads_a_little_is_served() -> None:
-    async with running(streaming(flood), limits=Limits(send_timeout=0.2)) as server, connected(server, STREAM) as sock:
-        for _ in range(50):
-            await anyio.sleep(0.01)
+    async with running(streaming(flood)) as server, connected(server, STREAM) as sock:
+        for _ in range(10):  # much longer than twice the time
+            await anyio.sleep(10)
             assert await receive(sock)
         assert server.open_connections == 1
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
     large = HELLO.replace(b"hello", b"large")
-    async with running(streaming(silent), limits=Limits(send_timeout=0.2)) as server, connected(server, large) as sock:
-        for _ in range(50):
-            await anyio.sleep(0.01)
+    async with running(streaming(silent)) as server, connected(server, large) as sock:
+        for _ in range(10):
+            await anyio.sleep(10)
             assert await receive(sock)
         assert server.open_connections == 1
 
@@ -660,13 +712,28 @@ async def test_a_slow_reader_of_a_plain_answer_is_served() -> None:
 @pytest.mark.parametrize("path", [b"/stream", b"/large"])
 async def test_a_slow_reader_with_a_small_window_is_served(path: bytes) -> None:
     said = HELLO.replace(b"/hello", path)
-    async with running(streaming(flood), limits=Limits(send_timeout=0.6)) as server, connected(server, said) as sock:
-        for _ in range(27):  # of a tenth of a second: much longer than twice the time
-            await anyio.sleep(0.1)
-            with suppress(BlockingIOError):
-                assert sock.recv(2000), "it is not cut"
-        assert server.open_connections == 1
-        assert server.stats().refused == {}
+    for seconds in (0.6, 6):  # of real time, by which the system would cut it after twice as much
+        limits = Limits(send_timeout=seconds)
+        async with running(streaming(flood), limits=limits) as server, connected(server, said) as sock:
+            longest = await reads_slowly(sock, seconds / 6, 27)
+            if longest < seconds / 2:
+                assert server.open_connections == 1
+                assert server.stats().refused == {}
+                return  # else the machine stood still, and so did the reader
+    raise AssertionError("it has read too slowly")
+
+
+async def reads_slowly(sock: socket.socket, pause: float, times: int) -> float:
+    """Read a little after each pause, while it is not cut; return how long the longest pause was."""
+    longest = 0.0
+    for _ in range(times):
+        began = time.monotonic()
+        await anyio.sleep(pause)
+        longest = max(longest, time.monotonic() - began)
+        with suppress(BlockingIOError, ConnectionError):
+            if not sock.recv(2000):
+                break
+    return longest
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no clock of its own for this")
@@ -687,11 +754,12 @@ def test_the_systems_clock_is_off_only_while_ours_runs() -> None:
 
 
 @pytest.mark.anyio
+@in_virtual_time
 async def test_a_plain_answer_to_a_peer_that_does_not_read_is_given_up() -> None:
-    async with running(streaming(silent), limits=Limits(send_timeout=0.1, close_timeout=30)) as server:
+    async with running(streaming(silent), limits=Limits(close_timeout=600)) as server:
         async with connected(server, HELLO.replace(b"hello", b"large")):
-            await until(lambda: server.service.refused)
-            await until(lambda: not server.open_connections)
+            while server.open_connections or not server.service.refused:  # noqa: ASYNC110  # as above
+                await anyio.sleep(1)
         assert server.service.refused == {"send_timeout": 1}
         assert b"200 OK" in await raw(server.port, HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
 

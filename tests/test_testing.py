@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import re
 import sys
 import threading
@@ -530,6 +531,19 @@ def test_a_stuck_app_is_an_error_that_says_where_it_is(backend: Any, kind: str) 
     assert handler.__name__ in str(raised.value)
     end.set()
     blocking_until(lambda: threads() <= before)
+
+
+@BACKENDS
+def test_a_process_that_stands_still_is_not_stuck(backend: Any) -> None:
+    app, stand_still = H3App(), ctypes.PyDLL(None).usleep  # nothing else of the process gets on meanwhile
+
+    @app.get("/")
+    async def slow(event: H3Event) -> None:
+        stand_still(700_000)
+        event.send_text("done")
+
+    with TestClient(app, backend=backend, real_timeout=0.5) as client:
+        assert client.request("GET", "/").text == "done"
 
 
 def test_a_stuck_lifespan_is_an_error() -> None:

@@ -10,6 +10,10 @@ from collections.abc import Callable
 import anyio
 import anyio.lowlevel
 
+LONGER = (0.3, 3, 30)
+"""Seconds for what has to end by itself, but not before something else has happened: where that comes too late, as on
+a machine that stands still for a while, a test tries again with the next of them."""
+
 
 def runs_on_asyncio() -> bool:
     """Whether the event loop is asyncio's."""

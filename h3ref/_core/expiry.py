@@ -10,6 +10,9 @@ from typing import Final
 LAST_SECOND: Final = 253_402_300_800
 """The first second of the year 10000, since the epoch: a time behind it was meant in milliseconds."""
 
+BETWEEN_TWO_CLOCKS: Final = 0.05
+"""Seconds that may pass while both clocks are looked at: half of the least by which one is taken to be set."""
+
 
 class Expiry:
     """When a stream's permission is over, by the clock of the loop that answers its request.
@@ -41,7 +44,10 @@ class Expiry:
 
 def wall_clock_skew() -> float:
     """Seconds by which the wall clock is ahead of the process's steady one; on any thread."""
-    return time.time() - time.monotonic()
+    while True:
+        before, wall, after = time.monotonic(), time.time(), time.monotonic()
+        if after - before < BETWEEN_TWO_CLOCKS:  # else the process stood still there, and nobody has set a clock
+            return wall - after
 
 
 def seconds_since_epoch(when: datetime | float) -> float:

@@ -36,6 +36,7 @@ from h3ref.trace import DATA, EVENT, Record
 from .diagrams import jupyter
 from .log_lines import captured_log
 from .recorder import Recorder, Recording
+from .silence import receive_within
 
 __all__ = ["Arrival", "End", "Run", "in_memory", "on_socket", "raw_get", "recorded", "recorded_in_memory", "virtually"]
 
@@ -143,12 +144,7 @@ async def raw_get(
         begin = anyio.current_time()
         await stream.send(request)
         while received.end is None and not (until and until(received)):
-            data: bytes | None = None
-            with anyio.move_on_after(silence):
-                try:
-                    data = await stream.receive()
-                except (anyio.EndOfStream, anyio.BrokenResourceError):
-                    data = b""
+            data = await receive_within(stream, silence)
             if data is None:
                 break
             if data:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -25,6 +24,9 @@ T = TypeVar("T")
 
 SETTLES: Final = 1.0
 """Real seconds that the other tasks get, after each call, to come to rest; one that never rests is not waited for."""
+
+PAUSES: Final = 10
+"""How many looks at what a call has come to there are at least within its `real_timeout`."""
 
 LONGER: Final = 10
 """How many times `real_timeout` a call may take while virtual time passes."""
@@ -136,21 +138,24 @@ class Runner:
         return 0.0 if self._virtual else 2 * (self._client.timeout if timeout is None else timeout)
 
     def _result(self, future: Future[T], seconds: float, stream: AsyncStream | None = None) -> T:
-        """Wait for a result; what gets on, since virtual time passes, gets `LONGER` times as many real seconds."""
-        began = moved = time.monotonic()
+        """Wait for a result; what gets on, since virtual time passes, gets `LONGER` times as many real seconds.
+
+        They are counted in pauses: where the whole process stands still, that is one, however long it takes.
+        """
+        pause = min(0.5, seconds / PAUSES)
+        pauses = since_moved = 0
         now = self.now()
         while True:
             try:
-                return future.result(min(0.5, seconds))
+                return future.result(pause)
             except TimeoutError:
-                if future.done():
-                    raise
+                if future.done():  # just now, or that was its own
+                    return future.result()
             if not self._thread.is_alive() and not future.done():
                 raise RuntimeError("the app's event loop has died")
             before, now = now, self.now()
-            if self._virtual and now != before:
-                moved = time.monotonic()
-            if time.monotonic() - moved >= seconds or time.monotonic() - began >= seconds * LONGER:
+            pauses, since_moved = pauses + 1, 0 if self._virtual and now != before else since_moved + 1
+            if since_moved * pause >= seconds or pauses * pause >= seconds * LONGER:
                 self._is_stuck = True
                 raise Stuck(f"the app did not get on for {seconds:g} s of real time: {self._what_it_does(stream)}")
 

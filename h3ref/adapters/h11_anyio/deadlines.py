@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Protocol
 
 import anyio
 
-from ..._core.parking import Parking
+from ..._core.parking import Parking, clock_here
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +22,15 @@ class Waiting(Protocol):
 class Deadlines:
     """Tells those who have waited for some time, always the same, so that the oldest is always the next.
 
+    It belongs to the event loop in which it is made, and counts by its clock.
+
     Args:
         seconds: how long each may wait; None for ever.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
+        self._now = clock_here()
         self._due: dict[Waiting, float] = {}
         self._parking: Parking | None = None
 
@@ -39,7 +41,7 @@ class Deadlines:
         if not self._due and self._parking is not None:
             self._parking.wake()
         self._due.pop(waiting, None)  # who is put anew comes last
-        self._due[waiting] = time.monotonic() + self._seconds
+        self._due[waiting] = self._now() + self._seconds
 
     def discard(self, waiting: Waiting) -> None:
         """It has come, or nobody waits any more."""
@@ -59,7 +61,7 @@ class Deadlines:
 
     def _expire(self) -> float:
         """Tell those whose time is up; return the seconds until the next one's is."""
-        now = time.monotonic()
+        now = self._now()
         while self._due:
             first = next(iter(self._due))
             if self._due[first] > now:

@@ -177,11 +177,18 @@ class ClientConnection:
         self.loop.heads.discard(self)
 
     def expire(self) -> None:
-        """No request has come in time: one that has begun is refused, and one that never came is counted."""
-        if self.guard.has_begun:
+        """No request has come in time: one that has begun is refused, and one that never came is counted.
+
+        What is there and has not been read yet has come in time, as far as anybody can tell: the process stood still.
+        """
+        had_begun = self.guard.has_begun
+        self._readable()
+        if not self._is_waiting:
+            return
+        if had_begun:
             self._stop_waiting()
             self._home.answer(self, Refused(408, "the head did not come in time", "head_timeout"))
-        else:
+        elif not self.guard.has_begun:  # else its head has its time from now on
             if not self._requests:  # else it was idle, which refuses it nothing
                 self.service.refused["head_timeout"] += 1
             self.release()

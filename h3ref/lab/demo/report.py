@@ -188,6 +188,6 @@ def place(function: Callable[..., object]) -> str:
 
 async def _until_idle(*servers: Server) -> None:
     """Wait until every exchange has ended, so that its last step is recorded."""
-    with anyio.move_on_after(2):
+    with anyio.move_on_after(30):
         while any(server.service.live for server in servers):  # noqa: ASYNC110  # a server tells nobody of it
             await anyio.sleep(0.005)

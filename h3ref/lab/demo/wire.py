@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import anyio
 
+from ..silence import receive_within
+
 
 class Arrival(NamedTuple):
     """What one reading of the socket returned.
@@ -33,12 +35,7 @@ async def receive(port: int, path: str, *, patience: float) -> AsyncIterator[Arr
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n".encode()
         )
         while True:
-            data: bytes | None = None
-            with anyio.move_on_after(patience):
-                try:
-                    data = await stream.receive()
-                except anyio.EndOfStream:
-                    data = b""
+            data = await receive_within(stream, patience)
             yield Arrival((time.monotonic() - begin) * 1000, data)
             if not data:
                 return
