@@ -46,7 +46,7 @@ from h3ref.client import EventSourceError, RefusedStatus, WrongContentType
 from h3ref.client.protocol import JITTER, LONGEST_RETRY_AFTER, LONGEST_WAIT, STEADY, Protocol
 from h3ref.testing import virtual_backends
 from tests.ports import free_port
-from tests.waits import until
+from tests.waits import blocking_until, until, wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -518,7 +518,7 @@ async def test_another_task_may_close_but_not_iterate() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(iterate)
             await received.wait()
-            await anyio.sleep(0.05)
+            await wait_all_tasks_blocked()
             with pytest.raises(RuntimeError, match="another task"):
                 await anext(source)
             await source.aclose()
@@ -534,13 +534,15 @@ async def test_another_thread_may_close_but_not_iterate() -> None:
 
         def block() -> list[MessageEvent]:
             with BlockingEventSource(server.url + "/events") as source:
-                timer = threading.Timer(0.1, close, [source])
-                timer.start()
-                messages = list(source)
-                timer.join()
+                messages = [next(source)]
+                closing = threading.Thread(target=close, args=[source])
+                closing.start()
+                messages += source
+                closing.join()
             return messages
 
         def close(source: BlockingEventSource) -> None:
+            blocking_until(source._working.locked)
             with pytest.raises(RuntimeError, match="another thread"):
                 next(source)
             source.close()
@@ -1239,12 +1241,13 @@ async def test_closing_ends_a_wait_for_a_reconnection() -> None:
 
 
 async def test_a_close_just_as_the_answer_comes_stays_a_close() -> None:
-    asked, answered = anyio.Event(), anyio.Event()
+    asked, again, answered = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def handle(request: httpx2.Request) -> httpx2.Response:
         if not asked.is_set():
             asked.set()
             return streaming(b"retry: 0\ndata: 1\n\n")
+        again.set()
         await answered.wait()
         return streaming(b"data: 2\n\n")
 
@@ -1259,7 +1262,7 @@ async def test_a_close_just_as_the_answer_comes_stays_a_close() -> None:
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(iterate, source)
-        await anyio.sleep(0.05)
+        await again.wait()
         answered.set()
         await source.aclose()
         assert source.ready_state is ReadyState.CLOSED

@@ -70,7 +70,7 @@ def test_sentinels_know_each_other(server_kind: Kind) -> None:
     with Servers(server_kind) as servers:
         primary = servers.start()
         servers.start_replica(primary.port)
-        sentinels = servers.start_sentinels(primary, "news", down_after=0.5)
+        sentinels = servers.start_sentinels(primary, "news", down_after=60)
         for sentinel in sentinels:
             assert sentinel("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "news") == [b"127.0.0.1", str(primary.port).encode()]
 

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import h3ref
 from h3ref import flows
 from h3ref.examples.callback import EVENTS
 from tests.processes import IN_FOREGROUND
+from tests.waits import blocking_until
 
 EVIDENCE = """\
             error: Failed to get SSE writer after 10 attempts
@@ -238,14 +238,16 @@ class Demo:
 
     def state(self, port: int, target: str, wanted: str) -> dict[str, object]:
         """Ask for a stream's state until it is the wanted one."""
-        for _ in range(100):
+        found: dict[str, object] = {}
+
+        def is_wanted() -> bool:
             status, _, text = self.get(port, f"/state?target={target}")
             assert status == 200
-            found: dict[str, object] = json.loads(text)
-            if found["state"] == wanted:
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"{target} is {found['state']}, not {wanted}")
+            found.update(json.loads(text))
+            return found["state"] == wanted
+
+        blocking_until(is_wanted)
+        return found
 
 
 @pytest.fixture(scope="module")

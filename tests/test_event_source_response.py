@@ -696,10 +696,12 @@ async def test_ping(case: str) -> None:
 
     async with serving(case, application(case, endpoint)) as client:
         usual = await client.request("GET", "/events")
-        assert await until(usual, b": keep-alive\n\n: keep-alive\n\n") == b"data: 1\n\n" + b": keep-alive\n\n" * 2
+        received = await until(usual, b"keep-alive\n\n: keep-alive")
+        assert received.startswith(b"data: 1\n\n: keep-alive\n\n: keep-alive")
         # What the factory can't make, or leaves empty, changes nothing.
         others = await client.request("GET", "/events?made")
-        assert await until(others, b"beat") == b"data: 1\n\n" + b": keep-alive\n\n" * 2 + b": beat\n\n"
+        received = await until(others, b"beat\n\n")
+        assert received.startswith(b"data: 1\n\n" + b": keep-alive\n\n" * 2 + b": beat\n\n")
 
 
 async def silent() -> AsyncGenerator[str, None]:
@@ -746,7 +748,7 @@ async def test_it_ends_when_what_it_is_permitted_for_is_over(case: str, kind: st
 
     def plain() -> Iterator[str]:
         yield "1"
-        woken.wait(20)
+        woken.wait(60)
 
     async def callback(writer: SSEWriter) -> None:
         await writer.send_event("1")
@@ -754,7 +756,7 @@ async def test_it_ends_when_what_it_is_permitted_for_is_over(case: str, kind: st
 
     def on_thread(writer: BlockingSSEWriter) -> None:
         writer.send_event("1")
-        woken.wait(20)
+        woken.wait(60)
 
     def endpoint(request: Request) -> Response:
         ends = datetime.now(UTC) + timedelta(seconds=float(request.query_params["in"]))
@@ -768,10 +770,13 @@ async def test_it_ends_when_what_it_is_permitted_for_is_over(case: str, kind: st
     app: Any = application(case, endpoint)
     app.add_exception_handler(HTTPException, handle)
     async with serving(case, app) as client:
-        reply = await client.request("GET", "/events?in=0.3")
-        with anyio.fail_after(10):
-            assert await reply.read() == b"data: 1\n\ndata: bye\n\n"
-        assert reply.end is End.PROPER
+        for seconds in waits.LONGER:
+            reply = await client.request("GET", f"/events?in={seconds}")
+            with anyio.fail_after(50):
+                body = await reply.read()
+            if b"data: 1" in body:
+                break  # else the machine stood still, and it was over before it had begun
+        assert (reply.status, body, reply.end) == (200, b"data: 1\n\ndata: bye\n\n", End.PROPER)
         woken.set()
         late = await client.request("GET", "/events?in=-1")
         assert (late.status, await late.read()) == (403, f"answered here: {PermissionExpired()}".encode())

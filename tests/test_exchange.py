@@ -535,14 +535,13 @@ async def test_a_generator_that_ends_while_the_timer_opens_is_an_empty_stream() 
 
 async def test_a_stream_that_starts_while_the_server_ends_is_a_503() -> None:
     async def handler(event: H3Event) -> None:
-        await go_on.wait()
+        await until(lambda: not server.is_accepting)
         event.start_sse()
         event.set_stream_callback(never)
 
     async def never(writer: SSEWriter) -> None:
         await anyio.sleep_forever()
 
-    go_on = anyio.Event()
     answers: list[bytes] = []
 
     async def client(port: int) -> None:
@@ -551,13 +550,7 @@ async def test_a_stream_that_starts_while_the_server_ends_is_a_503() -> None:
     async with anyio.create_task_group() as tasks, running(app_of(handler), grace=600) as server:
         tasks.start_soon(client, server.port)
         await until(lambda: server.service.live)
-        tasks.start_soon(_set_soon, go_on)
     assert answers[0].startswith(b"HTTP/1.1 503")
-
-
-async def _set_soon(event: anyio.Event) -> None:
-    await anyio.sleep(0.05)
-    event.set()
 
 
 async def test_cancelled_from_outside_the_streams_of_a_server_still_end(caplog: pytest.LogCaptureFixture) -> None:

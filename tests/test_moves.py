@@ -202,13 +202,14 @@ class Ended(NamedTuple):
     seconds: float | None
     is_proper: bool
     said: str
+    streamed: float
 
     def __str__(self) -> str:
         if self.seconds is None:
             return "does not end"
         if self.is_proper:
             return "proper end"
-        return "cut" if self.seconds < GRACE else "cut, when the time is up"
+        return "cut" if self.streamed < GRACE else "cut, when the time is up"
 
 
 GRACE = 3
@@ -237,6 +238,7 @@ def ended(command: str, peer: str, folder: Path) -> Ended:
                 began = time.monotonic()
                 process.send_signal(signal.SIGTERM)
                 received = rest_of(stream, began + PATIENCE)
+                streamed = time.monotonic() - began
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.1, began + PATIENCE - time.monotonic()))
                 seconds = None if process.poll() is None else time.monotonic() - began
@@ -245,7 +247,7 @@ def ended(command: str, peer: str, folder: Path) -> Ended:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         log.seek(0)
-        return Ended(seconds, received.endswith(b"0\r\n\r\n"), log.read())
+        return Ended(seconds, received.endswith(b"0\r\n\r\n"), log.read(), streamed)
 
 
 def stream_of(process: subprocess.Popen[bytes], port: int) -> socket.socket:

@@ -40,7 +40,7 @@ SILENT = "location / { proxy_pass http://127.0.0.1:3000; }"
 DEAF = "location / { proxy_pass http://127.0.0.1:3000; proxy_ignore_headers X-Accel-Buffering; gzip off; }"
 """One that holds back what it can."""
 
-IMPATIENT = "location / { proxy_pass http://127.0.0.1:3000; proxy_read_timeout 3s; }"
+IMPATIENT = "location / { proxy_pass http://127.0.0.1:3000; proxy_read_timeout SECONDS; }"
 
 CONFIGURATION = """
 daemon off;
@@ -179,7 +179,7 @@ async def test_keep_alives_hold_the_connection(tmp_path: Path) -> None:
 
     async def keep(writer: SSEWriter) -> None:
         for _ in range(3):
-            await anyio.sleep(1.2)
+            await anyio.sleep(0.4 * seconds)
             await writer.send_keep_alive()
         await writer.send_event("late")
 
@@ -188,18 +188,20 @@ async def test_keep_alives_hold_the_connection(tmp_path: Path) -> None:
         yield "early"
         await anyio.sleep_forever()
 
-    ends: dict[str, End | None] = {}
-    async with nginx_before(app, IMPATIENT, tmp_path) as client:
+    ends: dict[str, tuple[bool, End | None]] = {}
+    for seconds in (3, 30):
+        async with nginx_before(app, IMPATIENT.replace("SECONDS", f"{seconds}s"), tmp_path) as client:
 
-        async def read(path: str) -> None:
-            reply = await client.request("GET", path)
-            assert (b"late" in await reply.read()) is (path == "/kept")
-            ends[path] = reply.end
+            async def read(client: SocketClient, path: str) -> None:
+                reply = await client.request("GET", path)
+                ends[path] = b"late" in await reply.read(), reply.end
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read, "/kept")
-            tasks.start_soon(read, "/silent")
-    assert ends == {"/kept": End.PROPER, "/silent": End.CUT}
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read, client, "/kept")
+                tasks.start_soon(read, client, "/silent")
+        if ends["/kept"][1] is End.PROPER:
+            break  # else the machine stood still, and its keep-alives were late
+    assert ends == {"/kept": (True, End.PROPER), "/silent": (False, End.CUT)}
 
 
 # The judge names it

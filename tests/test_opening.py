@@ -30,7 +30,7 @@ from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import Connection, End
 from h3ref.flows import awaited
 from tests.flow_runs import heads
-from tests.waits import until
+from tests.waits import until, wait_all_tasks_blocked
 
 pytestmark = pytest.mark.anyio
 
@@ -200,11 +200,18 @@ async def test_all_tasks_that_wait_for_the_writer_are_told_why_there_is_none(cap
 # -- a cancellation half-way
 
 
+async def cancel_when_all_wait(scope: anyio.CancelScope) -> None:
+    """Cancel it when the hook is at work, and all others wait for it."""
+    await wait_all_tasks_blocked()
+    scope.cancel()
+
+
 @pytest.mark.parametrize("then", ["returns", "asks again", "sets a callback"])
 async def test_an_opening_that_was_cut_short_is_not_taken_again(then: str, caplog: pytest.LogCaptureFixture) -> None:
     async def handler(event: H3Event) -> None:
         event.start_sse()
-        with anyio.move_on_after(0.01):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_when_all_wait, tasks.cancel_scope)
             await event.await_sse_writer()
         if then == "asks again":
             await event.await_sse_writer()
@@ -228,7 +235,8 @@ async def test_one_who_still_waits_is_told_that_another_task_was_cancelled() -> 
         event.start_sse()
 
         async def impatient() -> None:
-            with anyio.move_on_after(0.01):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(cancel_when_all_wait, tasks.cancel_scope)
                 await event.await_sse_writer()
 
         async def patient() -> None:

@@ -264,18 +264,19 @@ class Question(pydantic.BaseModel):
 async def test_a_client_that_leaves_before_the_head_is_noticed_at_once_where_its_body_is_accounted_for(
     server: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    began, left = anyio.Event(), anyio.Event()
+    began, opens, left = anyio.Event(), anyio.Event(), anyio.Event()
 
     async def stream() -> AsyncIterator[str]:
         try:
             began.set()
+            await opens.wait()
+            yield "first"
             await anyio.sleep_forever()
-            yield ""
         finally:
             left.set()
 
     def response() -> EventSourceResponse:
-        return EventSourceResponse(stream(), commit_after=0.5 if way == "a body, no Request" else 60)
+        return EventSourceResponse(stream(), commit_after=600)
 
     async def asked(question: Question) -> Response:
         return response()
@@ -303,6 +304,7 @@ async def test_a_client_that_leaves_before_the_head_is_noticed_at_once_where_its
             with anyio.move_on_after(0.1) as unnoticed:
                 await left.wait()
             assert unnoticed.cancelled_caught
+            opens.set()
         with anyio.fail_after(10):
             await left.wait()
         await until(lambda: not served.calls)

@@ -223,8 +223,19 @@ class Trial:
     async def node(self, url: str = "", *, history: int = 1000, newcomers: Newcomers = "live", **options: Any) -> Node:
         """What stands for a process that uses the server at a URL; options are the engine's."""
         engine = RedisEngine(*([url] if url else []), **({"timeout": 1.0, "patience": 15.0} | options))
-        await self._stack.enter_async_context(engine)
+        await self._enter(engine)
         return await self.node_of(Channel(history, name="news", engine=engine, gap=GAP_EVENT, newcomers=newcomers))
+
+    async def _enter(self, engine: RedisEngine) -> None:
+        """Enter it, however little patience it has with a server that stands still for a while."""
+        end = anyio.current_time() + PATIENCE
+        while True:
+            try:
+                await self._stack.enter_async_context(engine)
+            except EngineUnavailable:
+                assert anyio.current_time() < end, "its server does not come"
+            else:
+                return
 
     async def node_of(self, channel: Channel) -> Node:
         """What stands for a process that has this channel."""

@@ -23,7 +23,7 @@ from .app import build
 
 HOST = "127.0.0.1"
 GRACE = 3.0
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds within which a server answers, settles or ends; past it the soak fails."""
 
 
