@@ -18,12 +18,12 @@ import uvicorn
 from mcp import Client as MCPClient
 
 from h3ref import EventStreamParser, H3App, MessageEvent, running
-from tests import test_chat_page, test_nginx
+from tests import test_chat_page, test_machine_in_node, test_nginx
 from tests.logs import logs_kept
 from tests.pages import PAGES as ALL_PAGES
 from tests.pages import ROOT, Block, blocks_of, commands_of, functions_in, reading
 
-ELSEWHERE = {("nginx", test_nginx.PAGE), ("js", test_chat_page.PAGE)}
+ELSEWHERE = {("nginx", test_nginx.PAGE), ("js", test_chat_page.PAGE), ("js", test_machine_in_node.PAGE)}
 """Languages and pages whose blocks another module runs."""
 
 IN_A_CLONE = {"add-an-adapter", "CONTRIBUTING"}

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .shared import FAILED, USAGE, CommandError, add_command, write_out
+from .._core.logs import printable
+from ..trace import Record
+from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, write_out
 
 if TYPE_CHECKING:
+    from ..lab.check import Rules
     from .shared import Commands
+
+LOOK: Final = 0.05
+"""Seconds between two looks whether a file has grown."""
+
+MORE: Final = """\
+An exchange that is still open where the recording ends breaks no rule, unless --whole says that it is whole.
+With --follow each request and each end is a line, and the first record that no legal run contains is the last
+word: of any program that writes the format of a trace, which spec/README.md specifies.
+
+examples:
+  h3ref trace steps.ndjson --whole
+  h3ref trace steps.ndjson --follow
+  node server.mjs | h3ref trace - --follow"""
 
 
 def add(commands: Commands) -> None:
@@ -22,11 +42,20 @@ def add(commands: Commands) -> None:
         summary="check a recording",
         description="Check a recording, as `h3ref serve --trace FILE` or another implementation writes it, against the "
         "specification, and name the first record that no legal run contains.",
-        more="An exchange that is still open where the recording ends breaks no rule, unless --whole says that it is "
-        "whole.",
+        more=MORE,
+        statuses=exit_statuses(
+            done="no record breaks a rule, also when Ctrl-C ended --follow",
+            failed="a record breaks a rule; the line says which, why, and what could have come instead",
+            usage="wrong usage, or a recording that is empty or can't be read",
+        ),
     )
     parser.add_argument("file", metavar="FILE", help="the recording, a line of JSON for each step; - for stdin")
     parser.add_argument("--spec", metavar="FILE", help="the lifecycle.json to check against (the package's own)")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on as the recording grows, until a record breaks a rule, or Ctrl-C; of stdin, until its end",
+    )
     parser.add_argument("--whole", action="store_true", help="the recording is whole: what is still open breaks a rule")
 
 
@@ -40,8 +69,13 @@ def run(options: argparse.Namespace) -> None:
     from ..lab.recorder import Recording
 
     named = "stdin" if options.file == "-" else options.file
+    if options.follow and options.whole:
+        raise CommandError("--whole is for a recording that grows no more, and --follow for one that does", USAGE)
     try:
         rules = load_rules(options.spec)
+        if options.follow:
+            _follow(options.file, named, rules)
+            return
         data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
     except OSError as error:
         raise CommandError(f"can't read {error.filename or named}: {error.strerror}", USAGE) from error
@@ -56,3 +90,52 @@ def run(options: argparse.Namespace) -> None:
     if violation := check(recording, whole=options.whole, rules=rules):
         raise CommandError(f"{named}: {violation}", FAILED)
     write_out(f"{named}: {summary(recording, rules=rules)}\n")
+
+
+def _follow(file: str, named: str, rules: Rules) -> None:
+    """Check a recording as it grows.
+
+    Raises:
+        OSError: it can't be read.
+        CommandError: a record breaks a rule, or a line is none.
+    """
+    from ..lab.check import Follower
+
+    follower = Follower(rules)
+    lines = iter(sys.stdin.buffer.readline, b"") if file == "-" else _growing(file, named)
+    number = 0
+    with suppress(KeyboardInterrupt):  # the usual end of what grows
+        for number, line in enumerate(lines, 1):
+            try:
+                record = Record.from_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except ValueError as error:
+                raise CommandError(f"{named}: line {number}: {error}", USAGE) from error
+            if violation := follower.take(record):
+                raise CommandError(f"{named}: {violation}", FAILED)
+            if record.step == "request":
+                write_out(f"{record.exchange} {' '.join(map(printable, (record.detail or '').split(' ')))}\n")
+            elif record.after == rules.final and record.before != rules.final:
+                write_out(f"{record.exchange} {record.after}, {record.reason}\n")
+    if not number:
+        raise CommandError(f"{named}: no step was recorded", USAGE)
+    write_out(f"{named}: {follower.summary}\n")
+
+
+def _growing(file: str, named: str) -> Iterator[bytes]:
+    """The lines of a file that grows, each once it is whole; for ever.
+
+    Raises:
+        OSError: it can't be read.
+        CommandError: it has become shorter, so that somebody has begun it anew.
+    """
+    with Path(file).open("rb") as stream:
+        begun = b""
+        while True:
+            begun += stream.readline()
+            if begun.endswith(b"\n"):
+                yield begun
+                begun = b""
+            elif os.fstat(stream.fileno()).st_size < stream.tell():
+                raise CommandError(f"{named}: it has become shorter; follow it anew", USAGE)
+            else:
+                time.sleep(LOOK)

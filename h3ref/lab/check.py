@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -144,35 +144,95 @@ def check(records: Iterable[Record], *, whole: bool = False, rules: Rules | None
             at its last record.
         rules: what to hold it against; the package's own if left out.
     """
-    violation, exchanges = _follow(records, rules or load_rules())
-    if violation is None and whole:
-        return next((exchange.hanging() for exchange in exchanges if not exchange.has_ended), None)
-    return violation
+    follower = Follower(rules)
+    for record in records:
+        if violation := follower.take(record):
+            return violation
+    return follower.hanging() if whole else None
 
 
 def summary(records: Iterable[Record], *, rules: Rules | None = None) -> str:
     """Say in one line what a legal recording has: exchanges, records, and how the exchanges ended."""
-    violation, exchanges = _follow(records, rules or load_rules())
-    if violation is not None:
-        raise ValueError(str(violation))
-    size = sum(exchange.size for exchange in exchanges)
-    ends = Counter(str(exchange.last.reason) if exchange.has_ended else "still open" for exchange in exchanges)
-    said = ", ".join(f"{count} {end}" for end, count in sorted(ends.items(), key=lambda item: item[0] == "still open"))
-    return f"{_some(len(exchanges), 'exchange')}, {_some(size, 'record')}{f': {said}' if said else ''}"
+    follower = Follower(rules)
+    for record in records:
+        if violation := follower.take(record):
+            raise ValueError(str(violation))
+    return follower.summary
 
 
-def _follow(records: Iterable[Record], rules: Rules) -> tuple[Violation | None, list[_Exchange]]:
-    """Go through a recording up to its first violation; its exchanges in the order of their first records."""
-    exchanges: dict[int, _Exchange] = {}
-    begun: list[_Exchange] = []
-    for index, record in enumerate(records):
-        if record.exchange not in exchanges or record.step == REQUEST.name:
-            exchanges[record.exchange] = _Exchange(rules)
-            begun.append(exchanges[record.exchange])
-        if violation := exchanges[record.exchange].violation(index, record):
-            return violation, begun
-        exchanges[record.exchange].take(index, record)
-    return None, begun
+class Follower:
+    """Checks records one by one, as they come, also of a server that goes on for weeks.
+
+    Of the exchanges that have ended it knows the latest ones; a record of an older one is found, too, as one that has
+    no beginning.
+
+    Args:
+        rules: what to hold them against; the package's own if left out.
+        keep: so many of the exchanges that have ended are known.
+    """
+
+    def __init__(self, rules: Rules | None = None, *, keep: int = 10_000) -> None:
+        self._rules = rules or load_rules()
+        self._keep = keep
+        self._known: dict[int, _Exchange] = {}
+        self._ended: dict[int, None] = {}  # the numbers of those that have, in the order in which they did
+        self._before = _Counts()  # of those that are known no more
+        self._index = -1
+
+    def take(self, record: Record) -> Violation | None:
+        """Check the next record; once one is found that no legal run contains, nothing more can be said."""
+        self._index += 1
+        number = record.exchange
+        if number not in self._known or record.step == REQUEST.name:
+            self._forget(number)
+            self._known[number] = _Exchange(self._rules)
+        exchange = self._known[number]
+        if violation := exchange.violation(self._index, record):
+            return violation
+        exchange.take(self._index, record)
+        if exchange.has_ended and number not in self._ended:
+            self._ended[number] = None
+            if len(self._ended) > self._keep:
+                self._forget(next(iter(self._ended)))
+        return None
+
+    def _forget(self, number: int) -> None:
+        """Keep no more of an exchange than its figures."""
+        self._ended.pop(number, None)
+        if (exchange := self._known.pop(number, None)) is not None:
+            self._before.add(exchange)
+
+    def hanging(self) -> Violation | None:
+        """The first exchange that is still open, where nothing more will come; None if all have ended."""
+        return next((exchange.hanging() for exchange in self._known.values() if not exchange.has_ended), None)
+
+    @property
+    def summary(self) -> str:
+        """What has come so far, in one line: exchanges, records, and how the exchanges ended."""
+        counts = _Counts(self._before.exchanges, self._before.records, Counter(self._before.ends))
+        for exchange in self._known.values():
+            counts.add(exchange)
+        return str(counts)
+
+
+@dataclass
+class _Counts:
+    """Figures of exchanges."""
+
+    exchanges: int = 0
+    records: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def add(self, exchange: _Exchange) -> None:
+        if exchange.size:
+            self.exchanges += 1
+            self.records += exchange.size
+            self.ends[str(exchange.last.reason) if exchange.has_ended else "still open"] += 1
+
+    def __str__(self) -> str:
+        ends = sorted(self.ends.items(), key=lambda item: item[0] == "still open")
+        said = ", ".join(f"{count} {end}" for end, count in ends)
+        return f"{_some(self.exchanges, 'exchange')}, {_some(self.records, 'record')}{f': {said}' if said else ''}"
 
 
 class _Exchange:
