@@ -157,6 +157,7 @@ class EventSourceResponse(Response):
             # Servers that keep a head until the body begins, hypercorn and granian, name their extensions. Who names
             # none may be a test, and count what is sent.
             wants_empty=bool(scope.get("extensions")),
+            is_timed=self.send_timeout is not None,
         )
         if not denies and scope["method"].upper() == "HEAD":
             await way.send_head_alone(self.send_timeout)
@@ -167,7 +168,7 @@ class EventSourceResponse(Response):
 
     async def _stream(self, scope: Scope, way: Way) -> None:
         """Stream the content, with what runs beside, if anything does."""
-        feed = anyio.CancelScope()
+        feed = None if self.data_sender_callable is None else anyio.CancelScope()
         response = _Streamed(
             self._events(feed, way),
             ping=self._ping_interval,
@@ -184,12 +185,12 @@ class EventSourceResponse(Response):
         if way.failure is not None:
             raise way.failure
 
-    async def _stream_beside(self, response: _Streamed, scope: Scope, way: Way, feed: anyio.CancelScope) -> None:
+    async def _stream_beside(self, response: _Streamed, scope: Scope, way: Way, feed: anyio.CancelScope | None) -> None:
         """The same, beside what feeds it, and what looks at the time that the server takes."""
         stream = anyio.CancelScope()
         raised: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            if self.data_sender_callable is not None:
+            if self.data_sender_callable is not None and feed is not None:
                 tasks.start_soon(_run_feed, self.data_sender_callable, feed, stream, way)
             if self.send_timeout is not None:
                 tasks.start_soon(way.watch, self.send_timeout)
@@ -202,7 +203,7 @@ class EventSourceResponse(Response):
         if raised is not None:
             raise raised
 
-    async def _events(self, feed: anyio.CancelScope, way: Way) -> AsyncGenerator[SSEEvent, None]:
+    async def _events(self, feed: anyio.CancelScope | None, way: Way) -> AsyncGenerator[SSEEvent, None]:
         """Yield what the content does, encoded; the next item is asked for when the server has taken this one.
 
         One that is interrupted is closed behind what feeds it, which else would find its channel broken.
@@ -213,7 +214,8 @@ class EventSourceResponse(Response):
                 yield _Encoded(way.announce(ensure_bytes(item, self.sep)))
                 await way.until_taken()
         except BaseException:
-            feed.cancel()
+            if feed is not None:
+                feed.cancel()
             if hasattr(items, "aclose"):
                 await self._close(items)
             raise

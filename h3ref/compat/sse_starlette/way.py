@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ..._core.parking import Parking
+
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
 
@@ -32,6 +34,7 @@ class Way:
         on_close: is awaited with the message that says the client has left, before the stream hears of it.
         denies: whether a WebSocket is refused.
         wants_empty: whether an empty part of the body is sent, too: for a server that keeps the head until one comes.
+        is_timed: whether `watch` runs beside.
     """
 
     def __init__(
@@ -43,12 +46,13 @@ class Way:
         on_close: CloseHandler | None,
         denies: bool,
         wants_empty: bool,
+        is_timed: bool,
     ) -> None:
         self._failure: Exception | None = None
         self._refusal: Exception | None = None  # what the server's `send` raised
         self._has_left = False  # the client
         self._missing = 0  # bytes that are announced, and that the server has not taken
-        self._taken: anyio.Event | None = None  # set when it takes some; made only by who waits
+        self._taken = Parking()  # where the content waits until it takes some
         self._sending_since: float | None = None  # while the server has a part of the body that it has not taken
         self._listening: anyio.CancelScope | None = None  # around the server's `receive`
         self._receive = receive
@@ -56,6 +60,7 @@ class Way:
         self._head = head
         self._on_close = on_close
         self._wants_empty = wants_empty
+        self._is_timed = is_timed
         self._prefix = _DENIAL if denies else ""
 
     @property
@@ -71,15 +76,11 @@ class Way:
     async def until_taken(self) -> None:
         """Wait until the server has taken all that was announced."""
         while self._missing > 0:
-            self._taken = anyio.Event()
             await self._taken.wait()
 
     async def receive(self) -> Message:
         """Receive what the server has to say; a stream that is given up hears that its client has left."""
-        message: Message | None = None
-        with anyio.CancelScope() as self._listening:
-            if not isinstance(self._failure, SendTimeoutError):
-                message = await self._receive()
+        message = await (self._receive_while_taken() if self._is_timed else self._receive())
         if message is None:
             return {"type": "http.disconnect"}
         if not message["type"].endswith(".disconnect"):
@@ -91,6 +92,13 @@ class Way:
             except Exception as error:
                 self.fail(error)
         return {"type": "http.disconnect"}
+
+    async def _receive_while_taken(self) -> Message | None:
+        message: Message | None = None
+        with anyio.CancelScope() as self._listening:
+            if not isinstance(self._failure, SendTimeoutError):
+                message = await self._receive()
+        return message
 
     async def watch(self, send_timeout: float) -> None:
         """Give the stream up when a part of its body is not taken in time; runs until it is cancelled."""
@@ -115,7 +123,7 @@ class Way:
             raise ConnectionAbortedError("the response has failed: its body has no proper end")
         if not self._wants_empty and not (is_head or is_last or message["body"]):
             return
-        if not is_head:
+        if self._is_timed and not is_head:
             self._sending_since = anyio.current_time()
         try:
             await self._pass_on(message)
@@ -124,8 +132,7 @@ class Way:
             raise ConnectionAbortedError("the server refused a message") from error
         self._sending_since = None
         self._missing -= len(message.get("body", b""))
-        if self._taken is not None:
-            self._taken.set()
+        self._taken.wake()
 
     async def send_head_alone(self, send_timeout: float | None) -> None:
         """Send the whole answer to a HEAD request.
