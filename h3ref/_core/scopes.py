@@ -1,8 +1,8 @@
-"""Cancel scopes: what those around a task say of themselves, which anyio and trio keep private.
+"""Cancel scopes: two that are put around code, and what anyio and trio keep private of those around a task.
 
-`Cleanup` needs it in rare cases only, such as a scope of the code's own that is cancelled in the moment in which the
-code is. Where a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases stay as
-they are.
+`Cleanup` needs the latter in rare cases only, such as a scope of the code's own that is cancelled in the moment in
+which the code is. Where a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases
+stay as they are; the two scopes are entered then when the code begins.
 """
 
 from __future__ import annotations

@@ -222,8 +222,8 @@ class EventSourceResponse(Response):
         reply = _Reply(self, send)
         token = _REPLY.set(reply)
         try:
-            prepare = partial(self._prepare, receive)
-            await answer(_LOOP.get(), scope, receive, send, self.origin_of(receive, send), prepare, reply.respond)
+            origin = self.origin_of(receive, send)
+            await answer(_LOOP.get(), scope, receive, send, origin, partial(self._prepare, receive), reply.respond)
         finally:
             _REPLY.reset(token)
         if reply.failure is not None:

@@ -188,6 +188,7 @@ async def answer(
 
     if prepare is not None:
         prepare(transport.incoming)
+        del prepare  # else it is kept as long as the stream is
     end = exchange.cancel
 
     def cancelled() -> None:
