@@ -31,6 +31,7 @@ async def test_each_fault_is_found_by_its_check_and_by_no_unrelated_must(faulty:
     findings = await judged(faulty.server(), CHECKS)
     broken = {check.id: check for check in CHECKS if findings[check.id].outcome == Outcome.FAILED}
     assert faulty.check in broken, findings[faulty.check]
+    assert findings[faulty.check].evidence, "the bytes that prove it"
     musts = {id for id, check in broken.items() if check.level == Level.MUST}
     assert musts - {faulty.check} <= faulty.related, {id: findings[id] for id in musts}
 
@@ -51,6 +52,7 @@ async def test_each_fault_in_the_contract_is_found_by_its_check_and_by_no_unrela
     findings = await judged(faulty.server(), CONTRACT)
     broken = {check.id: check for check in CONTRACT if findings[check.id].outcome == Outcome.FAILED}
     assert faulty.check in broken, findings[faulty.check]
+    assert findings[faulty.check].evidence, "the bytes that prove it"
     musts = {id for id, check in broken.items() if check.level == Level.MUST}
     assert musts - {faulty.check} <= faulty.related, {id: findings[id] for id in musts}
 

@@ -23,11 +23,13 @@ def head_in_time(seen: Seen) -> Finding:
     if reply.head is not None:
         return passed(f"after {reply.head.at - reply.begun:.2f} s")
     if reply.closed is not None:
-        return failed("the connection ended before", reply.raw[-200:])
+        return failed("the connection ended before", reply.proof)
     who = proxies([other.head for other in (seen.head, seen.preflight) if other is not None])
     if who:
-        return failed(f"not in {seen.waits.watch:g} s, while {who} answers other requests: it may hold it back")
-    return failed(f"not in {seen.waits.watch:g} s: nobody answers, or somebody holds it back", reply.raw[:200])
+        return failed(
+            f"not in {seen.waits.watch:g} s, while {who} answers other requests: it may hold it back", reply.proof
+        )
+    return failed(f"not in {seen.waits.watch:g} s: nobody answers, or somebody holds it back", reply.proof)
 
 
 @look("C-12")
@@ -52,7 +54,9 @@ def not_held_back(seen: Seen) -> Finding:
     for reply in filter(None, (seen.main, seen.browser)):
         if reply.head is None:
             if reply is seen.browser and seen.main is not None and seen.main.head is not None:
-                return failed("no head comes where gzip is accepted, while one does otherwise: a compressor holds it")
+                return failed(
+                    "no head comes where gzip is accepted, while one does otherwise: a compressor holds it", reply.proof
+                )
             continue
         content = content_of(reply)
         for problem, evidence in _held(reply, content):
@@ -91,7 +95,7 @@ def not_compressed(seen: Seen) -> Finding:
     reply = seen.browser
     assert reply is not None, "it is looked at"
     if reply.head is None:
-        return failed("with Accept-Encoding: gzip no head came")
+        return failed("with Accept-Encoding: gzip no head came", reply.proof)
     if coding := reply.head.get("content-encoding"):
         who = proxies([reply.head])
         return failed(f"it is {coding}{f', by {who}' if who else ''}", reply.head.line("content-encoding"))

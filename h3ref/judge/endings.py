@@ -38,15 +38,17 @@ async def leaving(site: Site) -> Finding:
     """A client that leaves while nothing is sent."""
     async with site.opened("/open") as (line, reply):
         playable(await line.read(reply, has_messages(1), site.wait / 2), "/open")
-        before = await site.number("/count")
+        before, said = await site.number("/count")
         if not data_of(reply) or before < 1:
             return not_run("the stream does not open")
     began = anyio.current_time()
     with anyio.move_on_after(site.wait / 2):
-        while await site.number("/count") >= before:  # noqa: ASYNC110 (it is the server that is asked)
+        now = before
+        while now >= before:
+            now, said = await site.number("/count")
             await anyio.sleep(_LOOK)
         return passed(f"noticed within {anyio.current_time() - began:.2f} s")
-    return failed(f"not noticed in {site.wait / 2:g} s, while nothing was sent", b"")
+    return failed(f"not noticed in {site.wait / 2:g} s, while nothing was sent: /count says {now}", said)
 
 
 @scene("C-58")

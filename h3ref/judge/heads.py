@@ -112,6 +112,8 @@ def told_end(seen: Seen) -> Finding:
 def caching(seen: Seen) -> Finding:
     """RFC 9111, section 5.2."""
     _, head = seen.answer
+    if head.status != 200:
+        return not_applicable("it is no stream")
     said = {token.partition("=")[0] for token in head.tokens("cache-control")}
     if said & {"no-store", "no-cache"}:
         return passed(head.get("cache-control") or "")
@@ -122,6 +124,8 @@ def caching(seen: Seen) -> Finding:
 def transforming(seen: Seen) -> Finding:
     """RFC 9111, section 5.2.2.6."""
     _, head = seen.answer
+    if head.status != 200:
+        return not_applicable("it is no stream")
     if "no-transform" in head.tokens("cache-control"):
         return passed("no-transform")
     return failed("a proxy may compress it", head.line("cache-control") or head.raw)

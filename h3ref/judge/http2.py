@@ -40,6 +40,6 @@ async def ask_by_http2(target: Target, seconds: float) -> Finding:
                 fine = response.status_code == 200 and kind.partition(";")[0].strip() == "text/event-stream"
                 return passed(said) if fine else failed(said, f"{said}\n".encode())
     except TimeoutError:
-        return failed(f"no head in {seconds:g} s")
+        return failed(f"no head in {seconds:g} s", target.request())
     except httpx2.HTTPError as error:
-        return failed(f"{type(error).__name__}: {error}")
+        return failed(f"{type(error).__name__}: {error}", target.request())

@@ -28,7 +28,7 @@ async def one_by_one(site: Site) -> Finding:
         return not_run("no event comes at all, also later")
     if not came:
         where = f", by {who}" if who else ""
-        return failed(f"nothing came until the next event had been sent: it is held back{where}", reply.raw[:300])
+        return failed(f"nothing came until the next event had been sent: it is held back{where}", reply.proof)
     if len(data_of(reply)) < 2:
         return failed("the second event does not come", reply.raw[-200:])
     return passed("the first event came before the second one was sent")
@@ -60,7 +60,7 @@ async def early_failure(site: Site) -> Finding:
     """A handler that fails before its first event."""
     reply = await site.get("/early")
     if reply.head is None:
-        return failed("no head comes", reply.raw[:200])
+        return failed("no head comes", reply.proof)
     if reply.head.status >= 500:
         return passed(f"{reply.head.status}")
     if reply.head.status == 404:

@@ -19,15 +19,15 @@ async def back_pressure(site: Site) -> Finding:
     """A reader that reads nothing, of a stream that sends what it can."""
     async with site.opened("/flood") as (line, reply):
         playable(await line.read(reply, lambda reply: len(reply.body) > 0, site.wait / 3), "/flood")
-        sent, same = -1, 0
+        sent, same, said = -1, 0, b""
         with anyio.move_on_after(site.wait / 2):
             while same < _SAME and sent < MOST_WAITING:
-                now = await site.number("/flooded")
+                now, said = await site.number("/flooded")
                 same = same + 1 if now == sent else 0
                 sent = now
                 await anyio.sleep(_LOOK)
     if sent >= MOST_WAITING:
-        return failed(f"{sent >> 20} MiB wait for a reader who reads nothing, and more come", b"")
+        return failed(f"{sent >> 20} MiB wait for a reader who reads nothing, and more come", said)
     if same < _SAME:
         return not_run(f"{sent >> 20} MiB were sent, and it was not seen to stop")
     return passed(f"it stops at {sent >> 20} MiB")
@@ -44,7 +44,7 @@ async def others_meanwhile(site: Site) -> Finding:
             with anyio.move_on_after(site.wait / 2) as waited:
                 playable(await site.get("/ready"), "/ready")
             if waited.cancelled_caught:
-                return failed(f"others get no answer in {site.wait / 2:g} s", b"")
+                return failed(f"others get no answer in {site.wait / 2:g} s", site.request("/ready"))
             slowest = max(slowest, anyio.current_time() - began)
     return passed(f"others are answered in {slowest * 1000:.0f} ms at most")
 

@@ -84,6 +84,7 @@ class Reply:
     Args:
         method: of its request; the answer to HEAD has no body.
         begun: when the request had been sent.
+        request: its bytes.
 
     Attributes:
         head: None until it has come.
@@ -100,6 +101,7 @@ class Reply:
 
     method: str
     begun: float
+    request: bytes = b""
     head: Head | None = None
     informational: list[Head] = field(default_factory=list)
     framing: Framing = Framing.NONE
@@ -118,6 +120,11 @@ class Reply:
     def raw(self) -> bytes:
         """All that came, as it came."""
         return bytes(self._raw)
+
+    @property
+    def proof(self) -> bytes:
+        """How it begins; where nothing has come, the request that was sent."""
+        return self.raw[:300] or self.request
 
     @property
     def is_over(self) -> bool:

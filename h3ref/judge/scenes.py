@@ -50,11 +50,12 @@ class Site:
             Unplayable: by whoever asks for its head, where there is none.
         """
         async with self.lines.line() as line:
-            await line.send(self.request(path, *fields))
-            yield line, Reply("GET", anyio.current_time())
+            request = self.request(path, *fields)
+            await line.send(request)
+            yield line, Reply("GET", anyio.current_time(), request)
 
-    async def number(self, path: str) -> int:
-        """What a route says as a number.
+    async def number(self, path: str) -> tuple[int, bytes]:
+        """What a route says as a number, and the answer that says it.
 
         Raises:
             Unplayable: it says none.
@@ -63,7 +64,7 @@ class Site:
         text = bytes(reply.body).strip()
         if not text.isdigit():
             raise Unplayable(not_run(f"{path} does not say a number"))
-        return int(text)
+        return int(text), reply.raw
 
 
 class Unplayable(Exception):
@@ -81,7 +82,7 @@ def playable(reply: Reply, path: str) -> Reply:
         Unplayable: it is none.
     """
     if reply.head is None:
-        raise Unplayable(failed(f"{path} gets no head", reply.raw[:200]))
+        raise Unplayable(failed(f"{path} gets no head", reply.proof))
     if reply.head.status in (404, 405):
         raise Unplayable(not_run(f"{path} gets {reply.head.status}: the route is not there"))
     if reply.head.status != 200:

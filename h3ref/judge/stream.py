@@ -137,7 +137,7 @@ class _Judge:
                 reply = await line.ask(request, enough, seconds)
                 return await line.read_end(reply, then) if then else reply
         except Unreachable:
-            reply = Reply("", anyio.current_time())
+            reply = Reply("", anyio.current_time(), request)
             reply.close("reset", anyio.current_time())
             return reply
 

@@ -22,7 +22,7 @@ def head_request(seen: Seen) -> Finding:
     _, head = seen.answer
     found = _answered(seen.head)
     if found is None:
-        return failed("HEAD is not answered", seen.head.raw[:200] if seen.head else b"")
+        return failed("HEAD is not answered", _proof(seen.head))
     if (found.status, found.get("content-type")) != (head.status, head.get("content-type")):
         said = f"HEAD gets {found.status} and {found.get('content-type') or 'no type'}, GET {head.status}"
         return failed(said, found.raw[:400])
@@ -96,7 +96,7 @@ def preflight(seen: Seen) -> Finding:
         return not_applicable("no other origin may read it")
     found = _answered(seen.preflight)
     if found is None:
-        return failed("the preflight is not answered")
+        return failed("the preflight is not answered", _proof(seen.preflight))
     allowed = found.tokens("access-control-allow-headers")
     if not 200 <= found.status < 300:
         return failed(f"the preflight gets {found.status}", found.raw[:300])
@@ -130,7 +130,7 @@ def comes_back(seen: Seen) -> Finding:
     """9.2.3: a client comes back as soon as its connection breaks."""
     found = _answered(seen.again)
     if found is None:
-        return failed("who comes back at once gets no answer", seen.again.raw[:200] if seen.again else b"")
+        return failed("who comes back at once gets no answer", _proof(seen.again))
     if found.status in (409, 423, 429) or found.status >= 500:
         return failed(f"who comes back at once gets {found.status}", found.raw[:300])
     return passed(f"{found.status}")
@@ -145,7 +145,7 @@ def tells_gaps(seen: Seen) -> Finding:
     found = _answered(seen.stranger)
     if found is None or found.status not in (200, 204):
         gets = found.status if found else "no answer"
-        return failed(f"an id that it does not know gets {gets}", seen.stranger.raw[:200])
+        return failed(f"an id that it does not know gets {gets}", seen.stranger.proof)
     told = content_of(seen.stranger)
     if not told.messages:
         return passed("nothing comes, so nothing is taken for what was missed")
@@ -163,7 +163,7 @@ def several(seen: Seen) -> Finding:
     reply = seen.browser
     found = _answered(reply)
     if found is None:
-        return failed("a second one at the same time gets no answer", reply.raw[:200] if reply else b"")
+        return failed("a second one at the same time gets no answer", _proof(reply))
     _, head = seen.answer
     if found.status != head.status:
         return failed(f"a second one at the same time gets {found.status}", found.raw[:300])
@@ -181,12 +181,16 @@ def _answered(reply: Reply | None) -> Head | None:
     return reply.head if reply is not None else None
 
 
+def _proof(reply: Reply | None) -> bytes:
+    return reply.proof if reply is not None else b""
+
+
 def _same_stream(seen: Seen, reply: Reply | None, what: str) -> Finding:
     """Whether another request gets what the plain one got."""
     _, head = seen.answer
     found = _answered(reply)
     if found is None:
-        return failed(f"{what} gets no answer", reply.raw[:200] if reply else b"")
+        return failed(f"{what} gets no answer", _proof(reply))
     if found.status != head.status or found.is_stream != head.is_stream:
         kind = found.get("content-type") or "no type"
         return failed(f"{what} gets {found.status} and {kind}", found.raw[:300])

@@ -141,7 +141,7 @@ class Line:
         """Send a request, and read its answer as `read` does."""
         await self.send(request)
         method = request.partition(b" ")[0].decode("latin-1")
-        return await self.read(Reply(method, anyio.current_time()), enough, seconds)
+        return await self.read(Reply(method, anyio.current_time(), request), enough, seconds)
 
     async def read(self, reply: Reply, enough: Enough | None = None, seconds: float = math.inf) -> Reply:
         """Read an answer further, until it is over, is enough, is too much, or the time is up.
