@@ -52,6 +52,7 @@ SLOW = (
     "test_pictures",
     "test_soak",
     "test_nginx",
+    "test_judge_servers",
     "test_bench",
     "test_bench_plots",
     "test_bench_profile",

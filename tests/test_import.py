@@ -64,6 +64,12 @@ def test_a_server_loads_its_adapter_and_the_loop_that_it_runs_on(backend: str, o
     assert other not in loaded
 
 
+def test_the_judge_needs_no_extra() -> None:
+    loaded = loads("import h3ref.judge.stream, h3ref.judge.contract, h3ref.judge.app, h3ref.judge.report")
+    assert "h3ref.judge.wire" in loaded
+    assert loaded & EXTRAS == set()
+
+
 def test_the_client_is_loaded_by_its_names() -> None:
     assert {"h3ref.client", "httpx2"} <= loads("from h3ref import EventSource")
 

@@ -11,11 +11,12 @@ from h3ref.judge.catalogue import Group, Level, chosen, load_checks
 from h3ref.judge.looks import LOOKS
 from h3ref.judge.scenes import SCENES
 from h3ref.judge.verdict import Outcome
+from h3ref.judge.wire import MOST_BYTES
 from h3ref.testing import virtual_backends
 from tests.judge import contract_servers
 from tests.judge.correct import CORRECT
 from tests.judge.faulty import FAULTY, Faulty
-from tests.judge.servers import Good, judged
+from tests.judge.servers import Client, Good, judged
 from tests.pages import ROOT
 
 CHECKS = chosen(load_checks(), [Group.STREAM], [])
@@ -62,6 +63,26 @@ async def test_each_fault_in_the_contract_is_found_by_its_check_and_by_no_unrela
 async def test_who_keeps_the_contract_is_found_clean() -> None:
     findings = await judged(contract_servers.GoodContract(), CONTRACT)
     assert {id: found for id, found in findings.items() if found.outcome != Outcome.PASSED} == {}
+
+
+class Endless(Good):
+    """Sends one line without an end, as fast as it can."""
+
+    sent = 0
+
+    async def body(self, client: Client) -> None:
+        while True:
+            await client.chunk(b"x" * 65536)
+            self.sent += 65536
+
+
+@virtual
+@pytest.mark.anyio
+async def test_of_a_line_without_an_end_a_bounded_part_is_read() -> None:
+    server = Endless()
+    findings = await judged(server, CHECKS)
+    assert findings["C-11"].outcome == Outcome.PASSED
+    assert server.sent < 8 * (MOST_BYTES + 80 * 65536), "what was read, and what a connection holds"
 
 
 def test_there_are_many_of_both() -> None:

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.anyio
 STREAM = chosen(load_checks(), [Group.STREAM], [])
 CONTRACT = chosen(load_checks(), [Group.CONTRACT], [])
 
+MUSTS = tuple(check for check in CONTRACT if check.level == Level.MUST)
+
 PATIENCE = 240.0
 """Seconds for all scenes: what a good server does comes long before, also if the machine stands still for a while."""
 
@@ -63,9 +65,8 @@ async def findings_of(judge: Any, target: Target, checks: tuple[Check, ...], **o
 async def keeps_the_contract(serve: Any) -> None:
     """Every must of the contract holds, and was looked at."""
     async with contract_on(serve) as target:
-        findings = await findings_of(judge_contract, target, CONTRACT, seconds=PATIENCE)
-    musts = {check.id: findings[check.id] for check in CONTRACT if check.level == Level.MUST}
-    assert {id: finding for id, finding in musts.items() if finding.outcome != Outcome.PASSED} == {}
+        findings = await findings_of(judge_contract, target, MUSTS, seconds=PATIENCE)
+    assert {id: finding for id, finding in findings.items() if finding.outcome != Outcome.PASSED} == {}
 
 
 async def test_our_own_server_keeps_the_contract() -> None:
@@ -79,6 +80,14 @@ async def test_it_is_kept_on_hypercorn() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 async def test_it_is_kept_on_uvicorn() -> None:
     await keeps_the_contract(on_uvicorn)
+
+
+@virtual
+async def test_our_own_servers_keep_alives_are_put_off_by_traffic() -> None:
+    (keep_alives,) = [check for check in CONTRACT if check.id == "C-57"]
+    async with contract_on(running) as target:
+        findings = await findings_of(judge_contract, target, (keep_alives,), seconds=PATIENCE)
+    assert findings["C-57"].outcome == Outcome.PASSED, findings
 
 
 @virtual

@@ -214,6 +214,9 @@ COMPRESSING = """location / {
 
 CHECKS = {check.id: check for check in load_checks()}
 
+one_loop = pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+"""For those that have to wait: the judge runs on both in its own tests."""
+
 
 async def findings_of(judge: Any, url: str, ids: Sequence[str], **options: Any) -> dict[str, Finding]:
     verdicts: list[Verdict] = []
@@ -221,6 +224,7 @@ async def findings_of(judge: Any, url: str, ids: Sequence[str], **options: Any) 
     return {verdict.check.id: verdict.finding for verdict in verdicts}
 
 
+@one_loop
 async def test_the_judge_names_who_holds_a_stream_back(tmp_path: Path) -> None:
     app = H3App()
 
@@ -237,6 +241,7 @@ async def test_the_judge_names_who_holds_a_stream_back(tmp_path: Path) -> None:
     assert re.search(r"while nginx\S* \(Server\) answers other requests: it may hold it back", found["C-11"].seen)
 
 
+@one_loop
 async def test_the_judge_proves_with_the_contract_who_holds_a_stream_back(tmp_path: Path) -> None:
     async with nginx_before(Contract(lambda: None).app, DEAF, tmp_path) as client:
         url = f"http://127.0.0.1:{client.server.port}"

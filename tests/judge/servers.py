@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
@@ -180,11 +181,26 @@ async def served(server: Answering) -> AsyncIterator[Target]:
         tasks.cancel_scope.cancel()
 
 
+MOST_REQUESTS, MOST_SECONDS = 8, {Group.STREAM: 30, Group.CONTRACT: 60}
+
+
 async def judged(server: Answering, checks: tuple[Check, ...]) -> dict[str, Finding]:
-    """What the judge finds of a server, by the ids of the checks, which are all of one group."""
+    """What the judge finds of a server, by the ids of the checks, which are all of one group.
+
+    It may take no more time than it was given, and of a stranger's server no more connections than it says.
+    """
     verdicts: list[Verdict] = []
-    judge = judge_stream if checks[0].group == Group.STREAM else judge_contract
+    group, begun, connections = checks[0].group, anyio.current_time(), 0
+    judge = judge_stream if group == Group.STREAM else judge_contract
     async with served(server) as target:
-        await judge(target, checks, verdicts.append)
+
+        async def connect() -> anyio.abc.ByteStream:
+            nonlocal connections
+            connections += 1
+            return await target.connect()
+
+        await judge(replace(target, connect=connect), checks, verdicts.append)
+    assert anyio.current_time() - begun <= MOST_SECONDS[group] + 0.001
+    assert group == Group.CONTRACT or connections <= MOST_REQUESTS
     assert sorted(verdict.check.id for verdict in verdicts) == sorted(check.id for check in checks)
     return {verdict.check.id: verdict.finding for verdict in verdicts}
