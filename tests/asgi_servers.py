@@ -21,7 +21,7 @@ from h3ref.adapters.asgi import ASGIApp
 from tests.ports import free_port
 from tests.waits import runs_on_asyncio
 
-GRACE = 2
+GRACE = 20
 
 
 class Hasty:

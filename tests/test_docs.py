@@ -89,7 +89,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
             yield url
             await runner.cleanup()
             return
-        server_of_asgi = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        server_of_asgi = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=20))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server_of_asgi.serve, [listener])
             yield url

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +79,7 @@ async def serving(case: str, app: Any) -> AsyncIterator[SocketClient]:
             try:
                 if "uvicorn" in case:
                     server = uvicorn.Server(
-                        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+                        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=20)
                     )
                     client.server.stop = lambda: setattr(server, "should_exit", True)  # type: ignore[union-attr]
                     tasks.start_soon(server.serve, [listener])
@@ -89,7 +89,7 @@ async def serving(case: str, app: Any) -> AsyncIterator[SocketClient]:
                 else:
                     config = hypercorn.config.Config()
                     config.bind = [f"fd://{listener.detach()}"]
-                    config.graceful_timeout = 1
+                    config.graceful_timeout = 20
                     ended = anyio.Event()
                     tasks.start_soon(_serve_hypercorn, app, config, ended)
                     yield client
@@ -759,7 +759,7 @@ async def test_it_ends_when_what_it_is_permitted_for_is_over(case: str, kind: st
         woken.wait(60)
 
     def endpoint(request: Request) -> Response:
-        ends = datetime.now(UTC) + timedelta(seconds=float(request.query_params["in"]))
+        ends = datetime.fromtimestamp(time.time() + float(request.query_params["in"]), UTC)
         made: Any = {"async": stream, "plain": plain}[kind]() if kind in ("async", "plain") else callback
         content = on_thread if kind == "on thread" else made
         return EventSourceResponse(content, expires_at=ends, expiry_farewell=SSEEvent("bye"), ping=None)

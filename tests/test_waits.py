@@ -109,14 +109,12 @@ CONSIDERED = {
         test_a_stream_ends_in_time_though_its_client_does_not_read
         test_of_a_stream_that_nobody_reads_nothing_is_left_once_it_is_cut
     """,
-    "test_docs": "serving",
     "test_ending": """
         test_a_grace_period_lets_streams_finish_themselves
         test_a_stream_that_has_not_begun_begins_and_ends
         test_two_servers_in_one_loop_end_each_with_its_own_streams
     """,
     "test_event_source_response": """
-        serving
         test_a_slow_first_event_opens_the_stream_after_commit_after
         test_a_time_limit_around_a_yield_that_expires_cuts_the_stream
         test_ping
@@ -176,7 +174,6 @@ CONSIDERED = {
     "test_recorder": "test_until_waits_for_the_latest_of_several_exchanges",
     "test_redis_engine": """
         test_a_server_that_does_not_answer_is_said_in_a_sentence
-        test_a_server_that_is_not_there_at_the_start_is_said_in_a_sentence
         test_a_silent_server_is_found_out_and_is_used_again_when_it_speaks
     """,
     "test_request_body": """
