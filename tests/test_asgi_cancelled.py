@@ -16,6 +16,8 @@ import pytest
 from h3ref import H3App, H3Event, Limits
 from h3ref.adapters.asgi import ASGIApp, EventSourceResponse
 from h3ref.connection import End
+from h3ref.lab.check import check
+from h3ref.lab.recorder import Recorder
 from h3ref.testing import virtual_backends
 from tests.asgi_servers import on_uvicorn
 from tests.test_asgi import Call
@@ -56,6 +58,22 @@ async def forever() -> AsyncGenerator[Any, None]:
 
 
 # -- by the server
+
+
+async def test_a_call_that_is_cancelled_before_it_has_begun_is_recorded_from_its_request_on() -> None:
+    """As a server does that gives up a request together with its connection."""
+    app, recorder = H3App(), Recorder()
+
+    @app.get("/")
+    async def hello(event: H3Event) -> None:
+        event.send_text("hello")
+
+    call = Call(ASGIApp(app, trace=recorder))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await call.run()
+    assert check(recorder.recording, whole=True) is None
+    assert recorder.recording[0].step == "request"
 
 
 class Cleaning:

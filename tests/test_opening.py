@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,11 +24,16 @@ from h3ref import (
     SSEEvent,
     SSEWriter,
     TooManyStreams,
+    WriterClosed,
 )
 from h3ref._core.exchange import Exchange
 from h3ref.adapters.memory import MemoryServer, Reply, open_memory
 from h3ref.connection import Connection, End
+from h3ref.errors import LifecycleError
 from h3ref.flows import awaited
+from h3ref.lab.check import check
+from h3ref.lab.recorder import Recorder
+from h3ref.testing import virtual_backends
 from tests.flow_runs import heads
 from tests.waits import until, wait_all_tasks_blocked
 
@@ -226,6 +231,46 @@ async def test_an_opening_that_was_cut_short_is_not_taken_again(then: str, caplo
         assert server.service.streams.opened == 2
         await open_streams(server, 3)
     assert errors_in(caplog) == ["H3Error", "H3Error"]
+
+
+@pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asyncio-virtual", "trio-virtual"])
+@pytest.mark.parametrize("when", ["asks after it", "has it already"])
+async def test_who_has_the_writer_of_a_head_that_was_given_up_is_told_so(when: str, anyio_backend: Any) -> None:
+    """The head was let out, and never left: no event may be taken for a client that gets nothing."""
+    told: list[type[Exception]] = []
+
+    async def send(event: H3Event) -> None:
+        try:
+            writer = event.get_sse_writer()
+            await anyio.sleep(2)
+            await writer.send_event("1")
+        except LifecycleError as error:
+            told.append(type(error))
+        await anyio.sleep(100)
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        async with anyio.create_task_group() as tasks:
+            with anyio.move_on_after(2):
+                if when == "has it already":
+                    tasks.start_soon(after, 1, send, event)
+                await event.await_sse_writer()
+            if when == "asks after it":
+                await send(event)
+
+    recorder = Recorder()
+    with heads(take=10):
+        async with open_memory(app_of(handler), trace=recorder) as server:
+            reply = await server.request("GET", "/stream")
+            assert (reply.status, reply.end) == (0, End.CUT)
+    assert told == [ConnectionLost if when == "asks after it" else WriterClosed]
+    assert "send_event" not in [record.step for record in recorder.recording if record.error is None]
+    assert check(recorder.recording, whole=True) is None
+
+
+async def after(seconds: float, function: Callable[[H3Event], Awaitable[None]], event: H3Event) -> None:
+    await anyio.sleep(seconds)
+    await function(event)
 
 
 async def test_one_who_still_waits_is_told_that_another_task_was_cancelled() -> None:

@@ -66,7 +66,7 @@ class Exchange(Host):
         """
         event = self.event
         self._opening.awaited, self._opening.blocking = awaited, blocking
-        self.lifecycle.take(trace.REQUEST, detail=f"{event.method} {event.target}" if self.lifecycle.traced else None)
+        self.begin()
         for hook in self.service.app.request_hooks:
             await self._call(hook, event)
         if self.state is State.REQUESTED:

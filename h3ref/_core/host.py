@@ -66,6 +66,7 @@ class Host:
     __slots__ = (
         "_answered",
         "_cleanup",
+        "_has_begun",
         "_opening",
         "_response_hooks",
         "answer",
@@ -109,6 +110,7 @@ class Host:
         self.comment: Callable[[], bytes | None] | None = None
         self.expiry: Expiry | None = None
         self.task = -1
+        self._has_begun = False  # whether its request was recorded
         self._answered = (0, 0)  # the status that was sent, and the bytes of the head, or of the whole plain answer
 
     # -- what it is
@@ -142,6 +144,13 @@ class Host:
         return Access(client, method, path, self._answered[0], reason.value, self.event_count, size, seconds)
 
     # -- from outside
+
+    def begin(self) -> None:
+        """Record the request, once and before all else: a server may cancel what has not run at all."""
+        if not self._has_begun:
+            self._has_begun = True
+            request = f"{self.event.method} {self.event.target}" if self.lifecycle.traced else None
+            self.lifecycle.take(trace.REQUEST, detail=request)
 
     def disconnect(self) -> None:
         """The client has left: the callback is cancelled now, and cleans up; a thread learns of it at its next send."""
@@ -191,6 +200,7 @@ class Host:
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
+        self.begin()
         self.stop(Reason.SHUTDOWN)
         self._cleanup.cancel()  # also of a handler that has answered, and still runs
 

@@ -68,7 +68,8 @@ class Opening:
     def keep_failure(self, exchange: Opener, error: BaseException) -> None:
         """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
 
-        A cancellation decides nothing yet: the handler may go on, or it is the server that ends.
+        A cancellation before the head decides nothing yet: the handler may go on, or it is the server that ends. Once
+        the head was let out nothing else can be answered: who has the writer, or asks for it, must hear that it failed.
         """
         if exchange.lifecycle.state is State.CLOSED:
             return  # the cause is known, and this is what came of it
@@ -77,6 +78,8 @@ class Opening:
             exchange.close_failed(error)
         else:
             self.failure = H3Error(CUT_SHORT)
+            if exchange.lifecycle.state is not State.SSE_STARTED:
+                exchange.close_failed(self.failure)
 
     def raise_failure(self) -> None:
         """Raise why the stream can't be opened, if that is known."""
