@@ -19,7 +19,7 @@ CORE_TESTS := blocking_writer callables contract contract_bytes exchange guard h
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test quick lint types unit core coverage soak fuzz peers fmt notebooks bench docs clean FORCE
+.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers fmt notebooks bench docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -57,6 +57,12 @@ coverage: $(VENV)/.dev ## which lines and branches the tests run, ten minutes: a
 	$(PY) -m coverage combine -q
 	$(PY) -m coverage report --include='$(CORE)' --fail-under=100
 	$(PY) -m coverage report --fail-under=95
+
+model: $(VENV)/.dev ## have Spin take every path of the model in spec/model, five minutes (ARGS=--small for the tests' bounds)
+	$(PY) -m tests.model verify $(ARGS)
+
+model-mutants: $(VENV)/.dev ## change the model in one place at a time: which property notices, a quarter of an hour
+	$(PY) -m tests.model mutants $(ARGS)
 
 soak: $(VENV)/.dev ## servers under every fault, for SECONDS=30 on each event loop: nothing lost, doubled, left open or grown
 	$(PY) -m tests.soak --seconds $(or $(SECONDS),30) $(ARGS)

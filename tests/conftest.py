@@ -66,6 +66,7 @@ SLOW = (
     "test_cluster_failover",
     "test_cluster_peers",
     "test_ending",
+    "test_model",
 )
 """What `make quick` leaves out: modules, and the folder. Whole runs begin with them, so that no core waits for them."""
 

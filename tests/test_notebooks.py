@@ -41,6 +41,7 @@ NAMES = (
     "08-writing-an-adapter",
     "09-latency",
     "10-many-machines",
+    "11-the-proof",
 )
 
 LONGEST_FUNCTION = 20

@@ -1,0 +1,77 @@
+"""The generated parts of `docs/proof.md`, written from what `make model` found.
+
+`python -m docs.generate.proof` rewrites them; with `--check` it changes nothing and exits 1 when one has drifted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from h3ref.lab.model.report import COUNTEREXAMPLE, load
+from h3ref.lab.model.runs import properties
+from h3ref.lab.recorder import Recording
+
+from .generated import table, update
+
+PAGE = Path(__file__).resolve().parents[1] / "proof.md"
+
+Found = dict[str, Any]
+
+
+def verdicts(found: Found) -> Iterator[str]:
+    """Every run: what is around, the verdict, and how much was searched."""
+    rows = (
+        [run["name"], run["about"], _verdict(run), f"{run['states']:,}", str(run["depth"]), f"{run['seconds']:.1f}"]
+        for run in found["runs"]
+    )
+    yield from table(["run", "with", "verdict", "states", "depth", "seconds"], rows)
+    yield ""
+    yield f"Together {sum(run['states'] for run in found['runs']):,} states."
+
+
+def _verdict(run: Found) -> str:
+    if not run["violated"]:
+        return "all holds"
+    after = f", after {run['steps']} steps" if run["steps"] else ""
+    return f"**`{run['violated']}` does not hold**{after}"
+
+
+def sentences(found: Found) -> Iterator[str]:
+    """Every property: what it says, and the rules that it makes precise."""
+    rows = ([f"`{item['id']}`", item["means"], f"{item['sentence']}{_rules(item)}"] for item in properties().values())
+    yield from table(["property", "says", "after the specification"], rows)
+
+
+def _rules(item: Found) -> str:
+    return f" ({', '.join(item['formalises'])})" if item["formalises"] else ""
+
+
+def counterexample(found: Found) -> Iterator[str]:
+    """The path on which H3Z's order hangs, as a drawing in text."""
+    yield "```{code-block} none"
+    yield from str(Recording.load(COUNTEREXAMPLE)).splitlines()
+    yield "```"
+
+
+PARTS = {"verdicts": verdicts, "sentences": sentences, "counterexample": counterexample}
+
+
+def parts() -> dict[str, list[str]]:
+    """The generated parts' lines, by name."""
+    found = load()
+    return {name: list(part(found)) for name, part in PARTS.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.proof", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
+    options = parser.parse_args()
+    return update(PAGE, parts, check=options.check, command="python -m docs.generate.proof")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
