@@ -18,8 +18,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from h3ref import BackpressureDetected, H3App, H3Event, Limits, SSEEvent, WriterClosed
+from h3ref._core import mailbox
 from h3ref._core.service import Service
 from h3ref._core.stream import Stream
+from h3ref._core.timer import Timer
 from h3ref.adapters.asgi import EventSourceResponse
 from h3ref.adapters.memory import MemoryServer, open_memory
 from h3ref.blocking import BlockingSSEWriter
@@ -532,6 +534,32 @@ async def test_on_the_loops_own_thread_it_is_refused_at_once(adapter: str) -> No
     async with open_client(adapter, app) as client:
         assert await (await client.request("GET", "/")).read() == numbered(1, 1)
     assert len(told) == 10
+
+
+@pytest.mark.parametrize("path", ["/callback", "/blocking"])
+async def test_a_thread_that_is_not_busy_sets_no_timer(
+    adapter: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Callable[[], None]] = []
+
+    class Counted(Timer):
+        def __init__(self, call: Callable[[], None]) -> None:
+            made.append(call)
+            super().__init__(call)
+
+    monkeypatch.setattr(mailbox, "Timer", Counted)
+    come = threading.Event()
+
+    def stream(writer: BlockingSSEWriter) -> None:
+        writer.send_event("1")
+        come.wait(30)
+
+    async with open_client(adapter, app_of(stream)) as client:
+        reply = await client.request("GET", path)
+        assert b"data: 1" in await reply.receive()
+        come.set()
+        await reply.read()
+    assert made == []
 
 
 @pytest.mark.parametrize("path", ["/callback", "/blocking"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -38,6 +39,7 @@ class Mailbox:
         "_count",
         "_is_awake",
         "_lock",
+        "_looked_at",
         "_loop_thread",
         "_mail",
         "_room",
@@ -57,7 +59,8 @@ class Mailbox:
         self._room = 0
         self._is_awake = False  # whether the loop will look for mail by itself
         self._wake: Callable[[], bool] | None = None  # has the loop look for mail, while there is a thread that streams
-        self._again: Timer | None = None  # when it looks for more; made with the first mail
+        self._again: Timer | None = None  # when it looks for more; made for a thread that is busy
+        self._looked_at = -math.inf  # when it has taken over something last
 
     # -- on the thread
 
@@ -167,18 +170,30 @@ class Mailbox:
             if not stream.host.tell_thread_ended(self._thread_ended):
                 return  # a thread of the user's own: each event is taken over before its call returns
             # An empty context: whoever calls, what it looks for is nobody's own.
-            self._wake = partial(caller_from_threads(), partial(Context().run(loop_context).run, self._look_for_mail))
+            self._wake = partial(caller_from_threads(), partial(Context().run(loop_context).run, self._woken))
             stream.add_feed(self)
         with self._lock:
             self._room = stream.room_for(self)
 
-    def _look_for_mail(self) -> None:
-        """Take it over, and look again after a pause, until there is none: the next wakes the loop anew."""
+    def _woken(self) -> None:
+        """A thread has sent after quiet: take it over. One that sends again so soon is busy, and that waits a pause."""
+        if self._wake is not None and now() < self._looked_at + PAUSE:
+            self._look_at(self._looked_at + PAUSE)
+        else:
+            self._look_for_mail(is_busy=False)
+
+    def _look_at(self, when: float) -> None:
+        if self._again is None:
+            self._again = Timer(self._look_for_mail)
+        self._again.set(when)
+
+    def _look_for_mail(self, *, is_busy: bool = True) -> None:
+        """Take it over, and look again after a pause if a busy thread has sent; else its next event wakes the loop."""
         try:
             if self._wake is not None and self._take_over():
-                if self._again is None:
-                    self._again = Timer(self._look_for_mail)
-                self._again.set(now() + PAUSE)
+                self._looked_at = now()
+                if is_busy or self._take_over():
+                    self._look_at(self._looked_at + PAUSE)
         except Exception as error:  # no adapter's `write_chunk` may raise; one that does must not end the loop
             self._stream.host.fail(error)
 
