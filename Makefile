@@ -19,7 +19,7 @@ CORE_TESTS := blocking_writer callables contract contract_bytes exchange guard h
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers fmt notebooks bench docs clean FORCE
+.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers matrix fmt notebooks bench docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -77,6 +77,10 @@ peers: ## the suites of the MCP SDK and of sse-starlette on h3ref.compat (MCP=PA
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.peers
 	@.venv-peers/bin/python -m tests.peers $(if $(MCP),--mcp '$(MCP)') $(if $(SSE_STARLETTE),--sse-starlette '$(SSE_STARLETTE)') $(ARGS)
 
+matrix: ## judge clients and servers that people use anew, and draw docs/matrix (ARGS='--only NAME' for one)
+	@$(MAKE) --no-print-directory VENV=.venv-matrix .venv-matrix/.matrix
+	@.venv-matrix/bin/python -m tests.matrix $(ARGS)
+
 fmt: $(VENV)/.dev ## let ruff mend and format the code
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
@@ -99,7 +103,7 @@ docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	@echo 'Open build/docs/index.html'
 
 clean: ## remove .venv, caches and built files
-	rm -rf $(VENV) .venv-core .venv-peers build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-core .venv-peers .venv-matrix build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set-up. The demo needs the core only, so that it starts soon; all else needs the extra `dev`.
@@ -117,6 +121,9 @@ $(VENV)/.fuzz: $(VENV)/.dev
 
 $(VENV)/.peers: $(VENV)/.core
 	$(call install,what the suites of others need,.[peers])
+
+$(VENV)/.matrix: $(VENV)/.core
+	$(call install,what the matrix judges,.[matrix])
 
 # pip's own output goes to a log, shown when it fails; each package that it collects is a dot.
 define install

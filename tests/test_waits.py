@@ -35,6 +35,7 @@ CONSIDERED = {
     """,
     "cluster/process": "main",
     "cluster/trial": "Reader",
+    "matrix/servers/sse_starlette_app": "streamed",
     "soak/readers": "Reader",
     "test_access": "test_what_the_native_adapter_refuses_is_one_line_each",
     "test_asgi": """

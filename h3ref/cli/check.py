@@ -215,7 +215,7 @@ def _report(
     report.begin(subject, wanted)
     anyio.run(judge, tell)
     order = {check.id: place for place, check in enumerate(wanted)}
-    name, _, version = options.system.partition(" ") if options.system else (subject, "", "")
+    name, _, version = options.system.rpartition(" ") if " " in options.system else (options.system or subject, "", "")
     report.end(
         Results(
             System(kind, name, version),

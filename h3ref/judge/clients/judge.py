@@ -32,7 +32,11 @@ SCENES: Final[dict[str, tuple[Scene, ...]]] = {
     "C-79": (heads.takes_many_events,),
     "C-80": (heads.accepts_streams,),
     "C-81": (heads.bypasses_caches,),
-    "C-82": (heads.takes_parameters,),
+    "C-82": (
+        heads.takes_type("text/event-stream; charset=utf-8"),
+        heads.takes_type("text/event-stream;charset=UTF-8;x=1"),
+        heads.takes_type("Text/Event-Stream"),
+    ),
     "C-83": (heads.decodes_as_utf8,),
     "C-84": (heads.refuses_other_types,),
     "C-85": (heads.ends_at_204, heads.ends_at_204_later),

@@ -86,6 +86,8 @@ def later_id(stream: bytes, wanted: str | None, *, why: str, cut: bool = False) 
             raise Unjudged("the client brings no id at all")
         await visit.open(stream)
         await (visit.cut() if cut else visit.end())
+        if not cut and await stage.stays_away():
+            raise Fault(f"the client had come back once, and did not after a stream of {stream!r}")
         _check_id(await _back(stage), wanted, why)
 
     return scene

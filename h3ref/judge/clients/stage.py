@@ -100,14 +100,13 @@ class Stage:
         Raises:
             Fault: another one has come, or none within the limit.
         """
+        because = f": {why}" if why else ""
         for wanted in data:
             found = await self.message()
             if found is None:
-                raise Fault(f"the message {wanted[:80]!r} was sent and not printed {self._why_none()}")
+                raise Fault(f"{wanted[:80]!r} was sent, and not printed {self._why_none()}{because}")
             if found.data != wanted:
-                raise Fault(
-                    f"the client printed {found.data[:80]!r} where {wanted[:80]!r} must come{why and ': '}{why}"
-                )
+                raise Fault(f"the client printed {found.data[:80]!r} where {wanted[:80]!r} must come{because}")
 
     async def dismiss(self) -> list[Message]:
         """Answer all further requests with 204, which ends a client, and return what it prints until it has ended.

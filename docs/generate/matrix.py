@@ -1,0 +1,153 @@
+"""The matrix of docs/matrix/index.md, drawn from the results of runs in spec/results.
+
+`make matrix` takes the results anew and draws it; `python -m docs.generate.matrix` draws it alone, with `--check` it
+changes nothing and exits 1 when the page has drifted.
+
+The tables are HTML, so that a cell can have a colour and lead to its evidence, further down on the same page. A blank
+line would end the HTML, so that there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from h3ref.judge.catalogue import Check, Group, Level, load_checks
+from h3ref.judge.results import CLIENT, SERVER, Results
+from h3ref.judge.verdict import Outcome, Verdict, shown
+
+from .generated import update
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RESULTS: Final = ROOT / "spec" / "results"
+PAGE: Final = ROOT / "docs" / "matrix" / "index.md"
+LEFT_OUT: Final = "left_out.json"
+
+MARKS: Final = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.NOT_APPLICABLE: "–", Outcome.NOT_RUN: "?"}
+"""What stands beside a colour, for whoever can't tell the colours apart."""
+
+GROUPS: Final = {CLIENT: (Group.CLIENT,), SERVER: (Group.STREAM, Group.CONTRACT)}
+
+
+class Column(NamedTuple):
+    """One system's results; its name is that of its file, as an anchor."""
+
+    name: str
+    results: Results
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Each check's, by its id."""
+        return {verdict.check.id: verdict for verdict in self.results.verdicts}
+
+
+def columns_in(folder: Path, checks: Sequence[Check]) -> list[Column]:
+    """All results of a folder; ours stand first, as what others can be compared with, then the rest by their names.
+
+    Raises:
+        OSError, ValueError: one of them can't be read, or is of another format.
+    """
+    columns = [
+        Column(file.stem, Results.from_json(file.read_text(encoding="utf-8"), checks))
+        for file in sorted(folder.glob("*.json"))
+        if file.name != LEFT_OUT
+    ]
+    return sorted(columns, key=lambda column: (not column.results.system.name.startswith("h3ref"), column.name.lower()))
+
+
+def parts(folder: Path = RESULTS) -> dict[str, list[str]]:
+    """The generated parts of the page."""
+    checks = load_checks()
+    columns = columns_in(folder, checks)
+    return {
+        "clients": list(_table([one for one in columns if one.results.system.kind == CLIENT], CLIENT, checks)),
+        "servers": list(_table([one for one in columns if one.results.system.kind == SERVER], SERVER, checks)),
+        "left_out": list(_left_out(folder)),
+        "evidence": [line for column in columns for line in _evidence(column)],
+    }
+
+
+def _table(columns: Sequence[Column], kind: str, checks: Sequence[Check]) -> Iterator[str]:
+    """The table of one kind of systems, a row for each check that has been made of one of them."""
+    made = {id for column in columns for id in column.verdicts}
+    yield '<div class="matrix"><table>'
+    yield f"<thead><tr><th>check</th>{''.join(map(_head, columns))}</tr></thead><tbody>"
+    for check in checks:
+        if check.group in GROUPS[kind] and check.id in made:
+            cells = "".join(_cell(column, check) for column in columns)
+            yield f"<tr><th>{check.id} <small>{check.level}</small> {escape(check.title)}</th>{cells}</tr>"
+    yield "</tbody></table></div>"
+
+
+def _head(column: Column) -> str:
+    system = column.results.system
+    return f'<th><a href="#{column.name}">{escape(system.name)}</a> <small>{escape(system.version)}</small></th>'
+
+
+def _cell(column: Column, check: Check) -> str:
+    verdict = column.verdicts.get(check.id)
+    if verdict is None:
+        return "<td></td>"
+    outcome = verdict.finding.outcome
+    title = escape(f"{column.results.system.name}, {check.id}: {outcome}", quote=True)
+    mark = f'<a href="#{column.name}-{check.id}" title="{title}">{_mark(verdict)}</a>'
+    return f'<td class="{_class(verdict)}">{mark}</td>'
+
+
+def _class(verdict: Verdict) -> str:
+    outcome = verdict.finding.outcome
+    if outcome == Outcome.FAILED and verdict.check.level != Level.MUST:
+        return "failed-should"
+    return outcome.replace(" ", "-")
+
+
+def _mark(verdict: Verdict) -> str:
+    return "!" if _class(verdict) == "failed-should" else MARKS[verdict.finding.outcome]
+
+
+def _left_out(folder: Path) -> Iterator[str]:
+    file = folder / LEFT_OUT
+    reasons = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, reason in sorted(reasons.items()):
+        yield f"- {name}: {reason}"
+    if not reasons:
+        yield "None."
+
+
+def _evidence(column: Column) -> Iterator[str]:
+    """What one system's cells lead to."""
+    system = column.results.system
+    yield f'<section class="matrix-evidence" id="{column.name}">'
+    yield f"<h3>{escape(f'{system.name} {system.version}')}</h3>"
+    yield f"<p>Taken on {escape(column.results.taken)} by <code>{escape(column.results.command)}</code></p>"
+    yield "<ul>"
+    for verdict in column.results.verdicts:
+        check, finding = verdict.check, verdict.finding
+        mark = f'<b class="{_class(verdict)}">{_mark(verdict)} {finding.outcome}</b>'
+        said = f": {escape(finding.seen)}" if finding.seen else ""
+        yield f'<li id="{column.name}-{check.id}">{check.id} {mark} {escape(check.title)}{said}{_bytes(verdict)}</li>'
+    yield "</ul></section>"
+
+
+def _bytes(verdict: Verdict) -> str:
+    if not verdict.finding.evidence or verdict.finding.outcome != Outcome.FAILED:
+        return ""
+    lines = escape(shown(verdict.finding.evidence)).replace("\\n", "\\n&#10;")
+    return f"<details><summary>the bytes</summary><pre>{lines}</pre></details>"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page's parts, or with --check look whether they are as they would be."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate.matrix", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
+    options = parser.parse_args(arguments)
+    return update(PAGE, parts, check=options.check, command="python -m docs.generate.matrix")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""httpx2's own `sse()`; with redirects, and without its limit of 5 s between two reads."""
+
+import sys
+
+import httpx2
+from printing import show
+
+with (
+    httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(10, read=None)) as client,
+    client.sse(sys.argv[1]) as source,
+):
+    for sse in source:
+        show(sse.event, sse.data, sse.id)
