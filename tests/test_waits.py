@@ -158,6 +158,7 @@ CONSIDERED = {
         test_who_waits_anew_is_told_after_those_who_wait_already
     """,
     "test_llm_clients": "test_keep_alives_are_passed_over",
+    "test_model": "test_the_real_server_takes_the_counterexample_step_by_step",
     "test_moves": "waits",
     "test_nginx": "test_a_configuration_that_ignores_our_header_holds_them_back",
     "test_opening": """
