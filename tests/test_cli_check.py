@@ -9,12 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from h3ref.cli import main as cli
+from h3ref.judge.app import asgi
 from h3ref.judge.catalogue import Group, load_checks
 from h3ref.judge.page import page_of
 from h3ref.judge.report import Text
 from h3ref.judge.results import SERVER, Results, System
 from h3ref.judge.verdict import Verdict, failed, from_shown, not_applicable, passed, shown
 from h3ref.judge.wire import Target, connect_to
+from tests.asgi_servers import on_uvicorn
+from tests.clients import SocketClient
 from tests.servers import Served, started
 
 CHECKS = load_checks()
@@ -179,3 +182,32 @@ def test_a_body_makes_it_a_post_with_the_headers_that_are_given() -> None:
     assert (
         target.request(method="HEAD", version="1.0") == b"HEAD /a?b=c HTTP/1.0\r\nHost: host:80\r\naccept: x/y\r\n\r\n"
     )
+
+
+def test_the_contracts_app_ends_when_it_is_told_to(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with started(["-m", "h3ref.judge.app", "--port", "0"], tmp_path_factory.mktemp("judge")) as served:
+        status, out, _ = called(capsys, "--contract", url(served, ""), "--only", "C-58", "--timeout", "240")
+        assert (status, served.end()) == (0, 0), out
+    assert "the stream got its proper end" in out
+
+
+def test_the_bug_is_named_on_the_command_line(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-m", "h3ref.judge.app", "--port", "0", "--backend", "trio", "--broken"]
+    with started(command, tmp_path_factory.mktemp("judge")) as served:
+        status, out, _ = called(capsys, "--contract", url(served, ""), "--only", "C-41", "--timeout", "120")
+    assert status == 1
+    assert "(L-17)" in out
+    assert "     remedy: Send the head first, and then hand the writer over" in out
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_the_contracts_app_is_there_for_asgi_servers() -> None:
+    async with on_uvicorn(asgi(), bare=True) as server:
+        client = SocketClient(server)
+        assert await (await client.request("GET", "/ready")).read() == b"ready"
+        await client.aclose()

@@ -15,6 +15,7 @@ MOST_OF_A_HEAD: Final = 64 * 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: ([\t -~\x80-\xff]*))?")  # RFC 9112, section 4
 _FIELD = re.compile(rb"([!#$%&'*+\-.^`|~\w]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")  # RFC 9110, section 5
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")  # RFC 9112, section 7.1
 
 
@@ -113,6 +114,7 @@ class Reply:
     closed: tuple[str, float] | None = None
     rest: bytearray = field(default_factory=bytearray)
     _waiting: bytearray = field(default_factory=bytearray)
+    _looked: int = 0  # so far there is no end of the head
     _left: int = 0  # bytes of the chunk, or of the whole body
     _raw: bytearray = field(default_factory=bytearray)
 
@@ -149,7 +151,7 @@ class Reply:
             return
         self.closed = (how, at)
         if self.head is None and self._waiting:
-            self.fault = Fault("the connection ended inside the head", self.raw[-200:])
+            self.fault = self.fault or Fault("the connection ended inside the head", self.raw[-200:])
         elif self.is_complete or self.fault or self.head is None:
             return
         elif self.framing == Framing.CLOSE and how == "end":
@@ -162,13 +164,15 @@ class Reply:
 
     def _read_head(self, at: float) -> bool:
         """Read a head, if it is whole; of several, as with 103, one."""
-        end = re.search(rb"\r?\n\r?\n", self._waiting)
+        end = _END_OF_HEAD.search(self._waiting, self._looked)
         if end is None:
+            self._looked = max(len(self._waiting) - 3, 0)
             if len(self._waiting) > MOST_OF_A_HEAD:
                 self.fault = self.fault or Fault("no end of the head in 64 KiB", bytes(self._waiting[:200]))
             return False
         raw = bytes(self._waiting[: end.end()])
         del self._waiting[: end.end()]
+        self._looked = 0
         head = read_head(raw, at)
         if 100 <= head.status < 200 and head.status != 101:
             self.informational.append(head)

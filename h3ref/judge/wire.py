@@ -23,6 +23,9 @@ Enough = Callable[[Reply], bool]
 MOST_BYTES: Final = 512 * 1024
 """So much of an answer is read at most."""
 
+MOST_PARTS: Final = 4096
+"""Of so many parts at most, so that a server which sends byte by byte costs the judge little."""
+
 MOST_CONNECTIONS: Final = 8
 """So many are open at once."""
 
@@ -152,7 +155,7 @@ class Line:
             seconds: how long at most.
         """
         with anyio.move_on_after(seconds):
-            while not reply.is_over and len(reply.body) < self._most and not (enough and enough(reply)):
+            while not (reply.is_over or self._is_too_much(reply) or (enough and enough(reply))):
                 await self._receive(reply)
         return reply
 
@@ -162,6 +165,9 @@ class Line:
             while reply.closed is None and len(reply.rest) < _PART:
                 await self._receive(reply)
         return reply
+
+    def _is_too_much(self, reply: Reply) -> bool:
+        return len(reply.body) >= self._most or len(reply.arrivals) >= MOST_PARTS
 
     async def _receive(self, reply: Reply) -> None:
         try:

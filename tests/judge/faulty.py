@@ -352,6 +352,43 @@ class Compresses(Good):
         await client.end()
 
 
+@faulty("C-13")
+class HoldsTheHead(Good):
+    """A compressor holds even the head back."""
+
+    async def get(self, client: Client) -> None:
+        """Nothing for who takes gzip."""
+        if "gzip" in client.headers.get("accept-encoding", ""):
+            await anyio.sleep_forever()
+        await super().get(client)
+
+
+class Coded(Good):
+    """Says of its body for browsers that it is something which it is not."""
+
+    coding = ""
+
+    async def get(self, client: Client) -> None:
+        """Answer GET."""
+        if "gzip" in client.headers.get("accept-encoding", ""):
+            self.fields = {**self.fields, "Content-Encoding": self.coding}
+        await super().get(client)
+
+
+@faulty("C-14")
+class NoGzip(Coded):
+    """It says that it is gzip, and is not."""
+
+    coding = "gzip"
+
+
+@faulty("C-14")
+class Brotli(Coded):
+    """It is in a coding that nobody asked for."""
+
+    coding = "br"
+
+
 @faulty("C-26")
 class NoHeartbeat(Good):
     """It is silent for long."""
