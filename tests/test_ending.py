@@ -513,6 +513,35 @@ async def test_a_server_that_has_changed_breaks_no_stream(caplog: pytest.LogCapt
     assert line.startswith("this server does not show when it ends, so its streams may hold it: ")
 
 
+@pytest.mark.anyio
+async def test_a_request_knows_of_a_client_of_whom_only_the_server_shows_that_it_has_left() -> None:
+    cycle, begun, told = Cycle(), anyio.Event(), list[bool]()
+    cycle.transport.is_closing = begun.is_set
+
+    async def items() -> AsyncIterator[str]:
+        try:
+            begun.set()
+            yield "1"
+            await anyio.sleep_forever()
+        finally:
+            told.append(await request.is_disconnected())
+
+    class Wrapper:
+        _receive = cycle.receive
+
+        async def receive(self) -> Any:
+            await anyio.sleep_forever()
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    receive = Wrapper().receive
+    request = Request(scope, receive)
+    with anyio.fail_after(10):
+        await EventSourceResponse(items(), request=request)(scope, receive, send)
+    assert told == [True]
+
+
 # -- what a stream gets then
 
 

@@ -32,6 +32,7 @@ import anyio
 from ..._core.parking import asyncio_loop
 from ...lifecycle import State
 from .crowd import Crowd
+from .incoming import Incoming
 
 if TYPE_CHECKING:
     import asyncio
@@ -257,7 +258,9 @@ class Endings:
             if origin.is_ending(self._servers):
                 return True
             if origin.has_left():
-                exchange.disconnect()
+                incoming = cast(_HasOrigin, exchange.transport).incoming
+                if not incoming.client_left():  # which the framework's Request asks, too
+                    exchange.disconnect()
         except Exception as error:
             self._note(error)
         return False
@@ -280,6 +283,7 @@ class Endings:
 
 class _HasOrigin(Protocol):
     origin: Origin
+    incoming: Incoming
 
 
 def _origin_of(exchange: Exchange) -> Origin:

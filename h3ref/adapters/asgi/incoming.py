@@ -218,6 +218,11 @@ class Incoming:
                 pause = min(2 * pause, PAUSES[1]) or PAUSES[0]  # some middleware replays a body without ever waiting
                 await anyio.sleep(pause)
 
+    def client_left(self) -> bool:
+        """The client has left: its server shows it before, or without, saying it. Return whether somebody was told."""
+        self._take({"type": "http.disconnect"})
+        return self._gone is not None
+
     @property
     def _listens(self) -> bool:
         match self._reader:
@@ -243,8 +248,8 @@ class Incoming:
     def _take(self, message: Message) -> None:
         """Keep a part of the body while somebody may want it, or tell that the client has left."""
         if message["type"] == "http.disconnect":
-            self.has_left = True
-            if self._gone is not None:
+            was_known, self.has_left = self.has_left, True
+            if self._gone is not None and not was_known:
                 self._gone()
         elif self._stage is Body.NONE:
             self._stage = Body.WHOLE
