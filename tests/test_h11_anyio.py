@@ -409,15 +409,19 @@ async def test_an_answer_can_be_read_though_the_body_was_not(
     assert says_close(data)
 
 
+@pytest.mark.parametrize("goes_on", [True, False], ids=["for a while", "and says no more"])
 async def test_a_client_that_still_sends_its_unread_body_meets_no_reset(
-    server: Server, quiet: pytest.LogCaptureFixture
+    goes_on: bool, server: Server, quiet: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("h3ref.adapters.h11_anyio.peer.LINGER", 60 if goes_on else 0.1)
     async with talk(server) as peer:
         await peer.say(b"POST /unread HTTP/1.1\r\nHost: test\r\nContent-Length: 4000000\r\n\r\n")
         assert (await peer.answer()).body == b"not read"
-        for _ in range(20):
-            await peer.say(b"x" * 1000)
-            await anyio.lowlevel.checkpoint()
+        if goes_on:
+            for _ in range(20):
+                await peer.say(b"x" * 1000)
+                await anyio.lowlevel.checkpoint()
+            await peer.stream.send_eof()
         assert await peer.is_hung_up()
 
 
