@@ -19,7 +19,7 @@ CORE_TESTS := blocking_writer callables contract contract_bytes exchange guard h
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers matrix fmt notebooks bench docs clean FORCE
+.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers matrix fmt notebooks bench bench-guard docs clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -97,6 +97,9 @@ bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results
 	$(PY) -m tests.cluster.workers notebooks/results/workers.json
 	$(PY) -m docs.generate.performance_tables
 	$(PY) -m docs.generate.execute notebooks/09-latency.ipynb
+
+bench-guard: $(VENV)/.dev ## HEAD beside its parent, some minutes: which figures moved by more than their noise (ARGS='--base REVISION')
+	$(PY) -m tests.bench_guard $(ARGS)
 
 docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	$(PY) -m sphinx -c docs -b html -W --keep-going -n -q -d build/doctrees $(ARGS) . build/docs

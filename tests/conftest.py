@@ -57,6 +57,7 @@ SLOW = (
     "test_bench_plots",
     "test_bench_profile",
     "test_bench_servers",
+    "test_bench_guard",
     "test_request_body",
     "test_moves",
     "test_llm_clients",

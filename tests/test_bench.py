@@ -17,8 +17,9 @@ import h3ref
 from h3ref.cli import main as cli
 from h3ref.cli.bench import MORE
 from h3ref.lab.bench import codec, command, lifecycle, machine, runner, systems
+from h3ref.lab.bench.amounts import QUICK
 from h3ref.lab.bench.results import Distribution, Failure, Measurement, Results, SectionNote
-from h3ref.lab.bench.sections import QUICK, server_sections
+from h3ref.lab.bench.sections import server_sections
 from h3ref.lab.bench.table import WIDTH, changes, missing, table
 from h3ref.lab.bench.turns import Run, in_turns
 from tests.processes import IN_FOREGROUND
@@ -97,7 +98,8 @@ def test_a_distribution_tells_what_part_was_at_most_so_long() -> None:
 def test_a_measurement_tells_its_medians() -> None:
     _, ours, *_, none = results().measurements
     assert (ours.median, ours.ratio) == (2.0, 0.5)
-    assert (none.median, none.ratio, none.spread) == (None, None, 0.0)
+    assert (none.median, none.ratio, none.ratio_spread) == (None, None, 0.0)
+    assert ours.ratio_spread == pytest.approx((0.75 - 0.375) / 2 / 0.5)
 
 
 # -- the table
@@ -109,8 +111,8 @@ def test_the_table_has_every_figure_and_fits() -> None:
     assert max(map(len, lines)) <= WIDTH
     assert "not installed, so left out: fastapi (pip install fastapi uvicorn)" in lines
     rows = [" ".join(line.split()) for line in lines]
-    assert "raw asyncio 5.00 x1.00" in rows
-    assert "h3ref 2.00 x0.50 2.00" in rows
+    assert "raw asyncio 5.00 x1.00 ±0%" in rows
+    assert "h3ref 2.00 x0.50 ±38% 2.00" in rows
     assert "p50, ms" in text
     assert "h3ref, broken flow none -" in rows
     assert "failed: raw asyncio (fanout, 500): its server has ended: Killed" in lines

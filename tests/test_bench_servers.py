@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from h3ref.lab.bench import runner, sections
+from h3ref.lab.bench.amounts import QUICK
 from h3ref.lab.bench.load import Load, LoadError, ask, check
-from h3ref.lab.bench.process import ServerFailed, ServerProcess
+from h3ref.lab.bench.process import Clocks, ServerFailed, ServerProcess
 from h3ref.lab.bench.reader import BadResponse, Reader
 from h3ref.lab.bench.results import Results
-from h3ref.lab.bench.sections import QUICK, Case, Figure, Section
+from h3ref.lab.bench.sections import Case, Figure, Section
 from h3ref.lab.bench.servers import work
+from h3ref.lab.bench.servers.counter import CPU_CLOCK, counter
 from h3ref.lab.bench.systems import SYSTEMS, System, chosen
 from tests.waits import LONGER
 
@@ -36,6 +40,9 @@ TINY = replace(
     paced=3,
     rate=200.0,
     seconds=0.02,
+    grown=(2, 5),
+    steady=400.0,
+    lasting=0.02,
 )
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -105,6 +112,31 @@ def test_a_server_tells_its_clocks(raw: ServerProcess) -> None:
     after = raw.clocks()
     assert 0 < before.cpu < after.cpu
     assert after.memory is None or after.memory > 1_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is counted here is counted by Linux")
+def test_a_counter_counts_what_a_thread_does_too() -> None:
+    clock = counter(CPU_CLOCK)
+    before = clock()
+    if before is None:
+        pytest.skip("this kernel lets nobody count (kernel.perf_event_paranoid)")
+    thread = threading.Thread(target=sum, args=(range(2_000_000),))
+    thread.start()
+    thread.join()
+    after = clock()
+    assert after is not None
+    assert after - before > 1_000_000, "two million additions take more than a millisecond"
+
+
+def test_what_can_not_be_counted_has_no_figure() -> None:
+    assert counter((0, 999))() is None
+
+
+@pytest.mark.parametrize(("said", "quantities"), [(None, ["cpu"]), (7000, ["cpu", "instructions"])])
+def test_instructions_are_told_where_they_are_counted(said: int | None, quantities: list[str]) -> None:
+    figures = sections.used(Clocks(1.0, 0, said and 0), Clocks(2.0, 0, said), 7)
+    assert [one.quantity for one in figures] == quantities
+    assert [one.value for one in figures[1:]] == [1.0] * (said is not None)
 
 
 def test_too_few_events_are_an_error_that_says_how_many_came(raw: ServerProcess) -> None:
@@ -194,7 +226,7 @@ def test_every_system_does_the_same_work(system: System) -> None:
         check(server.port)
         found, _ = sections.server_sections(TINY, 1000)
         for section in found:
-            if not system.sections or section.name in system.sections:
+            if section.takes(system):
                 for case in section.cases[:1]:
                     assert all(figure.value is not None for figure in section.measure(server, case, False))
         ask(server.port, "GET", "/subscribers")

@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import h3ref
+from h3ref.lab.bench.amounts import Amounts
 from h3ref.lab.bench.progress import shown
 from h3ref.lab.bench.results import Results
 from h3ref.lab.bench.runner import run
-from h3ref.lab.bench.sections import Amounts
 from h3ref.lab.bench.systems import System, chosen
 from h3ref.lab.bench.table import table
 
@@ -44,14 +44,19 @@ def checked_out(revisions: Sequence[str]) -> Iterator[list[System]]:
         for revision in revisions:
             name, _, subject = _git("log", "-1", "--format=%h %s", revision, "--").partition(" ")
             home = Path(folder, name)
-            home.mkdir()
-            archive = home / "archive.zip"  # a tar would want a filter, which Python has from 3.11.4 on
-            _git("archive", "--output", str(archive), revision, "--", "h3ref")
-            shutil.unpack_archive(archive, home)
-            shutil.rmtree(home / "h3ref" / "lab" / "bench", ignore_errors=True)
-            shutil.copytree(HOUSE / "lab" / "bench", home / "h3ref" / "lab" / "bench")
+            if not home.exists():  # of a commit that has two names
+                _check_out(revision, home)
             found.append(System(name, subject, ("ours",), home=home))
         yield found
+
+
+def _check_out(revision: str, home: Path) -> None:
+    home.mkdir()
+    archive = home / "archive.zip"  # a tar would want a filter, which Python has from 3.11.4 on
+    _git("archive", "--output", str(archive), revision, "--", "h3ref")
+    shutil.unpack_archive(archive, home)
+    shutil.rmtree(home / "h3ref" / "lab" / "bench", ignore_errors=True)
+    shutil.copytree(HOUSE / "lab" / "bench", home / "h3ref" / "lab" / "bench")
 
 
 def _git(*arguments: str) -> str:

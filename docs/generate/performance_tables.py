@@ -86,7 +86,8 @@ def peers(found: Found) -> Iterator[str]:
     rows = []
     for case, row in _cases(results, systems):
         floor = row.get("raw")
-        rows.append([case, _value(floor), *(_ratio(row.get(system)) for system in systems if system != "raw")])
+        others = (_ratio(row.get(system), spread=True) for system in systems if system != "raw")
+        rows.append([case, _value(floor), *others])
     yield from table(["", *(results.title(system) for system in systems)], rows, numbers=True)
 
 
@@ -185,7 +186,7 @@ def _cases(
         cases = dict.fromkeys(one.case for one in measured)
         kinds = dict.fromkeys((one.case, one.quantity) for one in measured)
         for case, quantity in kinds:
-            if quantity == "p99" and not percentiles:
+            if quantity == "instructions" or (quantity == "p99" and not percentiles):
                 continue
             of_many = len({kind[1] for kind in kinds}) > 1
             name = [section.title, *([case] if len(cases) > 1 else []), *([WHAT[quantity]] if of_many else [])]
@@ -203,8 +204,11 @@ def _us(microseconds: float) -> str:
     return time_text(float(f"{microseconds:.2g}"))
 
 
-def _ratio(one: Measurement | None) -> str:
-    return "" if one is None or one.ratio is None else f"×{float(f'{one.ratio:.2g}'):g}"
+def _ratio(one: Measurement | None, *, spread: bool = False) -> str:
+    if one is None or one.ratio is None:
+        return ""
+    within = f" ±{one.ratio_spread:.0%}" if spread and len(one.ratios) > 1 else ""
+    return f"×{float(f'{one.ratio:.2g}'):g}{within}"
 
 
 def _share(share: float, cost: float) -> str:

@@ -25,7 +25,8 @@ The JSON (`results.Results`, which reads it back) is one object:
     versions       of each package that was measured
     titles         of each system that was measured: its name for people
     sections       a list: name, title, work (in words), base (the system or package that ratios are to)
-    measurements   a list: section, case, quantity (cpu, p50, p99, memory, or the task of a codec), unit (us or KB),
+    measurements   a list: section, case, quantity (cpu, instructions where the processor
+                   tells them, p50, p99, memory, or the task of a codec), unit (us, KB, or k for thousands),
                    system, runs (a figure for each repetition), ratios (likewise), median, ratio (their medians; null
                    when there was no figure), size (streams), distribution (with p50 only): count, given_up (requests
                    without an event), quantiles in us at `probabilities`, all repetitions together

@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .amounts import FULL, QUICK
 from .progress import shown
 from .results import Results
 from .runner import QUICK_REPEAT, REPEAT, SECTIONS, run
-from .sections import FULL, QUICK
 from .systems import chosen
 from .table import changes, missing, table
 

@@ -26,7 +26,7 @@ from .systems import FLOOR
 
 FLOWS: Final = ("h3ref", "h3ref-awaited", "h3ref-blocking", "h3ref-generated", "h3ref-broken")
 PEERS: Final = ("raw", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
-MAIN: Final = ("raw", "h3ref", "h3ref-uvicorn", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
+MAIN: Final = ("raw", "h3ref", "h3ref-uvicorn", "drop-in", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
 """One of each kind: what fits into a figure without crowding it."""
 
 
@@ -51,11 +51,17 @@ LOOKS: Final = {
     "h3ref-generated": Look("#e69f00", "d", (0, (3, 1, 1, 1))),
     "h3ref-broken": Look("#d55e00", "x", width=2.6),
     "starlette": Look("#e69f00", "p"),
+    "starlette-fast": Look("#e69f00", "H", (0, (4, 2))),
+    "drop-in": Look("#332288", "8", (0, (5, 1))),
+    "drop-in-fast": Look("#332288", "1", (0, (1, 2))),
     "sse-starlette": Look("#d55e00", "P"),
     "sse-starlette-fast": Look("#d55e00", "X", (0, (4, 2))),
     "aiohttp-sse": Look("#cc79a7", "*", (0, (6, 1, 1, 1)), size=11),
     "fastapi": Look("#7f7f7f", "h", (0, (2, 1))),
 }
+LEFT_OUT: Final = ("p99", "instructions")
+"""What would crowd the figure of all ratios."""
+
 OTHER: Final = Look("#7f7f7f", ".")
 
 
@@ -195,7 +201,7 @@ def ratios(results: Results, *, systems: Sequence[str] | None = None, title: str
         measured = list(results.of(section.name))
         kinds = list(dict.fromkeys((one.case, one.quantity) for one in measured))
         for case, quantity in kinds:
-            if quantity == "p99" or (section.name == "pace" and quantity == "cpu"):
+            if quantity in LEFT_OUT or section.name == "grow" or (section.name == "pace" and quantity == "cpu"):
                 continue
             name = ", ".join([section.title, *([case] if len({case for case, _ in kinds}) > 1 else [])])
             what = {"p50": "median", "cpu": "CPU", "memory": ""}.get(quantity, quantity)

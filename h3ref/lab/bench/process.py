@@ -27,10 +27,17 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """What a server has used: seconds of CPU since its start, and bytes of memory (None: the system doesn't tell)."""
+    """What a server has used since its start; None is what the system doesn't tell.
+
+    Attributes:
+        cpu: seconds.
+        memory: bytes, now.
+        instructions: in user mode.
+    """
 
     cpu: float
     memory: int | None
+    instructions: int | None = None
 
 
 class ServerProcess:
@@ -101,7 +108,7 @@ class ServerProcess:
             ServerFailed: it has ended.
         """
         answer = self._asked("clocks")
-        return Clocks(float(answer["cpu"]), answer["memory"])
+        return Clocks(float(answer["cpu"]), answer["memory"], answer["instructions"])
 
     def samples(self) -> list[tuple[list[str], int]]:
         """Where its CPU time went since this was called last; see `servers.leash`. The first call begins it.

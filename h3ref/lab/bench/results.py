@@ -69,8 +69,8 @@ class Measurement:
 
     Attributes:
         section, case: what was done, such as "fanout" and "500".
-        quantity: what was measured of it: "cpu", "p50", "p99", "memory" or "time".
-        unit: "us" or "KB".
+        quantity: what was measured of it: "cpu", "instructions", "p50", "p99", "memory" or "time".
+        unit: "us", "KB", or "k" for thousands.
         system: of `systems.SYSTEMS`, or in encode, parse and lifecycle a package.
         runs: the figure of each repetition.
         ratios: each divided by the section's base in the same repetition; empty where that has none.
@@ -99,11 +99,11 @@ class Measurement:
         return median(self.ratios) if self.ratios else None
 
     @property
-    def spread(self) -> float:
-        """How far the middle half of the runs reaches to either side, as a part of the median."""
-        if not any(self.runs):
+    def ratio_spread(self) -> float:
+        """How far the middle half of the ratios reaches to either side, as a part of their median."""
+        if not any(self.ratios):
             return 0.0
-        return (quantile(self.runs, 0.75) - quantile(self.runs, 0.25)) / 2 / median(self.runs)
+        return (quantile(self.ratios, 0.75) - quantile(self.ratios, 0.25)) / 2 / median(self.ratios)
 
 
 @dataclass(frozen=True, slots=True)

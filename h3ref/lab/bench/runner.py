@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from . import codec, lifecycle
+from .amounts import FULL, Amounts
 from .load import LoadError, check, stamps_arrivals
 from .machine import load_average, machine
 from .process import ServerFailed, ServerProcess
 from .progress import Progress
 from .results import Distribution, Failure, Measurement, Results, SectionNote
-from .sections import FULL, Amounts, Case, Figure, Section, server_sections
+from .sections import Case, Figure, Section, server_sections
 from .servers.leash import allow_files
 from .systems import FLOOR, SYSTEMS, TITLES, System, versions_of
 from .turns import OURS
@@ -23,7 +24,7 @@ from .turns import OURS
 T = TypeVar("T")
 
 IN_PROCESS: Final = ("encode", "parse", "lifecycle")
-SERVERS: Final = ("stream", "yield", "fanout", "first", "memory", "pace")
+SERVERS: Final = ("stream", "yield", "fanout", "first", "memory", "pace", "grow")
 SECTIONS: Final = (*SERVERS, *IN_PROCESS)
 STARTS: Final = "start"
 """The section of a failure that kept a system from everything."""
@@ -83,7 +84,7 @@ class _Run:
             self._missing |= {package: [package] for package in self._absent}
 
     def _takes_part(self, system: System) -> bool:
-        return any(not system.sections or section.name in system.sections for section in self._sections)
+        return any(section.takes(system) for section in self._sections)
 
     def results(self, quick: bool) -> Results:
         begin, date, busy = time.monotonic(), datetime.now(UTC), load_average()
@@ -139,7 +140,7 @@ class _Run:
         return min(self._repeat, case.most or self._repeat)
 
     def _of(self, section: Section) -> list[System]:
-        return [one for one in self._systems if not one.sections or section.name in one.sections]
+        return [one for one in self._systems if section.takes(one)]
 
     # -- servers
 

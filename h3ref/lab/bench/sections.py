@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from .amounts import Amounts
 from .load import HOST, PATIENCE, Load, LoadError, ask
-from .process import ServerProcess
+from .process import Clocks, ServerProcess
 from .results import quantile
+from .systems import System
 
 GIVE_UP: Final = 0.5
 """Seconds after which a first event is no longer waited for, from a system that sends none."""
@@ -24,71 +26,11 @@ MANY: Final = 2000
 MANY_TURNS: Final = 2
 """From so many streams on, opening them takes most of the time: fan-out is then repeated so often at most."""
 
+GROWN: Final = ("raw", "h3ref", "h3ref-trio", "starlette-fast", "drop-in-fast")
+"""Whose growth is measured: each case needs a server of its own, so that it is not done with all."""
+
 SPARE_FILES: Final = 100
 """Files that a process has open besides its streams."""
-
-
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """How much of everything a run does.
-
-    Attributes:
-        events, yielding: of the one stream.
-        fans: to how many streams.
-        deliveries: of each fan-out, all streams together.
-        alone, together: requests for a first event, one at a time, or `at_once` at a time.
-        silent: streams whose memory is measured.
-        paced: streams that get `rate` events a second, for so many `seconds`.
-        few: numbers of streams, each with another rate, for as long.
-        codec, triggers: events or connections in a round of encode, parse and lifecycle.
-        rounds: of those.
-    """
-
-    events: int = 100_000
-    yielding: int = 20_000
-    fans: tuple[int, ...] = (100, 500, 2000, 5000)
-    deliveries: int = 20_000
-    alone: int = 300
-    together: int = 500
-    at_once: int = 50
-    silent: int = 2000
-    paced: int = 500
-    rate: float = 10.0
-    seconds: float = 2.0
-    few: tuple[tuple[int, float], ...] = ((20, 50.0), (2, 1000.0))
-    codec: int = 2000
-    triggers: int = 500
-    rounds: int = 15
-
-
-FULL: Final = Amounts()
-QUICK: Final = Amounts(
-    events=5000,
-    yielding=3000,
-    fans=(100, 500),
-    deliveries=4000,
-    alone=60,
-    together=100,
-    silent=300,
-    paced=100,
-    rate=20.0,
-    seconds=0.5,
-    codec=400,
-    triggers=200,
-    rounds=7,
-)
-LIVE: Final = Amounts(
-    fans=(10, 100, 300),
-    deliveries=2000,
-    alone=30,
-    together=50,
-    at_once=25,
-    paced=100,
-    rate=20.0,
-    seconds=0.5,
-    few=((2, 1000.0),),
-)
-"""As much as the reader of a notebook waits for, in the sections fanout, first and pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +68,7 @@ class Section:
 
     Attributes:
         fresh: it needs a server that has done nothing before.
+        systems: the only systems that take part in it; empty: all.
         measure: does one case once; raises `LoadError` or `ServerFailed` when the server does not do its part.
     """
 
@@ -135,6 +78,21 @@ class Section:
     cases: tuple[Case, ...]
     measure: Callable[[ServerProcess, Case, bool], list[Figure]]
     fresh: bool = False
+    systems: tuple[str, ...] = ()
+
+    def takes(self, system: System) -> bool:
+        """Whether a system takes part in it."""
+        return (not self.systems or system.name in self.systems) and (
+            not system.sections or self.name in system.sections
+        )
+
+
+def used(before: Clocks, after: Clocks, count: int) -> list[Figure]:
+    """What one of so many has cost the server: its CPU, and its instructions where they are counted."""
+    figures = [Figure("cpu", "us", (after.cpu - before.cpu) / count * 1e6)]
+    if before.instructions is not None and after.instructions is not None:
+        figures.append(Figure("instructions", "k", (after.instructions - before.instructions) / count / 1000))
+    return figures
 
 
 def stream(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
@@ -154,37 +112,49 @@ def _stream(server: ServerProcess, path: str, count: int) -> list[Figure]:
         load.receive(count)
         load.finish()
         after = server.clocks()
-    return [Figure("cpu", "us", (after.cpu - before.cpu) / count * 1e6)]
+    return used(before, after, count)
 
 
 def fan_out(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
     """Events published to many streams, the next as soon as the last is published."""
-    cpu, _ = _fan_out(server, case, None)
-    return [Figure("cpu", "us", cpu)]
+    return _fan_out(server, case, None)[0]
 
 
 def paced(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
     """Events published to many streams at a steady rate: how old they are when they arrive."""
-    cpu, delays = _fan_out(server, case, [])
+    figures, delays = _fan_out(server, case, [])
+    return [Figure("p50", "us", median(delays), delays), Figure("p99", "us", quantile(delays, 0.99)), *figures]
+
+
+def growing(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
+    """What a process of so many streams holds, and what it takes to feed them all as many deliveries a second."""
+    with Load(server.port) as load:
+        load.requests("/first", 20, 5)  # so that what is only made once is there
+    empty = server.clocks().memory
+    held: list[int | None] = []
+    figures, delays = _fan_out(server, case, [], lambda: held.append(server.clocks().memory))
     return [
+        *figures,
         Figure("p50", "us", median(delays), delays),
         Figure("p99", "us", quantile(delays, 0.99)),
-        Figure("cpu", "us", cpu),
+        Figure("memory", "KB", _grown(empty, held[0]) / case.streams / 1024),
     ]
 
 
-def _fan_out(server: ServerProcess, case: Case, delays: list[int] | None) -> tuple[float, list[float]]:
+def _fan_out(
+    server: ServerProcess, case: Case, delays: list[int] | None, opened: Callable[[], None] = lambda: None
+) -> tuple[list[Figure], list[float]]:
     with Load(server.port) as load:
         load.open(case.streams, "/fan", delays=delays)
         until_subscribed(server.port, case.streams)
+        opened()
         before = server.clocks()
         with publishing(server.port, case.count, case.rate):
             load.receive(case.streams * case.count)
             after = server.clocks()
         ask(server.port, "POST", "/end")  # only now: ending a stream is no delivery
         load.finish()
-    cpu = (after.cpu - before.cpu) / (case.streams * case.count) * 1e6
-    return cpu, [delay / 1000 for delay in delays or ()]
+    return used(before, after, case.streams * case.count), [delay / 1000 for delay in delays or ()]
 
 
 def until_subscribed(port: int, streams: int, patience: float = PATIENCE) -> None:
@@ -225,7 +195,7 @@ def first(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
     return [
         Figure("p50", "us", median(times) if times else None, times, count - len(times)),
         Figure("p99", "us", quantile(times, 0.99) if times else None),
-        Figure("cpu", "us", (after.cpu - before.cpu) / count * 1e6 if times else None),
+        *(used(before, after, count) if times else [Figure("cpu", "us", None)]),
     ]
 
 
@@ -237,9 +207,13 @@ def memory(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
         load.open(case.streams, "/silent")
         ask(server.port, "GET", "/subscribers")  # and what was to do when the heads were out is done
         after = server.clocks().memory
+    return [Figure("memory", "KB", _grown(before, after) / case.streams / 1024)]
+
+
+def _grown(before: int | None, after: int | None) -> int:
     if before is None or after is None:
         raise LoadError("this system does not tell how much memory a process uses")
-    return [Figure("memory", "KB", (after - before) / case.streams / 1024)]
+    return after - before
 
 
 def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[str]]:
@@ -259,6 +233,7 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
     if pace < amounts.paced:
         notes.append(f"paced fan-out to {pace} streams, not {amounts.paced}, for the same reason")
     paces = [(pace, amounts.rate), *amounts.few]
+    grown = [size for size in amounts.grown if size <= most]
     work = "; ".join(f"{rate:g} events a second to {_streams(size)}" for size, rate in paces)
     return [
         Section(
@@ -309,6 +284,20 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             f"age of an event on arrival; {work}",
             tuple(Case(_streams(size), size, max(1, round(rate * amounts.seconds)), rate) for size, rate in paces),
             paced,
+        ),
+        Section(
+            "grow",
+            "growth",
+            f"{amounts.steady:g} deliveries a second, by the number of streams: CPU, age on arrival, memory a stream",
+            tuple(
+                Case(
+                    _streams(size), size, max(1, round(amounts.steady / size * amounts.lasting)), amounts.steady / size
+                )
+                for size in grown
+            ),
+            growing,
+            fresh=True,
+            systems=GROWN,
         ),
     ], notes
 

@@ -9,7 +9,10 @@ from .results import Measurement, Results, SectionNote
 from .systems import FLOOR
 
 WIDTH = 100
-_NAME, _CELL = 21, 13
+_NAME, _CELL = 21, 20
+COLUMNS = 3
+"""Figures side by side: so many fit where lines are cut after 81 characters."""
+
 _LONG_NAME, _LONG_CELL = 52, 16
 
 
@@ -63,19 +66,38 @@ def _key(one: Measurement) -> tuple[str, str, str, str]:
 
 
 def _by_system(results: Results, section: SectionNote, measured: Sequence[Measurement]) -> Iterator[str]:
-    """A row for each system, a column for each case and quantity."""
-    columns = list(dict.fromkeys((one.case, one.quantity) for one in measured))
+    """Blocks with a row for each system: one for each case, or cases side by side where each has one figure."""
+    quantities: dict[str, list[str]] = {}
+    for one in measured:
+        quantities.setdefault(one.case, [])
+        if one.quantity not in quantities[one.case]:
+            quantities[one.case].append(one.quantity)
+    alone = all(len(found) == 1 for found in quantities.values())
+    blocks = [[(case, quantity) for quantity in found] for case, found in quantities.items()]
+    if alone:
+        columns = [column for block in blocks for column in block]
+        blocks = [columns[start : start + COLUMNS] for start in range(0, len(columns), COLUMNS)]
+    for number, block in enumerate(blocks):
+        if number:
+            yield ""
+        for start in range(0, len(block), COLUMNS):
+            yield from _block(results, measured, block[start : start + COLUMNS], len(quantities) > 1, alone)
+
+
+def _block(
+    results: Results, measured: Sequence[Measurement], columns: Sequence[tuple[str, str]], named: bool, alone: bool
+) -> Iterator[str]:
     cells = {(one.system, one.case, one.quantity): one for one in measured}
     of_column = {column: [one for one in measured if (one.case, one.quantity) == column] for column in columns}
     units = {column: _unit(found) for column, found in of_column.items()}
-    cases = dict.fromkeys(case for case, _ in columns)
-    if len(cases) > 1:
-        yield " " * _NAME + "".join(f"{case:>{_CELL}}" for case, _ in columns)
-    yield " " * _NAME + "".join(f"{f'{quantity}, {units[case, quantity]}':>{_CELL}}" for case, quantity in columns)
-    for system in dict.fromkeys(one.system for one in measured):
+    heads = [f"{quantity}, {units[case, quantity]}" for case, quantity in columns]
+    if alone and named:
+        yield " " * _NAME + "".join(f"{case:>{_CELL}}" for case, _ in columns).rstrip()
+    yield f"{'' if alone or not named else columns[0][0]:{_NAME}}" + "".join(f"{head:>{_CELL}}" for head in heads)
+    for system in dict.fromkeys(one.system for found in of_column.values() for one in found):
         row = f"{results.title(system)[: _NAME - 1]:{_NAME}}"
-        for case, quantity in columns:
-            row += f"{_cell(cells.get((system, case, quantity)), units[case, quantity]):>{_CELL}}"
+        for column in columns:
+            row += f"{_cell(cells.get((system, *column)), units[column], spread=True):>{_CELL}}"
         yield row.rstrip()
 
 
@@ -96,13 +118,17 @@ def _unit(measured: Sequence[Measurement]) -> str:
     return "ms" if figures and measured[0].unit == "us" and median(figures) >= 1000 else measured[0].unit
 
 
-def _cell(one: Measurement | None, unit: str) -> str:
+def _cell(one: Measurement | None, unit: str, *, spread: bool = False) -> str:
     if one is None:
         return ""
     if one.median is None:
-        return "none    -  "
+        return "none    -" + " " * (8 if spread else 2)
     value = _number(one.median / 1000 if (one.unit, unit) == ("us", "ms") else one.median)
-    return f"{value} {'' if one.ratio is None else f'x{_ratio(one.ratio)}':>6}"
+    times = "" if one.ratio is None else f"x{_ratio(one.ratio)}"
+    if not spread:
+        return f"{value} {times:>6}"
+    within = f"±{one.ratio_spread:.0%}" if len(one.ratios) > 1 else ""
+    return f"{value} {times:>6} {within:>6}"
 
 
 def _number(value: float) -> str:
@@ -116,11 +142,9 @@ def _ratio(ratio: float) -> str:
 def _spread(section: SectionNote, measured: Sequence[Measurement], results: Results) -> Iterator[str]:
     if not any(one.ratios for one in measured):
         return  # the base was not measured
-    spreads = [one.spread for one in measured if len(one.runs) > 1]
-    text = f"  x: times {results.title(section.base)}"
-    if spreads:
-        middle, most = median(spreads), max(spreads)
-        text += f"; half of a figure's runs lie within ±{middle:.0%}, of the worst figure within ±{most:.0%}"
+    text = f"  x: times {results.title(section.base)}, in the same turn"
+    if any(len(one.ratios) > 1 for one in measured):
+        text += "; ±: how near half of the turns lie"
     yield text
 
 

@@ -1,7 +1,7 @@
 """How a server's process hangs on the benchmark's: it tells its port and its clocks, and ends when the other does.
 
-The benchmark holds the other ends of stdin and stdout. A line "clocks" is answered with this process's CPU time and
-memory; the end of stdin ends the process, so that none is left behind however the benchmark ended.
+The benchmark holds the other ends of stdin and stdout. A line "clocks" is answered with this process's CPU time, memory
+and instructions; the end of stdin ends the process, so that none is left behind however the benchmark ended.
 
 A server that was started with `--sample` also notes, each millisecond of CPU time or as often as the system can, where
 its main thread is; "samples" is answered with those stacks, innermost first, each with how often it was seen.
@@ -17,9 +17,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from .counter import counter
 
 SAMPLE = 0.001
 """Seconds of CPU time between two looks at where the main thread is."""
@@ -28,6 +31,7 @@ BACKLOG = 4096
 """Connections that may wait to be accepted."""
 
 _reply = sys.stdout  # until `take_stdout`
+_instructions: Callable[[], int | None] = int  # until `hold`
 _stacks: Counter[tuple[str, ...]] = Counter()
 
 
@@ -55,6 +59,8 @@ def allow_files() -> int:
 
 def hold(port: int) -> None:
     """Say that this server listens on a port, and answer the benchmark from a thread from now on."""
+    global _instructions
+    _instructions = counter()  # before there are threads: only those that come later are counted with their process
     _say({"port": port, "pid": os.getpid()})
     threading.Thread(target=_answer, name="leash", daemon=True).start()
 
@@ -76,7 +82,7 @@ def _look(number: int, frame: FrameType | None) -> None:
 def _answer() -> None:
     for line in sys.stdin:
         if line.strip() == "clocks":
-            _say({"cpu": time.process_time(), "memory": _memory()})
+            _say({"cpu": time.process_time(), "memory": _memory(), "instructions": _instructions()})
         elif line.strip() == "samples":
             _say({"stacks": list(_stacks.items())})
             _stacks.clear()
