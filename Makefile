@@ -96,6 +96,7 @@ bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results
 	$(PY) -m tests.cluster.figures notebooks/results/cluster.json
 	$(PY) -m tests.cluster.workers notebooks/results/workers.json
 	$(PY) -m docs.generate.performance_tables
+	$(PY) -m docs.generate.pictures
 	$(PY) -m docs.generate.execute notebooks/09-latency.ipynb
 
 bench-guard: $(VENV)/.dev ## HEAD beside its parent, some minutes: which figures moved by more than their noise (ARGS='--base REVISION')

@@ -36,6 +36,9 @@ PAGE: Final = ROOT / "docs" / "performance.md"
 GROW: Final = ("raw", "h3ref", "h3ref-gapless", "h3ref-trio")
 """Whose growth is told."""
 
+STEADY: Final = ("raw", "h3ref", "drop-in-fast")
+"""Whose growth at a steady pace is told."""
+
 WHAT: Final = {"cpu": "CPU", "p50": "median", "p99": "99th percentile", "memory": "memory"}
 
 
@@ -102,6 +105,23 @@ def growth(found: Found) -> Iterator[str]:
         rows.append([f"{size:,}", *(_value(row.get(system)) for system in GROW), _ratio(row.get("h3ref")), held])
     head = ["streams", *(results.title(system) for system in GROW), "h3ref to raw asyncio", "memory of h3ref"]
     yield from table(head, rows, numbers=True)
+
+
+def steady(found: Found) -> Iterator[str]:
+    """What more streams cost at a pace that stays the same for all of them together."""
+    results = found.bench
+    rows = []
+    for size in dict.fromkeys(one.size for one in results.of("grow")):
+        at = {(one.system, one.quantity): one for one in results.of("grow") if one.size == size}
+        cells = [[_value(at.get((system, quantity))) for system in STEADY] for quantity in ("cpu", "p99", "memory")]
+        rows.append([f"{size:,}", *(cell for group in cells for cell in group)])
+    titles = [results.title(system) for system in STEADY]
+    heads = [
+        f"{what}: {title}"
+        for what in ("a delivery's CPU", "99th percentile of the age", "a stream")
+        for title in titles
+    ]
+    yield from table(["streams", *heads], rows, numbers=True)
 
 
 def alone(found: Found) -> Iterator[str]:
@@ -180,7 +200,7 @@ def _cases(
 ) -> Iterator[tuple[str, dict[str, Measurement]]]:
     """Each case of the sections that measure servers, by its name for people, with its measurement of each system."""
     for section in results.sections:
-        if section.base != "raw" or (sections and section.name not in sections):
+        if section.base != "raw" or (sections and section.name not in sections) or section.name == "grow":
             continue
         measured = list(results.of(section.name))
         cases = dict.fromkeys(one.case for one in measured)
@@ -219,6 +239,7 @@ PARTS_OF_PAGE = {
     "machine": machine,
     "peers": peers,
     "growth": growth,
+    "steady": steady,
     "alone": alone,
     "gap": gap,
     "profile": profile,

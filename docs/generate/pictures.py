@@ -1,4 +1,4 @@
-"""The pictures of the README and the docs, drawn from recordings of the examples.
+"""The pictures of the README and the docs, drawn from recordings of the examples, and from the benchmark's results.
 
 `python -m docs.generate.pictures` draws them again into `docs/pictures/`; a test fails when one of them is not what is
 drawn now. The examples run in memory on the virtual clock, so that each run records the same.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,17 @@ from h3ref import H3App, H3Event, SSEWriter, flows
 from h3ref.examples import callback
 from h3ref.flows import Flow
 from h3ref.lab import diagrams
+from h3ref.lab.bench.plots import scaling
+from h3ref.lab.bench.results import Results
 from h3ref.lab.notebook import in_memory
 from h3ref.lab.recorder import Recording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "pictures"
+RESULTS = ROOT / "notebooks" / "results" / "bench.json"
 
 
 def fixed(event: H3Event) -> None:
@@ -67,9 +71,16 @@ def the_broken_path() -> Figure:
     return diagrams.machine(record(callback.broken, flows.broken))
 
 
+def grown(quantity: str) -> Figure:
+    """What more streams cost, from the results that the page of performance is written from."""
+    return scaling(Results.load(RESULTS), section="grow", quantity=quantity)
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "broken-and-fixed.svg": broken_and_fixed,
     "broken-path.svg": the_broken_path,
+    "growth-cpu.svg": partial(grown, "cpu"),
+    "growth-p99.svg": partial(grown, "p99"),
     "machine.svg": the_machine,
 }
 

@@ -12,7 +12,7 @@ green; each line has a marker and a dash of its own besides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from ..charts import LEGEND, chart, time_text
 from ..diagrams.style import CARD, EDGE, INK, SOFT, plain
 from .results import PROBABILITIES, Measurement, Results
+from .sections import GROWN
 from .systems import FLOOR
 
 FLOWS: Final = ("h3ref", "h3ref-awaited", "h3ref-blocking", "h3ref-generated", "h3ref-broken")
@@ -138,20 +139,50 @@ def _draw_distribution(axes: Axes, one: Measurement, label: str) -> None:
     axes.plot([], [], linestyle=look.dash, linewidth=look.width, label=label, **kept)
 
 
-def scaling(results: Results, *, systems: Sequence[str] | None = None, title: str | None = None) -> Figure:
-    """What a delivery costs the server by the number of streams; the bars reach from the least to the most run.
+SCALES: Final = {
+    ("fanout", "cpu"): (
+        "Fan-out: what a delivery costs, by the number of streams",
+        "the server's CPU for a delivery",
+    ),
+    ("grow", "cpu"): ("At a steady pace: what a delivery costs", "the server's CPU for a delivery"),
+    ("grow", "p99"): ("At a steady pace: what one event in a hundred is older than", "from publishing to arrival, p99"),
+    ("grow", "memory"): ("What an open stream holds", "the server's memory for a stream"),
+}
+"""What `scaling` draws, by section and quantity: its title, and what its figures are."""
+
+
+def scaling(
+    results: Results,
+    *,
+    section: str = "fanout",
+    quantity: str = "cpu",
+    systems: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """What something costs the server by the number of streams; the bars reach from the least to the most run.
+
+    Args:
+        section, quantity: one of `SCALES`.
 
     Raises:
-        ValueError: no fan-out was measured for these systems.
+        ValueError: it was not measured for these systems.
     """
-    measured = _in_order(results.of("fanout", quantity="cpu"), MAIN if systems is None else systems)
+    measured = _in_order(
+        results.of(section, quantity=quantity), (GROWN if section == "grow" else MAIN) if systems is None else systems
+    )
     measured = [one for one in measured if one.runs]
     if not measured:
-        raise ValueError("no fan-out was measured for these systems")
-    title = title or "Fan-out: what a delivery costs, by the number of streams"
+        raise ValueError(
+            "no fan-out was measured for these systems"
+            if section == "fanout"
+            else "no growth was measured for these systems"
+        )
+    usual, figures = SCALES[section, quantity]
+    title = title or usual
     lines = {system: sorted((one for one in measured if one.system == system), key=lambda one: one.size)
              for system in dict.fromkeys(one.system for one in measured)}  # fmt: skip
-    labels = {system: f"{results.title(system)}: {_range(points)} µs" for system, points in lines.items()}
+    told = time_text if measured[0].unit == "us" else lambda figure: f"{figure:.3g} {measured[0].unit}"
+    labels = {system: f"{results.title(system)}: {_range(points, told)}" for system, points in lines.items()}
     with plain():
         figure, axes = chart(330 + _legend_height(len(lines)), f"{title}: {'; '.join(labels.values())}", title)
         axes.set_xscale("log")
@@ -179,10 +210,10 @@ def scaling(results: Results, *, systems: Sequence[str] | None = None, title: st
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
         axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("streams")
-        axes.set_ylabel("µs of the server's CPU a delivery")
+        axes.set_ylabel(figures)
         _legend(figure)
     return figure
 
@@ -269,7 +300,7 @@ def _in_order(measured: Iterable[Measurement], systems: Sequence[str]) -> list[M
     return sorted(found, key=lambda one: systems.index(one.system))
 
 
-def _range(points: Sequence[Measurement]) -> str:
+def _range(points: Sequence[Measurement], told: Callable[[float], str]) -> str:
     middles = [one.median or 0.0 for one in points]
-    low, high = f"{min(middles):.3g}", f"{max(middles):.3g}"
+    low, high = told(float(f"{min(middles):.3g}")), told(float(f"{max(middles):.3g}"))
     return low if low == high else f"{low} to {high}"

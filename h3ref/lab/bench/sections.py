@@ -24,9 +24,9 @@ GIVEN_UP: Final = 3
 
 MANY: Final = 2000
 MANY_TURNS: Final = 2
-"""From so many streams on, opening them takes most of the time: fan-out is then repeated so often at most."""
+"""From so many streams on, opening them takes most of the time: it is then repeated so often at most."""
 
-GROWN: Final = ("raw", "h3ref", "h3ref-trio", "starlette-fast", "drop-in-fast")
+GROWN: Final = ("raw", "h3ref", "starlette-fast", "drop-in-fast")
 """Whose growth is measured: each case needs a server of its own, so that it is not done with all."""
 
 SPARE_FILES: Final = 100

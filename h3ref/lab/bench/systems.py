@@ -57,7 +57,7 @@ SYSTEMS: Final = (
     System("starlette", "Starlette by hand", ("starlette",), ("starlette", *UVICORN)),
     System("starlette-fast", "Starlette+uvloop", ("starlette", "--fast"), ("starlette", *FAST)),
     System("drop-in", "EventSourceResponse", ("drop_in",), ("starlette", *UVICORN)),
-    System("drop-in-fast", "ESResponse+uvloop", ("drop_in", "--fast"), ("starlette", *FAST)),
+    System("drop-in-fast", "EventSourceResponse+uvloop", ("drop_in", "--fast"), ("starlette", *FAST)),
     System("sse-starlette", "sse-starlette", ("sse_starlette",), ("sse-starlette", *UVICORN)),
     System("sse-starlette-fast", "sse-starlette+uvloop", ("sse_starlette", "--fast"), ("sse-starlette", *FAST)),
     System("aiohttp-sse", "aiohttp-sse", ("aiohttp_sse",), ("aiohttp", "aiohttp-sse")),

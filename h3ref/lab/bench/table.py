@@ -9,9 +9,9 @@ from .results import Measurement, Results, SectionNote
 from .systems import FLOOR
 
 WIDTH = 100
-_NAME, _CELL = 21, 20
+_NAME, _CELL = 28, 20
 COLUMNS = 3
-"""Figures side by side: so many fit where lines are cut after 81 characters."""
+"""Figures side by side."""
 
 _LONG_NAME, _LONG_CELL = 52, 16
 
