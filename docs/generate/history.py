@@ -29,6 +29,7 @@ from h3ref.lab.bench.table import table
 
 SECTIONS: Final = ("stream", "yield", "fanout", "first", "memory", "pace")
 AMOUNTS: Final = Amounts(fans=(500, 2000), few=())
+REPEAT: Final = 3
 HOUSE: Final = Path(h3ref.__file__).parent
 
 
@@ -76,7 +77,7 @@ def history(revisions: Sequence[str]) -> Results:
     """
     floor, today = chosen(["raw"])[0], chosen(["h3ref"])[0]
     with checked_out(revisions) as systems:
-        return run(SECTIONS, [floor, *systems, today], amounts=AMOUNTS, progress=shown())
+        return run(SECTIONS, [floor, *systems, today], amounts=AMOUNTS, repeat=REPEAT, progress=shown())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

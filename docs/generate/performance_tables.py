@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -38,6 +39,12 @@ GROW: Final = ("raw", "h3ref", "h3ref-gapless", "h3ref-trio")
 
 STEADY: Final = ("raw", "h3ref", "drop-in-fast")
 """Whose growth at a steady pace is told."""
+
+ON_UVICORN: Final = ("starlette-fast", "drop-in-fast", "sse-starlette-fast", "starlette", "drop-in", "sse-starlette")
+"""Three responses on one server, compared with the first: on a server with all that makes it fast, and without it."""
+
+WAYS: Final = ("h3ref", "h3ref-awaited", "h3ref-generated", "h3ref-def", "h3ref-blocking")
+"""The ways of a handler to its stream; the first is what the others are compared with."""
 
 WHAT: Final = {"cpu": "CPU", "p50": "median", "p99": "99th percentile", "memory": "memory"}
 
@@ -92,6 +99,36 @@ def peers(found: Found) -> Iterator[str]:
         others = (_ratio(row.get(system), spread=True) for system in systems if system != "raw")
         rows.append([case, _value(floor), *others])
     yield from table(["", *(results.title(system) for system in systems)], rows, numbers=True)
+
+
+def response(found: Found) -> Iterator[str]:
+    """EventSourceResponse and sse-starlette as multiples of Starlette by hand, on the same server."""
+    results = found.bench
+    rows = []
+    for case, row in _cases(results, ON_UVICORN):
+        cells = []
+        for base, *others in (ON_UVICORN[:3], ON_UVICORN[3:]):
+            cells += [_value(row.get(base)), *(_beside(row.get(one), row.get(base)) for one in others)]
+        rows.append([case, *cells])
+    yield from table(["", *(results.title(system) for system in ON_UVICORN)], rows, numbers=True)
+
+
+def ways(found: Found) -> Iterator[str]:
+    """What each way to a stream takes to its first event, as multiples of a callback's."""
+    results = found.bench
+    rows = []
+    for case, row in _cases(results, WAYS, ("first",)):
+        base = row.get(WAYS[0])
+        rows.append([case, _value(base), *(_beside(row.get(system), base) for system in WAYS[1:])])
+    yield from table(["", *(results.title(system) for system in WAYS)], rows, numbers=True)
+
+
+def loops(found: Found) -> Iterator[str]:
+    """What trio takes, as multiples of what asyncio does."""
+    rows = []
+    for case, row in _cases(found.bench, ("h3ref", "h3ref-trio"), percentiles=True):
+        rows.append([case, _value(row.get("h3ref")), _beside(row.get("h3ref-trio"), row.get("h3ref"))])
+    yield from table(["", "h3ref on asyncio", "h3ref on trio"], rows, numbers=True)
 
 
 def growth(found: Found) -> Iterator[str]:
@@ -231,6 +268,14 @@ def _ratio(one: Measurement | None, *, spread: bool = False) -> str:
     return f"×{float(f'{one.ratio:.2g}'):g}{within}"
 
 
+def _beside(one: Measurement | None, base: Measurement | None) -> str:
+    """A ratio to another system than raw asyncio, turn by turn."""
+    if one is None or base is None:
+        return ""
+    turns = zip(one.runs, base.runs, strict=False)
+    return _ratio(replace(one, ratios=tuple(run / of_base for run, of_base in turns if of_base)), spread=True)
+
+
 def _share(share: float, cost: float) -> str:
     return f"{share:.0%} ({_us(share * cost)})" if share >= 0.005 else ""
 
@@ -238,6 +283,9 @@ def _share(share: float, cost: float) -> str:
 PARTS_OF_PAGE = {
     "machine": machine,
     "peers": peers,
+    "response": response,
+    "ways": ways,
+    "loops": loops,
     "growth": growth,
     "steady": steady,
     "alone": alone,

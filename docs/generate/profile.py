@@ -145,8 +145,8 @@ def _cpu(before: Clocks, after: Clocks) -> float:
 
 WORKLOADS: Final = (
     Workload("one stream", "event", 10, stream),
-    Workload("fan-out to 500", "delivery", 10, fan_out),
-    Workload("a request with one event", "request", 3, first),
+    Workload("fan-out to 500", "delivery", 20, fan_out),
+    Workload("a request with one event", "request", 8, first),
 )
 
 

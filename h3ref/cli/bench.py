@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 MORE: Final = """\
 sections:
-  stream yield fanout first memory pace grow encode parse lifecycle
+  stream yield fanout first memory pace busy grow encode parse lifecycle
 
 systems:
   raw h3ref h3ref-gapless h3ref-trio h3ref-uvicorn starlette starlette-fast
   drop-in drop-in-fast sse-starlette sse-starlette-fast aiohttp-sse fastapi; and
-  in the section first: h3ref-awaited h3ref-blocking h3ref-generated h3ref-broken.
+  in the section first: h3ref-awaited h3ref-blocking h3ref-def h3ref-generated
+  h3ref-broken.
   'h3ref*' is all that begin so; drop-in is h3ref's EventSourceResponse in
   Starlette on uvicorn, and fast is with uvloop and httptools.
 
@@ -45,8 +46,12 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--sections", type=_names, default=[], metavar="A,B", help="measure these only")
     parser.add_argument("--systems", type=_names, default=[], metavar="A,B", help="with these only")
-    parser.add_argument("--quick", action="store_true", help="less of everything, once: a minute instead of ten")
-    parser.add_argument("--repeat", type=_times, metavar="N", help="how often everything is measured (3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything, once: a minute, not a quarter of an hour"
+    )
+    parser.add_argument(
+        "--repeat", type=_times, metavar="N", help="how often everything is measured (5; what takes long less often)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE, too")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="show how ratios have changed since FILE")
 

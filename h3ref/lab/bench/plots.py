@@ -49,6 +49,7 @@ LOOKS: Final = {
     "h3ref-uvicorn": Look("#009e73", "D", (0, (6, 2))),
     "h3ref-awaited": Look("#56b4e9", "<"),
     "h3ref-blocking": Look("#009e73", ">", (0, (6, 2))),
+    "h3ref-def": Look("#cc79a7", "4", (0, (1, 1))),
     "h3ref-generated": Look("#e69f00", "d", (0, (3, 1, 1, 1))),
     "h3ref-broken": Look("#d55e00", "x", width=2.6),
     "starlette": Look("#e69f00", "p"),

@@ -24,12 +24,12 @@ from .turns import OURS
 T = TypeVar("T")
 
 IN_PROCESS: Final = ("encode", "parse", "lifecycle")
-SERVERS: Final = ("stream", "yield", "fanout", "first", "memory", "pace", "grow")
+SERVERS: Final = ("stream", "yield", "fanout", "first", "memory", "pace", "busy", "grow")
 SECTIONS: Final = (*SERVERS, *IN_PROCESS)
 STARTS: Final = "start"
 """The section of a failure that kept a system from everything."""
 
-REPEAT: Final = 3
+REPEAT: Final = 5
 QUICK_REPEAT: Final = 1
 
 QUIET: Final = 0.5

@@ -26,6 +26,12 @@ MANY: Final = 2000
 MANY_TURNS: Final = 2
 """From so many streams on, opening them takes most of the time: it is then repeated so often at most."""
 
+STEADY_TURNS: Final = 3
+"""How often at most what takes seconds each time, and differs little from one to the next."""
+
+BUSY: Final = ("raw", "h3ref", "h3ref-trio", "starlette-fast", "drop-in-fast", "aiohttp-sse")
+"""Who gets many events to many streams: the others would need more than a core for it."""
+
 GROWN: Final = ("raw", "h3ref", "starlette-fast", "drop-in-fast")
 """Whose growth is measured: each case needs a server of its own, so that it is not done with all."""
 
@@ -240,7 +246,7 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             "stream",
             "one stream",
             f"{amounts.events} events, sent without giving way: CPU an event",
-            (Case("one", count=amounts.events),),
+            (Case("one", count=amounts.events, most=STEADY_TURNS),),
             stream,
         ),
         Section(
@@ -254,10 +260,7 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             "fanout",
             "fan-out",
             f"about {amounts.deliveries} deliveries, by the number of streams: CPU a delivery",
-            tuple(
-                Case(str(size), size, max(1, amounts.deliveries // size), most=MANY_TURNS if size >= MANY else 0)
-                for size in fans
-            ),
+            tuple(Case(str(size), size, max(1, amounts.deliveries // size), most=_turns(size)) for size in fans),
             fan_out,
         ),
         Section(
@@ -274,7 +277,7 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             "memory",
             "memory of a silent stream",
             f"growth of the server by {silent} open streams, a stream",
-            (Case("silent", silent),),
+            (Case("silent", silent, most=MANY_TURNS),),
             memory,
             fresh=True,
         ),
@@ -286,12 +289,24 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             paced,
         ),
         Section(
+            "busy",
+            "busy fan-out",
+            f"age of an event on arrival; {amounts.busy:g} events a second to {_streams(pace)}",
+            (Case(_streams(pace), pace, max(1, round(amounts.busy * amounts.seconds)), amounts.busy),),
+            paced,
+            systems=BUSY,
+        ),
+        Section(
             "grow",
             "growth",
             f"{amounts.steady:g} deliveries a second, by the number of streams: CPU, age on arrival, memory a stream",
             tuple(
                 Case(
-                    _streams(size), size, max(1, round(amounts.steady / size * amounts.lasting)), amounts.steady / size
+                    _streams(size),
+                    size,
+                    max(1, round(amounts.steady / size * amounts.lasting)),
+                    amounts.steady / size,
+                    most=_turns(size, STEADY_TURNS),
                 )
                 for size in grown
             ),
@@ -300,6 +315,10 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             systems=GROWN,
         ),
     ], notes
+
+
+def _turns(streams: int, most: int = 0) -> int:
+    return MANY_TURNS if streams >= MANY else most
 
 
 def _streams(count: int) -> str:

@@ -52,6 +52,7 @@ SYSTEMS: Final = (
     System("h3ref-uvicorn", "h3ref on uvicorn", ("ours", "--uvicorn"), UVICORN),
     System("h3ref-awaited", "h3ref, awaited", ("ours", "--flow", "awaited"), sections=("first",)),
     System("h3ref-blocking", "h3ref, blocking", ("ours", "--flow", "blocking"), sections=("first",)),
+    System("h3ref-def", "h3ref, def callback", ("ours", "--flow", "def"), sections=("first",)),
     System("h3ref-generated", "h3ref, generator", ("ours", "--flow", "generated"), sections=("first",)),
     System("h3ref-broken", "h3ref, broken flow", ("ours", "--flow", "broken"), sections=("first",), silent=True),
     System("starlette", "Starlette by hand", ("starlette",), ("starlette", *UVICORN)),

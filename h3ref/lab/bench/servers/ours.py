@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import anyio
 import anyio.lowlevel
 
-from h3ref import Channel, H3App, H3Event, SSEEvent, SSEWriter, flows, running
+from h3ref import BlockingSSEWriter, Channel, H3App, H3Event, SSEEvent, SSEWriter, flows, running
 from h3ref.server import DEFAULT_FLUSH_GAP
 
 from . import leash, work
@@ -46,6 +46,15 @@ def first_by_callback(event: H3Event) -> None:
 
 async def first_by_callback_on_the_loop(event: H3Event) -> None:
     first_by_callback(event)
+
+
+def send_first_from_thread(writer: BlockingSSEWriter) -> None:
+    writer.send_event(event_of(0))
+
+
+def first_by_def(event: H3Event) -> None:
+    event.start_sse()
+    event.set_stream_callback(send_first_from_thread)
 
 
 async def first_awaited(event: H3Event) -> None:
@@ -109,6 +118,8 @@ def app_for(flow: str) -> H3App:
         app.sse("/first")(first_generated)
     elif flow == "awaited":
         app.get("/first", first_awaited)
+    elif flow == "def":
+        app.get("/first", first_by_def)
     elif flow == "blocking":
         app.get("/first", first_blocking)
     else:
