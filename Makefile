@@ -88,7 +88,7 @@ fmt: $(VENV)/.dev ## let ruff mend and format the code
 notebooks: $(VENV)/.dev ## run the notebooks anew and write their outputs, half a minute (ARGS=FILE for one)
 	$(PY) -m docs.generate.execute $(ARGS)
 
-bench: $(VENV)/.dev ## measure all anew, a quarter of an hour: notebooks/results, notebook 09, docs/performance.md
+bench: $(VENV)/.dev ## measure all anew, half an hour: notebooks/results, notebook 09, docs/performance.md
 	$(PY) -m h3ref bench --json notebooks/results/bench.json
 	$(PY) -m docs.generate.profile notebooks/results/profile.json
 	$(PY) -m docs.generate.history notebooks/results/history.json

@@ -40,6 +40,7 @@ TINY = replace(
     paced=3,
     rate=200.0,
     seconds=0.02,
+    few_seconds=0.02,
     grown=(2, 5),
     steady=400.0,
     lasting=0.02,

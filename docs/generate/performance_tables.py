@@ -243,7 +243,7 @@ def _cases(
         cases = dict.fromkeys(one.case for one in measured)
         kinds = dict.fromkeys((one.case, one.quantity) for one in measured)
         for case, quantity in kinds:
-            if quantity == "instructions" or (quantity == "p99" and not percentiles):
+            if quantity == "instructions" or (quantity == "p99" and not (percentiles or section.name == "busy")):
                 continue
             of_many = len({kind[1] for kind in kinds}) > 1
             name = [section.title, *([case] if len(cases) > 1 else []), *([WHAT[quantity]] if of_many else [])]

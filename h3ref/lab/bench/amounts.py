@@ -17,8 +17,8 @@ class Amounts:
         alone, together: requests for a first event, one at a time, or `at_once` at a time.
         silent: streams whose memory is measured.
         paced: streams that get `rate` events a second, for so many `seconds`.
-        few: numbers of streams, each with another rate, for as long.
-        busy: events a second to as many as `paced`, for as long, from those who can.
+        few: numbers of streams, each with another rate, for `few_seconds`.
+        busy: events a second to as many as `paced`, for as long as those get theirs.
         grown: numbers of streams that together get `steady` deliveries a second, for `lasting` seconds.
         codec, triggers: events or connections in a round of encode, parse and lifecycle.
         rounds: of those.
@@ -36,10 +36,11 @@ class Amounts:
     rate: float = 10.0
     seconds: float = 1.0
     few: tuple[tuple[int, float], ...] = ((20, 50.0), (2, 1000.0), (1, 1000.0))
+    few_seconds: float = 0.5
     busy: float = 50.0
     grown: tuple[int, ...] = (100, 500, 1000, 2000, 5000)
     steady: float = 5000.0
-    lasting: float = 2.0
+    lasting: float = 1.5
     codec: int = 2000
     triggers: int = 500
     rounds: int = 15

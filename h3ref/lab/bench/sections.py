@@ -22,18 +22,20 @@ GIVE_UP: Final = 0.5
 GIVEN_UP: Final = 3
 """How many requests such a system gets."""
 
-MANY: Final = 2000
-MANY_TURNS: Final = 2
+SELDOM: Final = ((5000, 1), (2000, 2))
 """From so many streams on, opening them takes most of the time: it is then repeated so often at most."""
 
-STEADY_TURNS: Final = 3
-"""How often at most what takes seconds each time, and differs little from one to the next."""
+LONG: Final = 3
+"""How often at most what takes seconds each time is repeated."""
 
 BUSY: Final = ("raw", "h3ref", "h3ref-trio", "starlette-fast", "drop-in-fast", "aiohttp-sse")
 """Who gets many events to many streams: the others would need more than a core for it."""
 
 GROWN: Final = ("raw", "h3ref", "starlette-fast", "drop-in-fast")
 """Whose growth is measured: each case needs a server of its own, so that it is not done with all."""
+
+FEW: Final = 20
+"""Streams that are soon open, so that what is done with them is repeated as often as anything."""
 
 SPARE_FILES: Final = 100
 """Files that a process has open besides its streams."""
@@ -238,15 +240,16 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
         notes.append(f"memory of {silent} silent streams, not {amounts.silent}, for the same reason")
     if pace < amounts.paced:
         notes.append(f"paced fan-out to {pace} streams, not {amounts.paced}, for the same reason")
-    paces = [(pace, amounts.rate), *amounts.few]
+    paces = [(pace, amounts.rate, amounts.seconds)]
+    paces += [(size, rate, amounts.few_seconds) for size, rate in amounts.few]
     grown = [size for size in amounts.grown if size <= most]
-    work = "; ".join(f"{rate:g} events a second to {_streams(size)}" for size, rate in paces)
+    work = "; ".join(f"{rate:g} events a second to {_streams(size)}" for size, rate, _ in paces)
     return [
         Section(
             "stream",
             "one stream",
             f"{amounts.events} events, sent without giving way: CPU an event",
-            (Case("one", count=amounts.events, most=STEADY_TURNS),),
+            (Case("one", count=amounts.events, most=LONG),),
             stream,
         ),
         Section(
@@ -277,7 +280,7 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             "memory",
             "memory of a silent stream",
             f"growth of the server by {silent} open streams, a stream",
-            (Case("silent", silent, most=MANY_TURNS),),
+            (Case("silent", silent, most=_turns(silent)),),
             memory,
             fresh=True,
         ),
@@ -285,7 +288,10 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
             "pace",
             "paced fan-out",
             f"age of an event on arrival; {work}",
-            tuple(Case(_streams(size), size, max(1, round(rate * amounts.seconds)), rate) for size, rate in paces),
+            tuple(
+                Case(_streams(size), size, max(1, round(rate * seconds)), rate, most=LONG if size > FEW else 0)
+                for size, rate, seconds in paces
+            ),
             paced,
         ),
         Section(
@@ -306,7 +312,7 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
                     size,
                     max(1, round(amounts.steady / size * amounts.lasting)),
                     amounts.steady / size,
-                    most=_turns(size, STEADY_TURNS),
+                    most=_turns(size),
                 )
                 for size in grown
             ),
@@ -317,8 +323,8 @@ def server_sections(amounts: Amounts, files: int) -> tuple[list[Section], list[s
     ], notes
 
 
-def _turns(streams: int, most: int = 0) -> int:
-    return MANY_TURNS if streams >= MANY else most
+def _turns(streams: int) -> int:
+    return next((most for size, most in SELDOM if streams >= size), LONG)
 
 
 def _streams(count: int) -> str:
