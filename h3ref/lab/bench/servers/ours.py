@@ -52,7 +52,7 @@ def send_first_from_thread(writer: BlockingSSEWriter) -> None:
     writer.send_event(event_of(0))
 
 
-def first_by_def(event: H3Event) -> None:
+async def first_by_def(event: H3Event) -> None:
     event.start_sse()
     event.set_stream_callback(send_first_from_thread)
 
