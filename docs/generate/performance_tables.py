@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from h3ref.lab.bench.plots import MAIN
 from h3ref.lab.bench.results import Measurement, Results
+from h3ref.lab.bench.systems import FLOOR
 from h3ref.lab.charts import time_text
 
 from .cluster import Cluster
@@ -40,7 +41,13 @@ GROW: Final = ("raw", "h3ref", "h3ref-gapless", "h3ref-trio")
 STEADY: Final = ("raw", "h3ref", "drop-in-fast")
 """Whose growth at a steady pace is told."""
 
-ON_UVICORN: Final = ("starlette-fast", "drop-in-fast", "sse-starlette-fast", "starlette", "drop-in", "sse-starlette")
+OWN: Final = ("raw", "h3ref", "h3ref-trio", "h3ref-uvicorn", "drop-in")
+"""h3ref's own, beside raw asyncio."""
+
+ON_UVICORN: Final = (
+    ("starlette-fast", "drop-in-fast", "sse-starlette-fast"),
+    ("starlette", "drop-in", "sse-starlette"),
+)
 """Three responses on one server, compared with the first: on a server with all that makes it fast, and without it."""
 
 WAYS: Final = ("h3ref", "h3ref-awaited", "h3ref-generated", "h3ref-def", "h3ref-blocking")
@@ -89,28 +96,36 @@ def machine(found: Found) -> Iterator[str]:
         yield f"{note[0].upper()}{note[1:]}."
 
 
+def own(found: Found) -> Iterator[str]:
+    """Every case: raw asyncio's cost, and h3ref's as multiples of it."""
+    return _to_floor(found.bench, OWN)
+
+
 def peers(found: Found) -> Iterator[str]:
-    """Every case: raw asyncio's cost, and the others' as multiples of it."""
-    results = found.bench
-    systems = [one for one in ("raw", "h3ref", "h3ref-trio", *MAIN[2:]) if one in results.titles]
+    """Every case: raw asyncio's cost, and that of h3ref's peers as multiples of it."""
+    return _to_floor(found.bench, [one for one in MAIN if one not in OWN[1:]])
+
+
+def _to_floor(results: Results, wanted: Sequence[str]) -> Iterator[str]:
+    systems = [one for one in wanted if one in results.titles]
     rows = []
     for case, row in _cases(results, systems):
-        floor = row.get("raw")
-        others = (_ratio(row.get(system), spread=True) for system in systems if system != "raw")
-        rows.append([case, _value(floor), *others])
+        others = [_ratio(row.get(system), spread=True) for system in systems[1:]]
+        if any(others):
+            rows.append([case, _value(row.get(FLOOR)), *others])
     yield from table(["", *(results.title(system) for system in systems)], rows, numbers=True)
 
 
 def response(found: Found) -> Iterator[str]:
     """EventSourceResponse and sse-starlette as multiples of Starlette by hand, on the same server."""
     results = found.bench
-    rows = []
-    for case, row in _cases(results, ON_UVICORN):
-        cells = []
-        for base, *others in (ON_UVICORN[:3], ON_UVICORN[3:]):
-            cells += [_value(row.get(base)), *(_beside(row.get(one), row.get(base)) for one in others)]
-        rows.append([case, *cells])
-    yield from table(["", *(results.title(system) for system in ON_UVICORN)], rows, numbers=True)
+    for base, *others in ON_UVICORN:
+        rows = []
+        for case, row in _cases(results, (base, *others)):
+            if base in row:
+                rows.append([case, _value(row[base]), *(_beside(row.get(one), row[base]) for one in others)])
+        yield from table(["", *(results.title(system) for system in (base, *others))], rows, numbers=True)
+        yield ""
 
 
 def ways(found: Found) -> Iterator[str]:
@@ -147,18 +162,15 @@ def growth(found: Found) -> Iterator[str]:
 def steady(found: Found) -> Iterator[str]:
     """What more streams cost at a pace that stays the same for all of them together."""
     results = found.bench
+    at = {(one.size, one.system, one.quantity): one for one in results.of("grow")}
+    sizes = list(dict.fromkeys(size for size, _, _ in at))
     rows = []
-    for size in dict.fromkeys(one.size for one in results.of("grow")):
-        at = {(one.system, one.quantity): one for one in results.of("grow") if one.size == size}
-        cells = [[_value(at.get((system, quantity))) for system in STEADY] for quantity in ("cpu", "p99", "memory")]
-        rows.append([f"{size:,}", *(cell for group in cells for cell in group)])
-    titles = [results.title(system) for system in STEADY]
-    heads = [
-        f"{what}: {title}"
-        for what in ("a delivery's CPU", "99th percentile of the age", "a stream")
-        for title in titles
-    ]
-    yield from table(["streams", *heads], rows, numbers=True)
+    for quantity, what in (("cpu", "a delivery's CPU"), ("p99", "99th percentile of the age"), ("memory", "a stream")):
+        for system in STEADY:
+            rows.append(
+                [f"{what}, {results.title(system)}", *(_value(at.get((size, system, quantity))) for size in sizes)]
+            )
+    yield from table(["streams", *(f"{size:,}" for size in sizes)], rows, numbers=True)
 
 
 def alone(found: Found) -> Iterator[str]:
@@ -282,6 +294,7 @@ def _share(share: float, cost: float) -> str:
 
 PARTS_OF_PAGE = {
     "machine": machine,
+    "own": own,
     "peers": peers,
     "response": response,
     "ways": ways,
