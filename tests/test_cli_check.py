@@ -106,6 +106,7 @@ def test_a_page_escapes_what_a_server_says() -> None:
     assert "&lt;b&gt;\\xff\\r\\n" in page
     assert page.count("<i>") == 0
     assert " open><summary>" in page, "what failed stands open"
+    assert f'1 failed: <a href="#{CHECKS[0].id}">' in page, "and is named first"
 
 
 def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:

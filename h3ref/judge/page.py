@@ -28,10 +28,12 @@ MARKS: Final = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.NOT_APPLIC
 
 
 def page_of(results: Results) -> str:
-    """The page of one run: what failed stands open."""
+    """The page of one run: what failed is named first, and stands open."""
     system = f"{results.system.name} {results.system.version}".strip()
     counts = Counter(verdict.finding.outcome for verdict in results.verdicts)
     said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+    broken = [verdict.check for verdict in results.verdicts if verdict.finding.outcome == Outcome.FAILED]
+    named = ", ".join(f'<a href="#{check.id}">{check.id}</a> ({check.level})' for check in broken)
     rows = "\n".join(map(_row, results.verdicts))
     return f"""\
 <!doctype html>
@@ -42,7 +44,7 @@ def page_of(results: Results) -> str:
 <style>
 {_STYLE}</style>
 <h1>{escape(system)}</h1>
-<p>{escape(said)}.</p>
+<p>{escape(said)}{": " if named else ""}{named}.</p>
 {rows}
 <p class="small">Taken on {escape(results.taken)} by <code>{escape(results.command)}</code></p>
 </html>
