@@ -1,5 +1,7 @@
 """The matrix of docs/matrix/index.md, drawn from the results of runs in spec/results.
 
+What a person found in a peer's documentation is in docs/matrix/notes.json, beside the results, which only runs write.
+
 `make matrix` takes the results anew and draws it; `python -m docs.generate.matrix` draws it alone, with `--check` it
 changes nothing and exits 1 when the page has drifted.
 
@@ -11,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from h3ref.judge.catalogue import Check, Group, Level, load_checks
 from h3ref.judge.results import CLIENT, SERVER, Results
@@ -26,6 +29,7 @@ from .generated import update
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "spec" / "results"
 PAGE: Final = ROOT / "docs" / "matrix" / "index.md"
+NOTES: Final = ROOT / "docs" / "matrix" / "notes.json"
 LEFT_OUT: Final = "left_out.json"
 
 MARKS: Final = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.NOT_APPLICABLE: "–", Outcome.NOT_RUN: "?"}
@@ -34,16 +38,59 @@ MARKS: Final = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.NOT_APPLIC
 GROUPS: Final = {CLIENT: (Group.CLIENT,), SERVER: (Group.STREAM, Group.CONTRACT)}
 
 
+class Note(NamedTuple):
+    """What a peer's documentation says of what a check found.
+
+    Attributes:
+        checks: the ids of the checks it is on; none for the whole column.
+        says: the sentences; what stands between backquotes is code.
+        source: the title and the address of what was read; None where that was the peer's code.
+    """
+
+    checks: tuple[str, ...]
+    says: str
+    source: tuple[str, str] | None
+
+
+class Notes(NamedTuple):
+    """What is noted of one system; head is what its column's head says below the version."""
+
+    head: str = ""
+    notes: tuple[Note, ...] = ()
+
+    def on(self, check: str) -> list[Note]:
+        """Those on a check."""
+        return [note for note in self.notes if check in note.checks]
+
+
 class Column(NamedTuple):
     """One system's results; its name is that of its file, as an anchor."""
 
     name: str
     results: Results
+    notes: Notes
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
         """Each check's, by its id."""
         return {verdict.check.id: verdict for verdict in self.results.verdicts}
+
+
+def read_notes(file: Path = NOTES) -> dict[str, Notes]:
+    """The notes of each system, by its name.
+
+    Raises:
+        OSError, KeyError, ValueError: they can't be read, or are of another format.
+    """
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found["format"] != 1:
+        raise ValueError(f"{file} has the format {found['format']}; 1 is what can be read")
+    return {name: Notes(one["head"], tuple(map(_note, one["notes"]))) for name, one in found["systems"].items()}
+
+
+def _note(found: dict[str, Any]) -> Note:
+    source = found.get("source")
+    return Note(tuple(found["checks"]), found["says"], (source["title"], source["url"]) if source else None)
 
 
 def columns_in(folder: Path, checks: Sequence[Check]) -> list[Column]:
@@ -52,11 +99,12 @@ def columns_in(folder: Path, checks: Sequence[Check]) -> list[Column]:
     Raises:
         OSError, ValueError: one of them can't be read, or is of another format.
     """
-    columns = [
-        Column(file.stem, Results.from_json(file.read_text(encoding="utf-8"), checks))
-        for file in sorted(folder.glob("*.json"))
-        if file.name != LEFT_OUT
-    ]
+    notes = read_notes()
+    columns = []
+    for file in sorted(folder.glob("*.json")):
+        if file.name != LEFT_OUT:
+            results = Results.from_json(file.read_text(encoding="utf-8"), checks)
+            columns.append(Column(file.stem, results, notes.get(results.system.name, Notes())))
     return sorted(columns, key=lambda column: (not column.results.system.name.startswith("h3ref"), column.name.lower()))
 
 
@@ -86,7 +134,8 @@ def _table(columns: Sequence[Column], kind: str, checks: Sequence[Check]) -> Ite
 
 def _head(column: Column) -> str:
     system = column.results.system
-    return f'<th><a href="#{column.name}">{escape(system.name)}</a> <small>{escape(system.version)}</small></th>'
+    head = f" <small>{escape(column.notes.head)}</small>" if column.notes.head else ""
+    return f'<th><a href="#{column.name}">{escape(system.name)}</a> <small>{escape(system.version)}</small>{head}</th>'
 
 
 def _cell(column: Column, check: Check) -> str:
@@ -94,8 +143,10 @@ def _cell(column: Column, check: Check) -> str:
     if verdict is None:
         return "<td></td>"
     outcome = verdict.finding.outcome
-    title = escape(f"{column.results.system.name}, {check.id}: {outcome}", quote=True)
-    mark = f'<a href="#{column.name}-{check.id}" title="{title}">{_mark(verdict)}</a>'
+    notes = column.notes.on(check.id)
+    remarks = "".join(f"; {note.says}" for note in notes).replace("`", "")
+    title = escape(f"{column.results.system.name}, {check.id}: {outcome}{remarks}", quote=True)
+    mark = f'<a href="#{column.name}-{check.id}" title="{title}">{_mark(verdict)}{"*" if notes else ""}</a>'
     return f'<td class="{_class(verdict)}">{mark}</td>'
 
 
@@ -125,13 +176,23 @@ def _evidence(column: Column) -> Iterator[str]:
     yield f'<section class="matrix-evidence" id="{column.name}">'
     yield f"<h3>{escape(f'{system.name} {system.version}')}</h3>"
     yield f"<p>Taken on {escape(column.results.taken)} by <code>{escape(column.results.command)}</code></p>"
+    yield from map(told, (note for note in column.notes.notes if not note.checks))
     yield "<ul>"
     for verdict in column.results.verdicts:
         check, finding = verdict.check, verdict.finding
         mark = f'<b class="{_class(verdict)}">{_mark(verdict)} {finding.outcome}</b>'
         said = f": {escape(finding.seen)}" if finding.seen else ""
-        yield f'<li id="{column.name}-{check.id}">{check.id} {mark} {escape(check.title)}{said}{_bytes(verdict)}</li>'
+        remarks = "".join(map(told, column.notes.on(check.id)))
+        seen = f"{check.id} {mark} {escape(check.title)}{said}{remarks}{_bytes(verdict)}"
+        yield f'<li id="{column.name}-{check.id}">{seen}</li>'
     yield "</ul></section>"
+
+
+def told(note: Note) -> str:
+    """A note as the evidence has it."""
+    says = re.sub("`([^`]+)`", r"<code>\1</code>", escape(note.says))
+    source = f' See <a href="{escape(note.source[1])}">{escape(note.source[0])}</a>.' if note.source else ""
+    return f'<p class="note">{says}{source}</p>'
 
 
 def _bytes(verdict: Verdict) -> str:

@@ -17,7 +17,7 @@ from typing import Final
 
 from docs.generate import matrix
 from tests.matrix.systems import CLIENTS, NODE_HOME, NOT_HERE, ROOT, SERVERS, Absent, Client, Server
-from tests.matrix.taking import judged, judged_server
+from tests.matrix.taking import answers, judged, judged_server
 
 RESULTS: Final = ROOT / "spec" / "results"
 LEFT_OUT: Final = RESULTS / "left_out.json"
@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.only) - systems.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}; the systems are {', '.join(systems)}")
     wanted = [system for name, system in systems.items() if not options.only or name in options.only]
+    if any(isinstance(system, Server) for system in wanted) and answers(PORT):
+        print(f"port {PORT} is another program's, which would be judged in place of a server; end it", file=sys.stderr)
+        return 2
     RESULTS.mkdir(exist_ok=True)
     left_out = json.loads(LEFT_OUT.read_text(encoding="utf-8")) if LEFT_OUT.exists() else {}
     left_out |= NOT_HERE

@@ -56,7 +56,7 @@ def running(server: Server, python: str, port: int) -> Iterator[None]:
             server.command(python, port), cwd=ROOT, stdin=DEVNULL, stdout=log, stderr=STDOUT, start_new_session=True
         )
         try:
-            blocking_until(lambda: _answers(port) or process.poll() is not None)
+            blocking_until(lambda: answers(port) or process.poll() is not None)
             if process.poll() is not None:
                 log.seek(0)
                 raise Absent(f"it does not start: {log.read().decode(errors='replace').strip()[-300:]}")
@@ -79,7 +79,8 @@ def _check(system: str, *arguments: str) -> str:
     return done.stdout.replace(f"{ROOT}/", "")  # a client's last words may name files; no machine's folders are told
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether a program answers on a port of this machine."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=10):
             return True
