@@ -81,6 +81,9 @@ CLIENTS: Final = (
     Client("eventsource", "node", "eventsource_client.mjs", "eventsource"),
     Client("eventsource-parser", "node", "eventsource_parser_client.mjs", "eventsource-parser"),
     Client("fetch-event-source", "node", "fetch_event_source_client.mjs", "@microsoft/fetch-event-source"),
+    Client(
+        "fetch-event-source handlers", "node", "fetch_event_source_handlers_client.mjs", "@microsoft/fetch-event-source"
+    ),
     Client("Chromium", "python", "chromium_client.py", "chromium"),
 )
 

@@ -1,7 +1,11 @@
 // better-sse on node's http, with a keep-alive of one second: node better_sse_server.mjs PORT
+//
+// Its own serializer makes JSON of each text; this one writes texts as they are, each of their lines into a field of its own.
 import { createServer } from "node:http";
 import { createSession } from "better-sse";
 import { echoed, one, PLAIN, port, say, stream, STREAMS } from "./routes.mjs";
+
+const serializer = (text) => text.replace(/\r\n|\r|\n/g, "\ndata:");
 
 const answer = async (request, response) => {
   const { pathname, searchParams: query } = new URL(request.url, "http://localhost");
@@ -13,7 +17,7 @@ const answer = async (request, response) => {
   } else if (STREAMS.includes(name) || name === "echo") {
     const gone = new AbortController();
     const headers = query.has("header") ? { "X-Echo": query.get("header") } : {};
-    const session = await createSession(request, response, { keepAlive: 1000, retry: 3000, serializer: String, headers });
+    const session = await createSession(request, response, { keepAlive: 1000, retry: 3000, serializer, headers });
     session.on("disconnected", () => gone.abort());
     const events =
       name === "echo" ? one(echoed(query)) : stream(name, query.get("key") ?? "", session.lastId, gone.signal);

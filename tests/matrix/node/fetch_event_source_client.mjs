@@ -1,4 +1,4 @@
-// @microsoft/fetch-event-source, as its README has it: its defaults, in a page that is never hidden.
+// @microsoft/fetch-event-source, as its README has it first: its defaults, in a page that is never hidden.
 import { fetchEventSource } from "@microsoft/fetch-event-source";
 import { show, url } from "./printing.mjs";
 

@@ -1,25 +1,30 @@
-"""aiohttp-sse on aiohttp's server, with a ping of one second, and handlers that are cancelled when a client leaves."""
+"""aiohttp-sse on aiohttp's server, with a ping of one second, and handlers that are cancelled when a client leaves.
 
+Its streams are told to end when the server is, as its example graceful_shutdown.py has it.
+"""
+
+import contextlib
 import sys
+import weakref
 
 from aiohttp import web
-from aiohttp_sse import sse_response
-from routes import Early, Event, Events, Routes, one
+from aiohttp_sse import EventSourceResponse, sse_response
+from routes import Early, Event, Events, Routes, one, until
 
 routes = Routes()
+streams: weakref.WeakSet[EventSourceResponse] = weakref.WeakSet()
 
 
 async def streamed(request: web.Request, events: Events, headers: dict[str, str] | None = None) -> web.StreamResponse:
     async with sse_response(request, headers=headers, ping_interval=1) as response:
+        streams.add(response)
         retry = {}
-        try:
-            async for event in events:
+        async with contextlib.aclosing(until(events, response.wait())) as lasting:
+            async for event in lasting:
                 given = {**retry, **event.given()}
                 if "data" in given:
                     await response.send(given.pop("data"), **given)
                 retry = {} if "data" in event.given() else given  # it sends no event without data
-        finally:
-            await events.aclose()
     return response
 
 
@@ -43,6 +48,12 @@ async def shutdown(request: web.Request) -> web.Response:
     return web.Response(text=routes.say("shutdown"))
 
 
+async def end_streams(app: web.Application) -> None:
+    for stream in streams:
+        stream.stop_streaming()
+
+
 app = web.Application()
+app.on_shutdown.append(end_streams)
 app.add_routes([web.get("/{name}", answer), web.post("/shutdown", shutdown)])
 web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, handler_cancellation=True)

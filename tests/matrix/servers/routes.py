@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable
 from typing import NamedTuple
 
 RATE = 200.0
@@ -34,7 +34,7 @@ class Event(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-Events = AsyncIterator[Event]
+Events = AsyncGenerator[Event, None]
 
 
 class Routes:
@@ -148,6 +148,27 @@ class Routes:
 async def one(event: Event) -> Events:
     """A stream of one event."""
     yield event
+
+
+async def until(events: Events, ended: Awaitable[object]) -> Events:
+    """Events, until what is awaited is there; both are given up where the reader is."""
+    end = following = asyncio.ensure_future(ended)
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(events))
+            await asyncio.wait((end, following), return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                break
+            try:
+                event = following.result()
+            except StopAsyncIteration:
+                break
+            yield event
+    finally:
+        for waiting in (end, following):
+            waiting.cancel()
+        await asyncio.gather(end, following, return_exceptions=True)
+        await events.aclose()
 
 
 class Early(RuntimeError):

@@ -1,6 +1,9 @@
-"""sse-starlette, with a ping of one second."""
+"""sse-starlette, with a ping of one second, and a `shutdown_event` at which a stream ends, as its README has it."""
 
-from routes import Early, Event, Events, Routes, one
+import contextlib
+
+import anyio
+from routes import Early, Event, Events, Routes, one, until
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,13 +13,17 @@ from starlette.routing import Route
 routes = Routes()
 
 
-async def encoded(events: Events):
-    async for event in events:
-        yield ServerSentEvent(**event.given())
+async def encoded(events: Events, ended: anyio.Event):
+    async with contextlib.aclosing(until(events, ended.wait())) as lasting:
+        async for event in lasting:
+            yield ServerSentEvent(**event.given())
 
 
 def streamed(events: Events, headers: dict[str, str] | None = None) -> Response:
-    return EventSourceResponse(encoded(events), ping=1, headers=headers)
+    ended = anyio.Event()
+    return EventSourceResponse(
+        encoded(events, ended), ping=1, headers=headers, shutdown_event=ended, shutdown_grace_period=5
+    )
 
 
 async def answer(request: Request) -> Response:
