@@ -173,8 +173,8 @@ SERVERS: Final = (
 
 
 NOT_HERE: Final = {
-    "Mercure": "a hub that relays updates, so that it can't have the contract's routes; and it is in neither pip, npm "
-    "nor Debian.",
+    "Mercure": "a hub that relays updates, so that it can't have the contract's routes. Debian has none of it; npm's "
+    "`mercure` 0.1.0 is a hub of somebody else's, in node, and pip's `mercure` 0.0.2 is something else.",
     "H3Z": "its Zig original, at 842213e, was not built for this matrix. Its order is `flows.broken` here, "
     "in which the judge finds its bug, by C-41 and rule L-17.",
 }
