@@ -77,9 +77,9 @@ peers: ## the suites of the MCP SDK and of sse-starlette on h3ref.compat (MCP=PA
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.peers
 	@.venv-peers/bin/python -m tests.peers $(if $(MCP),--mcp '$(MCP)') $(if $(SSE_STARLETTE),--sse-starlette '$(SSE_STARLETTE)') $(ARGS)
 
-matrix: ## judge clients and servers that people use anew, and draw docs/matrix (ARGS='--only NAME' for one)
+matrix: ## judge clients and servers that people use anew, and draw docs/matrix (ARGS='--only NAME' for one; H3Z=PATH LIBXEV=PATH)
 	@$(MAKE) --no-print-directory VENV=.venv-matrix .venv-matrix/.matrix
-	@.venv-matrix/bin/python -m tests.matrix $(ARGS)
+	@.venv-matrix/bin/python -m tests.matrix $(if $(H3Z),--h3z '$(H3Z)') $(if $(LIBXEV),--libxev '$(LIBXEV)') $(ARGS)
 
 fmt: $(VENV)/.dev ## let ruff mend and format the code
 	$(PY) -m ruff check --fix

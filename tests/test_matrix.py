@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from h3ref.judge.catalogue import Group, Level, load_checks
 from h3ref.judge.results import CLIENT, SERVER, Results
 from h3ref.judge.verdict import Outcome
 from tests.matrix.__main__ import LEFT_OUT, RESULTS, main
+from tests.matrix.h3z import unpack
 from tests.matrix.systems import CLIENTS, NOT_HERE, ROOT, SERVERS, Absent, Client, Server
 from tests.matrix.taking import judged, running
 from tests.ports import free_port
@@ -151,6 +153,23 @@ def test_notes_of_another_format_are_refused(tmp_path: Path) -> None:
     file.write_text('{"format": 2, "systems": {}}', encoding="utf-8")
     with pytest.raises(ValueError, match="has the format 2; 1 is what can be read"):
         matrix.read_notes(file)
+
+
+def test_what_is_built_from_checkouts_says_that_it_needs_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for given in ([], ["--h3z", str(tmp_path)], ["--libxev", str(tmp_path)]):
+        assert main(["--only", "H3Z", *given]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("H3Z: not taken, ")
+        assert said.endswith(" make matrix H3Z=PATH LIBXEV=PATH\n")
+
+
+def test_a_checkout_without_the_commit_is_said_to_be_one(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    missing = unpack(tmp_path, "842213e", tmp_path / "out")
+    assert missing.startswith("the checkout that is to have the commit 842213e has none")
+    assert not (tmp_path / "out").exists()
 
 
 # -- the page

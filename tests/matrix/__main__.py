@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from docs.generate import matrix
+from tests.matrix.h3z import build
 from tests.matrix.systems import CLIENTS, NODE_HOME, NOT_HERE, ROOT, SERVERS, Absent, Client, Server
 from tests.matrix.taking import answers, judged, judged_server
 
@@ -23,6 +24,9 @@ RESULTS: Final = ROOT / "spec" / "results"
 LEFT_OUT: Final = RESULTS / "left_out.json"
 PORT: Final = 3000
 """The results say it, so that it is the same each time."""
+NO_CHECKOUTS: Final = (
+    "not taken, for it is built from checkouts of H3Z and libxev, and one is missing: make matrix H3Z=PATH LIBXEV=PATH"
+)
 
 
 def install_node() -> str:
@@ -52,11 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Take the columns that are asked for, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this system only; more than once")
+    parser.add_argument("--h3z", type=Path, metavar="PATH", help="a checkout of H3Z, for its columns")
+    parser.add_argument("--libxev", type=Path, metavar="PATH", help="one of libxev, on which H3Z is built")
     options = parser.parse_args(arguments)
     systems = {system.name: system for system in (*CLIENTS, *SERVERS)}
     if unknown := set(options.only) - systems.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}; the systems are {', '.join(systems)}")
     wanted = [system for name, system in systems.items() if not options.only or name in options.only]
+    if not (options.h3z and options.libxev):
+        if left := [system.name for system in wanted if system.needs_checkouts]:
+            print(f"{' and '.join(left)}: {NO_CHECKOUTS}", file=sys.stderr, flush=True)
+        wanted = [system for system in wanted if not system.needs_checkouts]
+        if not wanted:
+            return 2
     if any(isinstance(system, Server) for system in wanted) and answers(PORT):
         print(f"port {PORT} is another program's, which would be judged in place of a server; end it", file=sys.stderr)
         return 2
@@ -64,12 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     left_out = json.loads(LEFT_OUT.read_text(encoding="utf-8")) if LEFT_OUT.exists() else {}
     left_out |= NOT_HERE
     no_node = install_node() if any(system.needs_node for system in wanted) else ""
+    no_h3z = build(options.h3z, options.libxev) if any(system.needs_checkouts for system in wanted) else ""
     python = os.path.relpath(sys.executable, ROOT)  # the results name no machine's folders
     for system in wanted:
         left_out.pop(system.name, None)
         try:
-            if no_node and system.needs_node:
-                raise Absent(no_node)
+            if missing := no_node if system.needs_node else no_h3z if system.needs_checkouts else "":
+                raise Absent(missing)
             print(f"{system.name}: {take(system, python)}", flush=True)
         except Absent as error:
             left_out[system.name] = str(error)

@@ -13,6 +13,10 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parents[2]
 NODE_HOME: Final = Path("build/matrix/node")
 """Where the programs of node are, with what they need; under the root, where all commands run."""
+H3Z_HOME: Final = Path("build/matrix/h3z")
+"""Where the contract's app on H3Z is, built from checkouts."""
+H3Z_COMMIT: Final = "842213e"
+"""Which H3Z is judged."""
 
 
 class Absent(Exception):
@@ -45,6 +49,11 @@ class Client(NamedTuple):
     def needs_node(self) -> bool:
         """Whether node runs it."""
         return self.language.startswith("node")
+
+    @property
+    def needs_checkouts(self) -> bool:
+        """Whether it is built from checkouts: none is."""
+        return False
 
     def command(self, python: str) -> str:
         """What starts it, from the root."""
@@ -94,7 +103,8 @@ class Server(NamedTuple):
     Attributes:
         name: as people call it.
         start: what starts it from the root; {python} and {port} stand for an interpreter and a port.
-        package: what its version is of, as a client's; with "node:" before a package of node.
+        package: what its version is of, as a client's; with "node:" before a package of node, and "commit:" before a
+            commit that is its version.
         ours: whether `make test` takes its column, too.
     """
 
@@ -113,6 +123,11 @@ class Server(NamedTuple):
         """Whether node runs it."""
         return self.start.startswith("node")
 
+    @property
+    def needs_checkouts(self) -> bool:
+        """Whether it is built from checkouts of H3Z and libxev, which must be given."""
+        return self.start.startswith(str(H3Z_HOME))
+
     def command(self, python: str, port: int) -> list[str]:
         """What starts it."""
         return shlex.split(self.start.format(python=python, port=port))
@@ -126,6 +141,8 @@ class Server(NamedTuple):
         if self.package == "node":
             return version_of_program("node")
         kind, _, name = self.package.rpartition(":")
+        if kind == "commit":
+            return name
         return version_of_package(name) if kind else version_of_distribution(name)
 
 
@@ -169,14 +186,13 @@ SERVERS: Final = (
     Server("express", f"node {NODE_HOME}/express_server.mjs {{port}}", "node:express"),
     Server("better-sse", f"node {NODE_HOME}/better_sse_server.mjs {{port}}", "node:better-sse"),
     Server("h3", f"node {NODE_HOME}/h3_server.mjs {{port}}", "node:h3"),
+    Server("H3Z", f"{H3Z_HOME}/contract {{port}}", f"commit:{H3Z_COMMIT}"),
 )
 
 
 NOT_HERE: Final = {
     "Mercure": "a hub that relays updates, so that it can't have the contract's routes. Debian has none of it; npm's "
     "`mercure` 0.1.0 is a hub of somebody else's, in node, and pip's `mercure` 0.0.2 is something else.",
-    "H3Z": "its Zig original, at 842213e, was not built for this matrix. Its order is `flows.broken` here, "
-    "in which the judge finds its bug, by C-41 and rule L-17.",
 }
 """Systems that have no column, and why."""
 
