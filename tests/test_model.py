@@ -24,6 +24,7 @@ from h3ref.testing import virtual_backends
 from h3ref.trace import Record
 from tests.conftest import missing
 from tests.model import replay
+from tests.model.mutants import SURVIVES, Mutants
 from tests.model.scripts import accepted, script
 
 SPEC = MODEL.parent
@@ -115,6 +116,10 @@ def test_what_is_kept_is_of_all_runs_and_as_expected() -> None:
         row = kept[one.name]
         assert (row["violated"], row["flow"], row["model"]) == (one.violates, one.flow, one.model), "make model"
         assert row["is_whole"] or one.violates, f"{one.name}: its search was cut short"
+
+
+def test_of_a_change_that_nothing_notices_it_is_said_why() -> None:
+    assert set(SURVIVES) <= {mutant.name for mutant in Mutants().all}
 
 
 def test_the_page_tells_what_is_kept() -> None:

@@ -42,6 +42,7 @@
 
 #define GUARD(that) (that)
 
+#define RAISE(what) raised = what; blamed = 1
 #define GOES_ON(step) if :: raised == nothing -> step :: else fi
 
 /* what is raised */
@@ -75,6 +76,8 @@ byte events;           /* send_event accepted, comments apart */
 byte called;           /* times that the callback was called */
 byte told;             /* times that what streams was told of its end, by a cancellation */
 bit over;              /* the exchange is */
+bit blamed;            /* something was raised that is no cancellation by the server */
+bit was_over;          /* a callback was set whose stream had ended before */
 
 hidden byte P_one_answer;
 hidden byte P_one_head;
@@ -87,6 +90,7 @@ hidden byte P_delivered_or_told;
 hidden byte P_in_order;
 hidden byte P_callback_called_once;
 hidden byte P_told_once;
+hidden byte P_reason_is_true;
 hidden byte P_nobody_waits;
 hidden byte P_early_failure_is_a_status;
 hidden byte P_no_more_streams_than_slots;
@@ -131,10 +135,13 @@ inline after_send_event() {
   after_each()
 }
 inline after_close()      { ends() }
-inline after_disconnect() { ends() }
-inline after_fail()       { ends() }
+inline after_disconnect() { HOLDS(P_reason_is_true, client_left || ended); ends() }
+inline after_fail()       { HOLDS(P_reason_is_true, blamed || ended); ends() }
 inline ends() {
   HOLDS(P_ends_from_everywhere, is_accepted && state == closed);
+  HOLDS(P_reason_is_true, reason != R_shutdown || stopping);
+  HOLDS(P_reason_is_true, reason != R_slow_consumer || client_stalls);
+  HOLDS(P_reason_is_true, reason != R_complete || handed || is_head_request || was_over);
   ended = 1;
   after_each()
 }
@@ -237,7 +244,7 @@ inline put(what, number) {
 inline end_stream() {
   if
   :: atomic { GUARD(ending == not_yet) -> ending = begun };
-    (GUARD(behind != waiting));
+    (!busy && GUARD(behind != waiting));
     atomic {
       if
       :: reason == R_client_gone
@@ -283,7 +290,7 @@ inline x_check_sse_started() {
       is_over = 0;
       step_closes(R_complete);
       atomic { pull_send_headers() };
-      raised = rejection
+      RAISE(rejection)
     :: else
     fi
   fi
@@ -293,16 +300,18 @@ inline x_check_sse_started() {
 inline x_take_callback() {
   if
   :: GUARD(callback_is_set)
-  :: else -> raised = unanswered
+  :: else -> RAISE(unanswered)
   fi
 }
 
 inline x_create_connection() {
   atomic {
     if
-    :: has_connection -> raised = mistake
-    :: !has_connection && GUARD(stopping) -> stop(R_shutdown); raised = rejection
-    :: !has_connection && !stopping && GUARD(taken >= SLOT) -> raised = refused
+    :: has_connection -> RAISE(mistake)
+    :: !has_connection && GUARD(stopping) -> stop(R_shutdown); RAISE(rejection)
+  :: !has_connection && !stopping && GUARD(taken >= SLOT) ->
+      HOLDS(P_no_more_streams_than_slots, taken >= SLOT);
+      RAISE(refused)
     :: else -> step_creates_connection(); has_connection = 1; has_slot = 1; taken++
     fi;
     HOLDS(P_no_more_streams_than_slots, taken <= SLOT);
@@ -317,9 +326,9 @@ inline x_send_headers() {
   busy = 0;
   if                                   /* hooks */
   :: skip
-  :: raised = mistake
+  :: RAISE(mistake)
   :: IS_TOLD -> tell()
-  :: is_opening && !is_thread -> raised = cut_short
+  :: is_opening && !is_thread -> RAISE(cut_short)
   fi;
   busy = 1;
   if
@@ -327,7 +336,7 @@ inline x_send_headers() {
     step_sends_headers();
     if
     :: is_accepted -> has_stream = 1; behind = waiting
-    :: else -> raised = rejection
+    :: else -> RAISE(rejection)
     fi
   }
   :: else
@@ -337,9 +346,9 @@ inline x_send_headers() {
     busy = 0;
     if                                 /* the head is on its way: it is sent whole, or not at all */
     :: put(HEAD_OF_STREAM, 0); head_left = 1
-    :: raised = not_written
+    :: RAISE(not_written)
     :: IS_TOLD -> tell()
-    :: is_opening && !is_thread -> raised = cut_short
+    :: is_opening && !is_thread -> RAISE(cut_short)
     fi;
     atomic {
       busy = 1;
@@ -386,7 +395,7 @@ inline x_connection_ready() {
   step_connection_ready();
   if
   :: has_stream
-  :: else -> step_get_sse_writer(); if :: is_accepted :: else -> raised = rejection fi
+  :: else -> step_get_sse_writer(); if :: is_accepted :: else -> RAISE(rejection) fi
   fi
   }
 }
@@ -396,7 +405,7 @@ inline x_hand_over() {
     step_hands_over_writer();
     if
     :: is_accepted
-    :: else -> raised = rejection
+    :: else -> RAISE(rejection)
     fi
   }
 }
@@ -407,7 +416,7 @@ inline x_run_callback() {
     step_calls_callback();
     if
     :: is_accepted -> called++; HOLDS(P_callback_called_once, called == 1)
-    :: else -> raised = rejection
+    :: else -> RAISE(rejection)
     fi
   }
   if
@@ -431,7 +440,7 @@ inline x_close() {
   fi;
   if
   :: raised != nothing
-  :: raised == nothing && GUARD(state == requested) -> raised = unanswered
+  :: raised == nothing && GUARD(state == requested) -> raised = unanswered; blamed = blamed || state == requested
   :: raised == nothing && state == closed -> respond()
   :: raised == nothing && state != requested && state != closed ->
     if
@@ -522,21 +531,21 @@ inline e_start_sse() { atomic {
     :: stopping && !is_thread -> is_cancelled = 1
     :: else
     fi
-  :: else -> raised = rejection
+  :: else -> RAISE(rejection)
   fi
 } }
 
 inline e_set_stream_callback() { atomic {
   if
-  :: (state == closed && reason != R_responded) -> pull_get_writer(); raised = rejection
+  :: (state == closed && reason != R_responded) -> pull_get_writer(); RAISE(rejection)
   :: (state == requested || state == sse_started) ->
     step_set_stream_callback();
     callback_is_set = 1;
     if
     :: is_over = 0
-    :: is_over = 1
+    :: is_over = 1; was_over = 1
     fi
-  :: else -> raised = mistake
+  :: else -> RAISE(mistake)
   fi
 } }
 
@@ -544,7 +553,7 @@ inline e_get_sse_writer() { atomic {
   step_get_sse_writer();
   if
   :: is_accepted -> has_writer = 1
-  :: else -> raised = rejection
+  :: else -> RAISE(rejection)
   fi
 } }
 
@@ -555,7 +564,7 @@ inline e_await_sse_writer(opens) {
   :: else ->
     if
     :: state != sse_started || !opens -> e_get_sse_writer()
-    :: state == sse_started && opens && callback_is_set -> raised = mistake
+    :: state == sse_started && opens && callback_is_set -> RAISE(mistake)
     :: state == sse_started && opens && !callback_is_set ->
       step_await_sse_writer();
       is_opening = 1;
@@ -573,7 +582,7 @@ inline e_start_sse_blocking(opens) {
   :: state != requested || !opens ->
     e_start_sse();
     if :: raised == nothing -> e_get_sse_writer() :: else fi
-  :: state == requested && opens && callback_is_set -> raised = mistake
+  :: state == requested && opens && callback_is_set -> RAISE(mistake)
   :: state == requested && opens && !callback_is_set ->
     step_start_sse_blocking();
     is_opening = 1;
@@ -589,7 +598,7 @@ inline e_send_response() { atomic {
   step_send_response();
   if
   :: is_accepted -> plain = 1; status = 2
-  :: else -> raised = rejection
+  :: else -> RAISE(rejection)
   fi
 } }
 
@@ -605,7 +614,7 @@ inline e_send_event() {
     step_send_event();
     if
     :: is_accepted -> accept_event()
-    :: else -> raised = rejection
+    :: else -> RAISE(rejection)
     fi;
     busy = 0
   }
@@ -632,7 +641,7 @@ inline e_send_keep_alive() { atomic {
     :: behind == through && len(wire) < BUFFER -> step_data(); step_comment(); put(COMMENT, 0)
     :: else
     fi
-  :: else -> raised = rejection
+  :: else -> RAISE(rejection)
   fi;
   busy = 0
 } }
@@ -664,16 +673,16 @@ inline user_streams() {
     :: comments < COMMENTS -> e_send_keep_alive(); may_catch()
 #endif
     :: state != closed -> e_close()
-    :: raised = mistake
+    :: RAISE(mistake)
     :: is_finished = 1
     :: IS_TOLD -> tell()
-    :: !is_thread -> is_cut_short = is_cut_short || in_block; in_block = 0; is_finished = 1  /* its own time limit */
+    :: !is_thread -> is_cut_short = is_cut_short || in_block; blamed = 1; in_block = 0; is_finished = 1  /* its own time limit */
     :: waits_for_ever()
     fi
   :: else -> break
   od;
   if
-  :: raised == cancelled && sent < EVENTS && state == closed -> sent++; step_send_event()  /* in its finally */
+  :: raised == cancelled && sent < EVENTS && state == closed -> sent++; raised = nothing; e_send_event(); raised = cancelled  /* in its finally */
   :: skip
   fi;
   if
@@ -723,7 +732,7 @@ inline user_handles(opens) {
       :: has_writer -> user_streams()
       :: else
       fi
-    :: raised = mistake
+    :: RAISE(mistake)
     :: is_finished = 1
     :: IS_TOLD -> tell()
     :: waits_for_ever()
@@ -866,7 +875,7 @@ active proctype Upkeep() {
 #ifdef AGE
   :: atomic { !busy && has_stream && state != closed && ending == not_yet -> stop(R_timeout) }
 #endif
-  :: !busy && is_cancelled && has_stream && is_running && behind != waiting && ending == not_yet && state == closed &&
+  :: !busy && is_cancelled && has_stream && is_running && ending == not_yet && state == closed &&
      (is_thread || (told > 0 && reason != R_client_gone)) -> end_stream()
   :: over -> break
   od

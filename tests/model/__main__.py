@@ -11,7 +11,7 @@ from h3ref.lab.model.path import recorded
 from h3ref.lab.model.runs import EXAMPLE, FLOWS, RUNS, is_as_expected, run
 from h3ref.lab.model.spin import Failed, Missing
 
-from .mutants import Mutants, hunt
+from .mutants import SURVIVES, Mutants, hunt
 
 UNEXPLAINED = "nobody has said why"
 
@@ -54,19 +54,22 @@ def _verify(only: str | None, *, is_full: bool, save: bool) -> int:
 
 
 def _mutants(only: str | None, *, save: bool) -> int:
-    caught: list[tuple[str, str]] = []
-    survivors: list[tuple[str, str | None]] = []
+    kept = report.load().get("mutants", {}) if only else {}
+    caught: dict[str, str] = dict(kept.get("caught", ()))
+    survivors: dict[str, None] = dict.fromkeys(kept.get("survivors", ()))
     for mutant, by in hunt(Mutants(), only):
+        caught.pop(mutant.name, None)
+        survivors.pop(mutant.name, None)
         if by:
-            caught.append((str(mutant), by))
+            caught[mutant.name] = by
         else:
-            survivors.append((str(mutant), mutant.reason))
+            survivors[mutant.name] = None
         print(f"{mutant}: {f'caught by {by}' if by else f'survives: {mutant.reason or UNEXPLAINED}'}", flush=True)
     tried = len(caught) + len(survivors)
     print(f"{len(caught)} of {tried} mutants were caught, {len(caught) / max(tried, 1):.1%}")
     if save:
-        report.save(mutants={"caught": caught, "survivors": survivors})
-    return 0 if len(caught) >= 0.95 * tried and all(reason for _, reason in survivors) else 1
+        report.save(mutants={"caught": [[name, by] for name, by in caught.items()], "survivors": list(survivors)})
+    return 0 if len(caught) >= 0.95 * tried and set(survivors) <= set(SURVIVES) else 1
 
 
 if __name__ == "__main__":

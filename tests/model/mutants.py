@@ -24,7 +24,7 @@ from h3ref import flows as source
 from h3ref.lab.model.runs import RUNS, Run, run
 from h3ref.lab.model.spin import MODEL, build, prepared, search
 
-SURVIVES: Final[dict[str, str]] = {}
+SURVIVES: Final[dict[str, str]] = json.loads((MODEL / "survivors.json").read_text(encoding="utf-8"))
 """Why a change that nothing notices need not be noticed, by its name."""
 
 _HEADER: Final = """#include <stdlib.h>
@@ -137,10 +137,12 @@ def _balanced(text: str) -> str:
 
 def hunt(mutants: Mutants, only: str | None = None) -> Iterator[tuple[Mutant, str | None]]:
     """Each change with the property or order that does not hold with it, or None."""
-    chosen = [mutant for mutant in mutants.all if not only or only in mutant.name]
+    chosen = [mutant for mutant in mutants.all if not only or re.search(only, mutant.name)]
     for model in ("exchange.pml", "channel.pml", "engine.pml"):
         left = {mutant.number: mutant for mutant in chosen if mutant.model == model and mutant.number is not None}
-        for one in _likeliest(one for one in RUNS if one.model == model and one.violates is None):
+        for one in _likeliest(
+            one for one in RUNS if one.model == model and one.violates is None and not one.eventually
+        ):
             for number, by in _caught(one, mutants.texts, list(left)):
                 yield left.pop(number), by
         yield from ((mutant, None) for mutant in left.values())
@@ -151,16 +153,12 @@ def hunt(mutants: Mutants, only: str | None = None) -> Iterator[tuple[Mutant, st
 
 def _caught(one: Run, texts: Mapping[str, str], numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
     """The changes that a run notices, by their numbers, with what does not hold."""
-    from h3ref.lab.model.runs import FORMULAS
-
     with prepared(texts) as folder:
-        build(folder, one.model, one.defines(is_full=False), eventually=one.eventually)
+        build(folder, one.model, one.defines(is_full=False))
         for number in numbers:
-            for formula in FORMULAS if one.eventually else (None,):
-                verdict = search(folder, one.model, formula, {"MUTANT": str(number)})
-                if verdict.violated:
-                    yield number, verdict.violated
-                    break
+            verdict = search(folder, one.model, environment={"MUTANT": str(number)})
+            if verdict.violated:
+                yield number, verdict.violated
 
 
 def _catch(mutant: Mutant) -> str | None:
@@ -178,5 +176,7 @@ def _likeliest(runs: Iterable[Run]) -> list[Run]:
 
 LIKELY: Final = ("thread", "HEAD", "second task", "callback, the server ends")
 EXCHANGE: Final = tuple(
-    one.name for one in _likeliest(one for one in RUNS if one.violates is None and one.model == "exchange.pml")
+    one.name
+    for one in _likeliest(one for one in RUNS if one.violates is None and one.model == "exchange.pml")
+    if not one.eventually
 )

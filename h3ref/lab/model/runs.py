@@ -84,7 +84,7 @@ EXAMPLE: Final = Run("broken, H3Z's example", "broken", "its handler asks ten ti
 
 def _channel(policy: str, about: str) -> Iterator[Run]:
     name, around = f"channel, {policy}", (f"POLICY=of_{policy}",)
-    yield Run(name, "channel", about, around, ("EVENTS=3",), ("EVENTS=4",), model="channel.pml")
+    yield Run(name, "channel", about, around, ("EVENTS=3", "HISTORY=1"), ("EVENTS=4",), model="channel.pml")
     closes = (*around, "CLOSES")
     yield Run(
         f"{name}, closes", "channel", "the same, and its end", closes, ("EVENTS=2",), ("EVENTS=3",), model="channel.pml"
@@ -151,7 +151,15 @@ RUNS: Final = (
     _engine("rollbacks", "the latest entry is lost, as in a failover", "ROLLBACKS"),
     _engine("flushes", "all entries are lost", "FLUSHES"),
     _engine("restarts", "a process begins anew, among other cuts", "RESTARTS", "CUTS"),
-    _engine("retries", "an answer is lost, among other rollbacks", "RETRIES", "ROLLBACKS"),
+    Run(
+        "engine, retries",
+        "engine",
+        "an answer is lost, among other rollbacks",
+        ("RETRIES", "ROLLBACKS", "FAULTS=2"),
+        (),
+        (),
+        model="engine.pml",
+    ),
     _engine("trims", "the engine keeps two entries, among other cuts", "CUTS", "KEEP=2"),
 )
 
