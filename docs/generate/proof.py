@@ -1,4 +1,4 @@
-"""The generated parts of `docs/proof.md`, written from what `make model` found.
+"""The generated parts of `docs/proof.md`, written from what `make model` and `make model-mutants` found.
 
 `python -m docs.generate.proof` rewrites them; with `--check` it changes nothing and exits 1 when one has drifted.
 """
@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from h3ref.lab.model.report import COUNTEREXAMPLE, load
-from h3ref.lab.model.runs import properties
+from h3ref.lab.model.runs import RUNS, properties
+from h3ref.lab.model.spin import MODEL
 from h3ref.lab.recorder import Recording
 
 from .generated import table, update
@@ -24,11 +27,16 @@ Found = dict[str, Any]
 
 def verdicts(found: Found) -> Iterator[str]:
     """Every run: what is around, the verdict, and how much was searched."""
+    tested = {one.name for one in RUNS if one.in_tests}
     rows = (
-        [run["name"], run["about"], _verdict(run), f"{run['states']:,}", str(run["depth"]), f"{run['seconds']:.1f}"]
+        [
+            *(run["name"], run["about"], _verdict(run)),
+            *(f"{run['states']:,}", str(run["depth"]), f"{run['seconds']:.1f}"),
+            "yes" if run["name"] in tested else "",
+        ]
         for run in found["runs"]
     )
-    yield from table(["run", "with", "verdict", "states", "depth", "seconds"], rows)
+    yield from table(["run", "with", "verdict", "states", "depth", "seconds", "in the tests"], rows)
     yield ""
     yield f"Together {sum(run['states'] for run in found['runs']):,} states."
 
@@ -57,7 +65,20 @@ def counterexample(found: Found) -> Iterator[str]:
     yield "```"
 
 
-PARTS = {"verdicts": verdicts, "sentences": sentences, "counterexample": counterexample}
+def mutants(found: Found) -> Iterator[str]:
+    """How many changes of the model were noticed, by what, and what was not."""
+    caught, survivors = found["mutants"]["caught"], found["mutants"]["survivors"]
+    tried = len(caught) + len(survivors)
+    yield f"Of {tried} changes {len(caught)} are noticed, {len(caught) / tried:.1%}."
+    yield ""
+    by = Counter(name for _, name in caught)
+    yield from table(["noticed by", "changes"], ([f"`{name}`", str(count)] for name, count in by.most_common()))
+    because = json.loads((MODEL / "survivors.json").read_text(encoding="utf-8"))
+    yield ""
+    yield from table(["not noticed", "for"], ([name.replace("|", "\\|"), because[name]] for name in survivors))
+
+
+PARTS = {"verdicts": verdicts, "sentences": sentences, "counterexample": counterexample, "mutants": mutants}
 
 
 def parts() -> dict[str, list[str]]:

@@ -29,6 +29,7 @@ hidden byte C_nothing_lost;
 hidden byte C_gap_is_true;
 hidden byte C_all_arrive;
 hidden byte C_kept_while_needed;
+hidden byte C_forgets_the_rest;
 
 /* what a connection carries */
 #define EVENT 1
@@ -98,6 +99,8 @@ inline forget() {
   if :: GUARD(is_behind(0)) && cursor[0] < number -> number = cursor[0] :: else fi;
   if :: GUARD(is_behind(1)) && cursor[1] < number -> number = cursor[1] :: else fi;
   if :: end >= HISTORY && number > end - HISTORY + 1 -> number = end - HISTORY + 1 :: end < HISTORY -> number = 1 :: else fi;
+  HOLDS(C_forgets_the_rest, number == (end >= HISTORY -> end - HISTORY + 1 : 1) ||
+    (is_behind(0) && cursor[0] == number) || (is_behind(1) && cursor[1] == number));
   if
   :: number > start -> start = number
   :: skip

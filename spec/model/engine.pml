@@ -133,6 +133,7 @@ inline append(p, n) {
 
 /* a fence behind an entry that all know, unless there is one */
 inline append_fence(p, since, n) {
+  HOLDS(E_gap_is_true, n > 0);         /* it names what is lost */
   fence_stands = 0;
   i = 0;
   do
@@ -267,6 +268,7 @@ inline read(p) {
   :: else ->
     if
     :: GUARD(looked[p] && last_place[p] == 0 && was_cut[p] && !(first < size && previous[first] > 0)) ->
+      HOLDS(E_gap_is_true, faulty || (looked[p] && was_cut[p]));
       told[p] = 1                      /* it was empty before, and may have been emptied again */
     :: else
     fi;

@@ -91,6 +91,8 @@ hidden byte P_in_order;
 hidden byte P_callback_called_once;
 hidden byte P_told_once;
 hidden byte P_reason_is_true;
+hidden byte P_own_end_cancels_nobody;
+hidden byte P_unanswered_is_true;
 hidden byte P_nobody_waits;
 hidden byte P_early_failure_is_a_status;
 hidden byte P_no_more_streams_than_slots;
@@ -230,6 +232,7 @@ inline keep_failure(what) { atomic {
 #define IS_TOLD (is_cancelled && !is_thread && GUARD(told == 0))
 inline tell() {
   HOLDS(P_told_once, told == 0);
+  HOLDS(P_own_end_cancels_nobody, abandoned || (reason != R_complete && reason != R_error && reason != R_responded));
   told++;
   raised = cancelled
 }
@@ -309,7 +312,7 @@ inline x_create_connection() {
     if
     :: has_connection -> RAISE(mistake)
     :: !has_connection && GUARD(stopping) -> stop(R_shutdown); RAISE(rejection)
-  :: !has_connection && !stopping && GUARD(taken >= SLOT) ->
+    :: !has_connection && !stopping && GUARD(taken >= SLOT) ->
       HOLDS(P_no_more_streams_than_slots, taken >= SLOT);
       RAISE(refused)
     :: else -> step_creates_connection(); has_connection = 1; has_slot = 1; taken++
@@ -478,6 +481,7 @@ inline x_run_handler(opens) {
 
 inline tell_failure(what) {
   atomic {
+  HOLDS(P_unanswered_is_true, what != unanswered || (failure == nothing && !has_connection));
   err = what;
   if
   :: state == closed && err == rejection && reason != R_responded && reason != R_error

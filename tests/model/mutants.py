@@ -27,6 +27,9 @@ from h3ref.lab.model.spin import MODEL, build, prepared, search
 SURVIVES: Final[dict[str, str]] = json.loads((MODEL / "survivors.json").read_text(encoding="utf-8"))
 """Why a change that nothing notices need not be noticed, by its name."""
 
+ENOUGH: Final = 0.95
+"""Of all changes, so many have to be noticed."""
+
 _HEADER: Final = """#include <stdlib.h>
 static int mutant = -1;
 static void __attribute__((constructor)) choose_mutant(void) {
