@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, write_out
+from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, header, seconds, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -79,7 +79,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help=f"in all ({DEFAULT_TIMEOUT:g}); with --client, for whatever it does next ({CLIENT_TIMEOUT:g})",
     )
@@ -244,25 +244,13 @@ def _shows_colours() -> bool:
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
-        raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
-    if not value.isprintable():
+    name, value = header(text)
+    if not text.partition(":")[2].isprintable():
         raise argparse.ArgumentTypeError(f"the value of a header can be printed, which that of {name} can't")
-    return name, value.strip()
+    return name, value
 
 
 def _id(text: str) -> str:
     if not re.fullmatch(r"C-\d\d", text.upper()):
         raise argparse.ArgumentTypeError(f"a check is named as in C-07, not {text!r}")
     return text.upper()
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"seconds are more than 0, not {text!r}")
-    return seconds

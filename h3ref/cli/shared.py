@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -109,3 +110,30 @@ def write_out(text: str) -> None:
 def discard_output() -> None:
     """Let what is still buffered go nowhere, so that the interpreter does not try again as it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def header(text: str) -> tuple[str, str]:
+    """A request's header, as an argument has it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
+        raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
+    return name, value.strip()
+
+
+def seconds(text: str) -> float:
+    """A time, as an argument has it.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or not more than 0.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are more than 0, not {text!r}")
+    return found

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import H3Error
 from ..sse import MessageEvent
-from .shared import FAILED, INTERRUPTED, USAGE, CommandError, add_command, exit_statuses, write_out
+from .shared import FAILED, INTERRUPTED, USAGE, CommandError, add_command, exit_statuses, header, seconds, write_out
 
 if TYPE_CHECKING:
     import httpx2
@@ -48,7 +47,7 @@ def add(commands: Commands) -> None:
         "-H",
         "--header",
         action="append",
-        type=_header,
+        type=header,
         default=[],
         metavar="'NAME: VALUE'",
         dest="headers",
@@ -71,7 +70,7 @@ def add(commands: Commands) -> None:
         "--reconnect", action="store_const", const=True, dest="reconnect", help="reconnect whatever the method is"
     )
     parser.add_argument(
-        "--heartbeat", type=_seconds, metavar="SECONDS", help="reconnect when not a byte came for so long"
+        "--heartbeat", type=seconds, metavar="SECONDS", help="reconnect when not a byte came for so long"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about the connection on stderr")
 
@@ -164,13 +163,6 @@ def _say(text: str) -> None:
     print(f"h3ref: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
-        raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
-    return name, value.strip()
-
-
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -182,13 +174,3 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"a number of events is from 1 on, not {text!r}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"seconds are more than 0, not {text!r}")
-    return seconds
