@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,6 +12,54 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from . import work
+
+EventT = TypeVar("EventT")
+
+
+def of_events(
+    audience: work.Audience,
+    event_of: Callable[[int, str], EventT],
+    response_of: Callable[[AsyncIterator[EventT]], Response],
+) -> Starlette:
+    """Return the application whose endpoints stream what generators yield.
+
+    Args:
+        audience: whose fan-out is directed.
+        event_of: makes an event of its number and its data.
+        response_of: makes a response that streams what a generator yields.
+    """
+
+    async def stream(request: Request) -> Response:
+        async def events() -> AsyncIterator[EventT]:
+            gives_way, data = "yield" in request.query_params, work.data()
+            for number in range(int(request.query_params["count"])):
+                yield event_of(number, data)
+                if gives_way:
+                    await asyncio.sleep(0)
+
+        return response_of(events())
+
+    async def first(request: Request) -> Response:
+        async def events() -> AsyncIterator[EventT]:
+            yield event_of(0, work.data())
+
+        return response_of(events())
+
+    async def silent(request: Request) -> Response:
+        async def events() -> AsyncIterator[EventT]:
+            await asyncio.Event().wait()
+            yield event_of(0, "")
+
+        return response_of(events())
+
+    async def fan(request: Request) -> Response:
+        async def events() -> AsyncIterator[EventT]:
+            async for number, data in audience.events():
+                yield event_of(number, data)
+
+        return response_of(events())
+
+    return application(audience, stream, first, silent, fan)
 
 
 def application(audience: work.Audience, *streams: Callable[[Request], Awaitable[Response]]) -> Starlette:
