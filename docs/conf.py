@@ -1,4 +1,4 @@
-"""The site's settings. `make docs` builds it from this folder, spec/README.md, the notebooks and the docstrings.
+"""The site's settings. `make docs` builds it from this folder, spec, the notebooks and the docstrings.
 
 Sphinx' source folder is the repository itself: so nothing is copied, and a link from one file to another leads to the
 same place in the site and on a code host.
@@ -30,13 +30,14 @@ extensions = [
     "extensions.docstrings",
     "extensions.limits",
     "extensions.names",
+    "extensions.places",
     "extensions.sources",
 ]
 
 # -- what is read
 
 root_doc = "docs/index"
-include_patterns = ["docs/**", "spec/README.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+include_patterns = ["docs/**", "spec/*.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
 exclude_patterns = [".*", "**/.*", "**/__pycache__", "build", "dist", "htmlcov", "h3ref", "tests"]
 nitpicky = True
 

@@ -527,7 +527,7 @@ def test_records_stand_in_the_order_of_the_triggers_whatever_thread_took_them() 
 
 
 def assert_is_a_run_of_the_json(records: list[Record]) -> None:
-    """What spec/README.md lets a reader of a trace rely on."""
+    """What spec/formats.md lets a reader of a trace rely on."""
     state = SPEC["initial"]
     for record in records:
         assert record.before == state
@@ -669,24 +669,24 @@ def test_a_line_that_is_no_record_is_a_value_error_that_says_what_is_wrong(line:
         Record.from_json(line)
 
 
-def test_the_readme_lists_the_keys_of_a_record_and_which_are_required() -> None:
-    section = (SPEC_DIR / "README.md").read_text(encoding="utf-8").partition("## The format of a trace")[2]
+def test_the_page_lists_the_keys_of_a_record_and_which_are_required() -> None:
+    section = (SPEC_DIR / "formats.md").read_text(encoding="utf-8").partition("## The format of a trace")[2]
     rows = [[text.strip() for text in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
     listed = {row[0].strip("`"): row[2] for row in rows if len(row) == 4}
     optional = {field.name for field in fields(Record) if field.default is not MISSING} | {"trigger"}
     assert listed == {field.name: "no" if field.name in optional else "yes" for field in fields(Record)}
 
 
-# The generated parts of spec/README.md
+# The generated parts of the pages in spec/
 
 
-def test_no_generated_part_of_the_readme_has_drifted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_generated_part_of_the_pages_has_drifted(capsys: pytest.CaptureFixture[str]) -> None:
     assert spec_tables.main(["--check"]) == 0, capsys.readouterr().err
 
 
 @pytest.fixture
 def spec_copy(tmp_path: Path) -> Path:
-    for name in ("README.md", "lifecycle.json"):
+    for name in (*spec_tables.PAGES, "lifecycle.json"):
         shutil.copy(SPEC_DIR / name, tmp_path)
     return tmp_path
 
@@ -698,49 +698,51 @@ def alter(path: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "old"),
+    ("page", "part", "old"),
     [
-        ("names", "| `headers_sent` | The head"),
-        ("matrix", "ConnectionNotReady (L-17)"),
-        ("rules", "- **L-17** In `sse_started`"),
-        ("steps", "| `start_sse_blocking` |"),
-        ("orders", "- **T-01** The first"),
+        ("machine.md", "names", "| `headers_sent` | The head"),
+        ("machine.md", "matrix", "ConnectionNotReady (L-17)"),
+        ("rules.md", "rules", "**L-17** In `sse_started`"),
+        ("rules.md", "orders", "**T-01** The first"),
+        ("formats.md", "steps", "| `start_sse_blocking` |"),
     ],
 )
 def test_an_altered_part_is_found_and_named_in_one_line(
-    spec_copy: Path, capsys: pytest.CaptureFixture[str], part: str, old: str
+    spec_copy: Path, capsys: pytest.CaptureFixture[str], page: str, part: str, old: str
 ) -> None:
-    alter(spec_copy / "README.md", old, old + "altered ")
+    alter(spec_copy / page, old, old + "altered ")
     assert spec_tables.main(["--check", "--spec", str(spec_copy)]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"drifted: {part};" in said
+    assert f"{page}: drifted: {part};" in said
 
 
-def test_a_change_of_the_json_makes_the_readme_drift_until_it_is_generated_again(
+def test_a_change_of_the_json_makes_the_pages_drift_until_it_is_generated_again(
     spec_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alter(spec_copy / "lifecycle.json", '"next": "headers_sent"', '"next": "streaming"')
     assert spec_tables.main(["--check", "--spec", str(spec_copy)]) == 1
-    assert "drifted: matrix, rules;" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "machine.md: drifted: matrix;" in said
+    assert "rules.md: drifted: rules;" in said
     assert spec_tables.main(["--spec", str(spec_copy)]) == 0
     assert spec_tables.main(["--check", "--spec", str(spec_copy)]) == 0
 
 
 def test_prose_around_the_generated_parts_is_left_alone(spec_copy: Path) -> None:
-    alter(spec_copy / "README.md", "# The specification\n", "# The specification\n\nA sentence by hand.\n")
-    before = (spec_copy / "README.md").read_text(encoding="utf-8")
+    alter(spec_copy / "rules.md", "# The rules\n", "# The rules\n\nA sentence by hand.\n")
+    before = (spec_copy / "rules.md").read_text(encoding="utf-8")
     assert spec_tables.main(["--spec", str(spec_copy)]) == 0
-    assert (spec_copy / "README.md").read_text(encoding="utf-8") == before
+    assert (spec_copy / "rules.md").read_text(encoding="utf-8") == before
 
 
 def test_a_lost_marker_is_an_error_and_nothing_is_written(spec_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    alter(spec_copy / "README.md", "<!-- generated: steps -->", "")
-    before = (spec_copy / "README.md").read_text(encoding="utf-8")
+    alter(spec_copy / "machine.md", "<!-- generated: matrix -->", "")
+    before = (spec_copy / "machine.md").read_text(encoding="utf-8")
     for arguments in (["--check"], []):
         assert spec_tables.main([*arguments, "--spec", str(spec_copy)]) == 1
-        assert "found: names, matrix, rules" in capsys.readouterr().err
-    assert (spec_copy / "README.md").read_text(encoding="utf-8") == before
+        assert "each once; found: names" in capsys.readouterr().err
+    assert (spec_copy / "machine.md").read_text(encoding="utf-8") == before
 
 
 def test_nobody_sees_a_closed_connection_without_its_reason() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -130,6 +131,13 @@ def test_each_term_of_the_glossary_is_a_place(site: Path) -> None:
     assert len(terms) > 25
     places = page(site / "docs" / "glossary.html").places
     assert {f"term-{term.replace(' ', '-')}" for term in terms} <= places
+
+
+def test_each_rule_is_a_place(site: Path) -> None:
+    spec = json.loads((ROOT / "spec" / "lifecycle.json").read_text(encoding="utf-8"))
+    rules = {rule["id"] for rule in (*spec["cells"], *spec["orders"])}
+    assert len(rules) == 79
+    assert rules <= page(site / "spec" / "rules.html").places
 
 
 def test_it_speaks_of_no_machine(site: Path) -> None:

@@ -453,7 +453,7 @@ def test_the_limit_strikes_at_the_same_place_however_the_stream_is_cut(stream: b
 
 
 def largest_size(stream: bytes) -> int:
-    """The most that a block and the line being received ever have, as spec/README.md defines it."""
+    """The most that a block and the line being received ever have, as spec/formats.md defines it."""
     if b"\xef\xbb\xbf".startswith(stream):
         return 0
     lines = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")

@@ -1,4 +1,4 @@
-"""The generated parts of `spec/README.md`, written from `spec/lifecycle.json` and `h3ref/trace.py`.
+"""The generated parts of the pages in `spec/`, written from `spec/lifecycle.json` and `h3ref/trace.py`.
 
 `python -m docs.generate.spec_tables` rewrites them; with `--check` it changes nothing and exits 1 when one of
 them has drifted. How a part is marked stands in `generated`.
@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def rules(spec: Spec) -> Iterator[str]:
         yield ""
         for cell in spec["cells"]:
             if cell["trigger"] == trigger["name"]:
-                yield f"- **{cell['id']}** In `{cell['state']}` it {_verdict(cell)}. {cell['why']}"
+                yield f"- {_anchored(cell['id'])} In `{cell['state']}` it {_verdict(cell)}. {cell['why']}"
         yield ""
 
 
@@ -67,21 +68,25 @@ def steps(spec: Spec) -> Iterator[str]:
 def orders(spec: Spec) -> Iterator[str]:
     """Each rule for the records of one exchange, as a sentence, with its reason."""
     for order in spec["orders"]:
-        yield f"- **{order['id']}** {order.get('means') or _ordered(order)} {order['why']}"
+        yield f"- {_anchored(order['id'])} {order.get('means') or _ordered(order)} {order['why']}"
 
 
-PARTS: dict[str, Callable[[Spec], Iterator[str]]] = {
-    "names": names,
-    "matrix": matrix,
-    "rules": rules,
-    "steps": steps,
-    "orders": orders,
+PAGES: dict[str, tuple[Callable[[Spec], Iterator[str]], ...]] = {
+    "machine.md": (names, matrix),
+    "rules.md": (rules, orders),
+    "formats.md": (steps,),
 }
+"""Each page's generated parts, named as their functions are."""
 
 
-def parts_of(spec: Spec) -> dict[str, list[str]]:
-    """The generated parts' lines, by name."""
-    return {name: list(part(spec)) for name, part in PARTS.items()}
+def parts_of(spec: Spec, page: str) -> dict[str, list[str]]:
+    """The lines of a page's generated parts, by name."""
+    return {part.__name__: list(part(spec)) for part in PAGES[page]}
+
+
+def _anchored(rule: str) -> str:
+    """A rule's id as the place that links lead to, in the site and on a code host."""
+    return f'<a id="{rule}"></a>**{rule}**'
 
 
 def _ordered(order: Cell) -> str:
@@ -141,18 +146,21 @@ def _closing_words(trigger: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rewrite or check the README, and return the exit status."""
+    """Rewrite or check the pages, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m docs.generate.spec_tables", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a part has drifted")
-    parser.add_argument("--spec", type=Path, default=SPEC, help="the directory with lifecycle.json and README.md")
+    parser.add_argument("--spec", type=Path, default=SPEC, help="the directory with lifecycle.json and the pages")
     options = parser.parse_args(arguments)
 
-    def parts() -> dict[str, list[str]]:
-        return parts_of(json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8")))
+    def parts(page: str) -> dict[str, list[str]]:
+        return parts_of(json.loads((options.spec / "lifecycle.json").read_text(encoding="utf-8")), page)
 
-    return update(options.spec / "README.md", parts, check=options.check, command="python -m docs.generate.spec_tables")
+    command = "python -m docs.generate.spec_tables"
+    return max(
+        update(options.spec / page, partial(parts, page), check=options.check, command=command) for page in PAGES
+    )
 
 
 if __name__ == "__main__":

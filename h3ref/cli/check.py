@@ -26,7 +26,7 @@ MORE: Final = """\
 what it does:
   URL alone is for any stream that you may read: at most 8 requests, each on a connection of its own, a bounded
   part of each answer, and no more time than --timeout says.
-  With --contract, URL is the root of an app with the routes that spec/README.md describes, as
+  With --contract, URL is the root of an app with the routes that spec/formats.md describes, as
   python -m h3ref.judge.app serves it. First URL/ticks is judged as any stream, then the routes are, over up to twelve
   connections at once: readers that read nothing, requests that stop in the middle, and at last a POST to /shutdown,
   which ends the server. Each half has half of --timeout.

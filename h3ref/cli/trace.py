@@ -25,7 +25,7 @@ LOOK: Final = 0.05
 MORE: Final = """\
 An exchange that is still open where the recording ends breaks no rule, unless --whole says that it is whole.
 With --follow each request and each end is a line, and the first record that no legal run contains is the last
-word: of any program that writes the format of a trace, which spec/README.md specifies.
+word: of any program that writes the format of a trace, which spec/formats.md specifies.
 
 examples:
   h3ref trace steps.ndjson --whole

@@ -67,7 +67,7 @@ class Rules:
     """What a specification says of recordings.
 
     Args:
-        spec: the content of a lifecycle.json; spec/README.md describes it.
+        spec: the content of a lifecycle.json; spec/formats.md describes it.
 
     Raises:
         ValueError: it is none, or has a rule that this reader does not know.

@@ -137,7 +137,7 @@ class Recording(Sequence[Record]):
             )
 
     def to_ndjson(self) -> str:
-        """Return the text that `from_ndjson` reads: a line for each record; spec/README.md has the format."""
+        """Return the text that `from_ndjson` reads: a line for each record; spec/formats.md has the format."""
         return "".join(f"{record.to_json()}\n" for record in self)
 
     @classmethod

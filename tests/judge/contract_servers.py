@@ -27,7 +27,7 @@ def faulty(check: str, *related: str) -> Callable[[type[GoodContract]], type[Goo
 
 
 class GoodContract:
-    """Does what spec/README.md asks for."""
+    """Does what spec/formats.md asks for."""
 
     def __init__(self) -> None:
         self.opened = self.sent = 0

@@ -1,4 +1,4 @@
-// The contract's streams (spec/README.md), without a framework: async generators of what is to be sent.
+// The contract's streams (spec/formats.md), without a framework: async generators of what is to be sent.
 import { setTimeout as sleep } from "node:timers/promises";
 
 const RATE = 200;

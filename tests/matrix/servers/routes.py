@@ -1,4 +1,4 @@
-"""The contract's streams (spec/README.md), without a framework: async generators of what is to be sent.
+"""The contract's streams (spec/formats.md), without a framework: async generators of what is to be sent.
 
 Each app beside this file hands them to its framework in the way that the framework's documentation shows.
 """

@@ -1,4 +1,4 @@
-//! The contract's app (spec/README.md) on H3Z: contract PORT [polled]
+//! The contract's app (spec/formats.md) on H3Z: contract PORT [polled]
 //!
 //! A stream's handler gets its writer once the head is on its way, as H3Z's counter example has it. With "polled" each
 //! stream asks for its writer in the request's handler, ten times in 100 ms, as H3Z's text example has it.
