@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from h3ref.lab.bench.turns import Run, in_turns
 from tests.processes import IN_FOREGROUND
 
 TINY = replace(QUICK, codec=3, triggers=3, rounds=2)
+
+
+PUBLISHED = Path(__file__).parents[1] / "notebooks" / "results" / "bench.json"
 
 
 def results(**changed: Any) -> Results:
@@ -114,7 +118,7 @@ def test_the_table_has_every_figure_and_fits() -> None:
     assert "raw asyncio 5.00 x1.00 ±0%" in rows
     assert "h3ref 2.00 x0.50 ±38% 2.00" in rows
     assert "p50, ms" in text
-    assert "h3ref, broken flow none -" in rows
+    assert "h3ref, broken flow none" in rows
     assert "failed: raw asyncio (fanout, 500): its server has ended: Killed" in lines
     assert "note: all of it is invented" in lines
 
@@ -124,7 +128,45 @@ def test_changes_name_what_is_ours() -> None:
     faster = results(measurements=(*before.measurements[:1], replace(ours, ratios=(0.25,))))
     head, line = [" ".join(line.split()) for line in changes(before, faster) if line]
     assert head == "ratio then now change"
-    assert line == "fanout, 100, cpu h3ref 0.50 0.25 -50%"
+    assert line == "fanout, 100, cpu: h3ref 0.50 0.25 -50%"
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120])
+def test_the_table_is_as_wide_as_it_may_be_and_breaks_no_word(columns: int) -> None:
+    published = Results.load(PUBLISHED)
+    lines = [
+        *missing(results(), columns=columns),
+        *table(published, columns=columns),
+        *changes(published, published, columns=columns),
+    ]
+    assert max(map(len, lines)) <= columns
+    told = " ".join(" ".join(lines).split())
+    for one in published.measurements:
+        names = (one.case, published.title(one.system))
+        assert {word for name in names for word in name.split()} <= {*told.replace(":", " ").split(), *told.split()}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_case_is_one_block(columns: int) -> None:
+    published = Results.load(PUBLISHED)
+    heads = [line for line in table(published, columns=columns) if re.search(r"(cpu|p50|memory), \w+", line)]
+    blocks = [
+        case
+        for section in published.sections
+        if section.base == "raw"
+        for case in dict.fromkeys(one.case for one in published.of(section.name))
+        if section.name != "fanout"
+    ]
+    assert len(heads) == len(blocks) + 1  # of fan-out all cases are in one, which has a figure of each
+
+
+def test_where_there_is_no_room_for_spreads_none_is_explained() -> None:
+    growth = replace(
+        Results.load(PUBLISHED),
+        sections=tuple(section for section in Results.load(PUBLISHED).sections if section.name == "grow"),
+    )
+    assert not any("±" in line for line in table(growth, columns=80))
+    assert any("±: how near" in line for line in table(growth, columns=120))
 
 
 # -- in this process
@@ -231,7 +273,7 @@ def test_the_command_prints_saves_and_compares(
     path = tmp_path / "results.json"
     assert cli.main(["bench", "--quick", "--sections", "lifecycle", "--json", str(path)]) == 0
     shown = capsys.readouterr()
-    assert "transitions, a machine each" in shown.out
+    assert "transitions," in shown.out
     assert lifecycle.CASES[0] in shown.err
     assert Results.load(path).quick
     assert cli.main(["bench", "--quick", "--sections", "lifecycle", "--compare", str(path)]) == 0

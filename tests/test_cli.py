@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -250,7 +252,49 @@ def test_a_missing_trio_is_named(
 def test_help_tells_the_exit_statuses(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, errors = called(capsys, *arguments.split())
     assert (status, errors) == (0, "")
-    assert EXIT_STATUSES in out
+    assert " ".join(EXIT_STATUSES.split()) in " ".join(out.split())
+
+
+COMMANDS = ("", "bench", "check", "demo", "diagram", "serve", "tail", "trace")
+
+
+def test_these_are_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = called(capsys, "--help")
+    assert tuple(re.findall(r"^    (\w+) ", out, re.MULTILINE)) == COMMANDS[1:]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_line_of_a_help_is_wider_than_the_terminal_and_no_word_is_broken(
+    command: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*command.split(), "--help"]
+    monkeypatch.setenv("COLUMNS", "1000")
+    _, unbroken, _ = called(capsys, *arguments)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, out, errors = called(capsys, *arguments)
+    assert (status, errors) == (0, "")
+    assert max(map(len, out.splitlines())) <= columns
+    assert [word for word in out.split() if word != "\\"] == unbroken.split()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_paragraph_of_a_help_is_filled_to_the_width(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = called(capsys, "check", "--help")
+    paragraph = re.findall(r"^  With --contract.*?\n\n", out, re.DOTALL | re.MULTILINE)[0].strip("\n").split("\n")
+    for line, following in pairwise(paragraph):
+        assert len(line) + 1 + len(following.split()[0]) > columns - 2  # argparse leaves two columns
+
+
+def test_a_long_command_of_a_help_goes_on_after_a_backslash(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = called(capsys, "tail", "--help")
+    assert "/chat -d '{\"prompt\": \"hi\"}' \\\n      -H 'Authorization: Bearer abc'\n" in out
 
 
 def test_the_help_of_serve_tells_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,8 @@ class Reports:
         self.processes = {
             "as it is": self.start("--port", "0"),
             "all": self.start("--port", "0", "--all"),
-            "all on a wide terminal": self.start("--port", "0", "--all", COLUMNS="160"),
+            "all on a wide terminal": self.start("--port", "0", "--all", COLUMNS="120"),
+            "all on a narrow terminal": self.start("--port", "0", "--all", COLUMNS="80"),
             "all in ASCII": self.start("--port", "0", "--all", PYTHONIOENCODING="ascii"),
             "on a taken port": self.start("--port", str(taken)),
         }
@@ -142,10 +143,10 @@ def test_the_steps_are_drawn(everything: str) -> None:
 
 def test_wide_terminals_get_two_diagrams_side_by_side(reports: Reports) -> None:
     printed = reports["all on a wide terminal"]
-    assert re.search(r"^broken {70,}callback$", printed, re.MULTILINE)
+    assert re.search(r"^broken {52,}callback$", printed, re.MULTILINE)
     assert "in brief" not in printed
-    assert re.search(r"^awaited {70,}blocking$", printed, re.MULTILINE)
-    assert max(map(len, printed.split("\n"))) <= 160
+    assert re.search(r"^awaited {52,}blocking$", printed, re.MULTILINE)
+    assert max(map(len, printed.split("\n"))) <= 118
 
 
 def test_the_last_screen_has_broken_next_to_fixed_and_what_came_of_it(printed: str) -> None:
@@ -170,8 +171,9 @@ def test_of_the_other_fixes_it_prints_what_came_and_with_all_everything(printed:
     assert len(printed.split("\n")) < 140 < len(everything.split("\n"))
 
 
-def test_narrow_terminals_get_one_below_the_other(printed: str) -> None:
+def test_narrow_terminals_get_one_below_the_other(reports: Reports, printed: str) -> None:
     assert max(map(len, printed.split("\n"))) <= 100
+    assert max(map(len, reports["all on a narrow terminal"].split("\n"))) <= 80
     assert "\x1b" not in printed
 
 

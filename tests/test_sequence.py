@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from h3ref import trace
-from h3ref.lab.sequence import SIDE_BY_SIDE, WIDTH, beside, draw
+from h3ref.lab import story
+from h3ref.lab.sequence import NARROW_WIDTH, SIDE_BY_SIDE, WIDTH, beside, draw
 from h3ref.trace import Record, Step
 
 
@@ -229,11 +231,67 @@ def test_what_can_not_be_drawn() -> None:
 
 
 def test_side_by_side_where_they_fit() -> None:
-    left, right = draw(REFUSED, times=True), draw(CALLBACK, times=True)
-    wide = beside(left, right, columns=SIDE_BY_SIDE)
-    assert max(map(len, wide.split("\n"))) <= SIDE_BY_SIDE == 160
-    rows = wide.split("\n")
-    assert len(rows) == max(left.count("\n"), right.count("\n")) + 1
-    assert [row[:WIDTH].rstrip() for row in rows][: left.count("\n") + 1] == left.split("\n")
-    assert [row[WIDTH + 2 :] for row in rows] == right.split("\n")
-    assert beside(left, right, columns=SIDE_BY_SIDE - 1) == f"{left}\n\n{right}"
+    both = beside(REFUSED, CALLBACK, titles=("broken", "fixed"), columns=SIDE_BY_SIDE)
+    rows = both.split("\n")
+    assert max(map(len, rows)) <= SIDE_BY_SIDE == 118
+    left = draw(REFUSED, title="broken", times=True, narrow=True).split("\n")
+    right = draw(CALLBACK, title="fixed", times=True, narrow=True).split("\n")
+    assert len(rows) == max(len(left), len(right))
+    assert [row[:NARROW_WIDTH].rstrip() for row in rows][: len(left)] == left
+    assert [row[NARROW_WIDTH + 2 :] for row in rows] == right
+    one, other = draw(REFUSED, title="broken", times=True), draw(CALLBACK, title="fixed", times=True)
+    assert beside(REFUSED, CALLBACK, titles=("broken", "fixed"), columns=SIDE_BY_SIDE - 1) == f"{one}\n\n{other}"
+
+
+def test_a_narrow_one_has_its_words_beside_the_lanes() -> None:
+    expect(
+        draw(REFUSED, narrow=True),
+        """
+Client  Handler Adapter Connection
+ ├──────>│       │       │  GET /events
+ │       ├──────>│       │  start_sse()
+ │       │       │       │  (sets flags)
+ │       ├───X   │       │  get_sse_writer()
+ │       │       │       │  ConnectionNotReady
+ │       │       │       │  (rule L-17), 10 times
+ │       ├──────>│       │  returns
+ │       ┊       ■       │  checks sse_started
+ │       ┊       ├──────>│  creates connection
+ │       ┊       ├──────>│  sends headers
+ │<──────────────────────┤  Headers, 124 bytes
+ │       ┊       ├──────>│  connection ready
+ │       ┊       │       │  (too late!)
+ │       ┊       │       │  (handler already
+ │       ┊       │       │  exited!)
+ │ [No events sent - connection hangs]
+""",
+    )
+
+
+@pytest.mark.parametrize("records", [REFUSED, CALLBACK])
+def test_no_word_of_a_narrow_one_is_broken(records: list[Record]) -> None:
+    known = {word for row in story.tell(records) for word in words_of(row)}
+    drawn = draw(records, narrow=True)
+    told = {word.strip("(),") for row in drawn.split("\n")[1:] for word in re.findall(r"[\w()/,-]{2,}", row)}
+    assert told <= known | {word.strip("(),") for word in known}
+
+
+def words_of(row: story.Row) -> Iterator[str]:
+    """All that a row may say."""
+    yield from (word.strip("(),[]!") for word in " ".join((*story.ALREADY_EXITED, story.TOO_LATE)).split())
+    if isinstance(row, story.Remark):
+        yield from (word.strip("[],") for word in row.text.split())
+        return
+    for arrow in row.arrows:
+        said = f"{arrow.words} {arrow.note} {arrow.record.error} rule {arrow.record.rule} {arrow.often}"
+        yield from (word.strip("(),") for word in said.split())
+
+
+def test_of_a_word_that_is_too_long_the_end_is_left_out() -> None:
+    other = record(trace.REQUEST, detail="GET /" + "long" * 10)
+    assert draw([other], narrow=True).split("\n")[2].endswith("/longlonglonglonglongl…")
+
+
+def test_a_narrow_one_draws_what_goes_left_and_what_is_rejected_there() -> None:
+    back = record(trace.HANDS_OVER_WRITER, rejected=("Gone", "L-1"))
+    assert draw([back], narrow=True).split("\n")[1] == " │       │   X───┤       │  hands over the writer"

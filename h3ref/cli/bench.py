@@ -16,12 +16,12 @@ sections:
   stream yield fanout first memory pace busy grow encode parse lifecycle
 
 systems:
-  raw h3ref h3ref-gapless h3ref-trio h3ref-uvicorn starlette starlette-fast
-  drop-in drop-in-fast sse-starlette sse-starlette-fast aiohttp-sse fastapi; and
-  in the section first: h3ref-awaited h3ref-blocking h3ref-def h3ref-generated
-  h3ref-broken.
-  'h3ref*' is all that begin so; drop-in is h3ref's EventSourceResponse in
-  Starlette on uvicorn, and fast is with uvloop and httptools.
+  raw h3ref h3ref-gapless h3ref-trio h3ref-uvicorn starlette starlette-fast drop-in drop-in-fast sse-starlette
+  sse-starlette-fast aiohttp-sse fastapi; and in the section first: h3ref-awaited h3ref-blocking h3ref-def
+  h3ref-generated h3ref-broken.
+
+  'h3ref*' is every one whose name begins so. drop-in is h3ref's EventSourceResponse in Starlette on uvicorn; fast is
+  with uvloop and httptools.
 
 examples:
   h3ref bench --quick

@@ -26,13 +26,15 @@ MORE: Final = """\
 what it does:
   URL alone is for any stream that you may read: at most 8 requests, each on a connection of its own, a bounded
   part of each answer, and no more time than --timeout says.
+
   With --contract, URL is the root of an app with the routes that spec/formats.md describes, as
-  python -m h3ref.judge.app serves it. First URL/ticks is judged as any stream, then the routes are, over up to twelve
+  `python -m h3ref.judge.app` serves it. First URL/ticks is judged as any stream. Then the routes are, over up to twelve
   connections at once: readers that read nothing, requests that stop in the middle, and at last a POST to /shutdown,
   which ends the server. Each half has half of --timeout.
-  --client COMMAND is for a client: it is started some fifty times, no shell between, each time with the URL of another
-  stream on the loopback interface, in place of {url} or as its last argument. It prints a line of JSON for each message
-  as soon as that has come, {"event": "tick", "data": "1", "id": "7"}, and ends when it has given up for good.
+
+  --client COMMAND judges a client. The command is started some fifty times, without a shell, each time with the URL of
+  another stream on the loopback interface, in place of {url} or as its last argument. It prints a line of JSON for each
+  message as soon as that has come, {"event": "tick", "data": "1", "id": "7"}, and ends when it has given up for good.
 
 examples:
   h3ref check http://127.0.0.1:3000/events

@@ -29,7 +29,7 @@ A recording is what `h3ref serve --trace FILE` writes; - is the standard input. 
 Mermaid text, which GitHub and others draw inside Markdown, needs nothing.
 
 examples:
-  h3ref diagram                                       the state machine, as Mermaid text
+  h3ref diagram
   h3ref diagram sequence run.ndjson -o run.svg
   h3ref diagram machine run.ndjson --exchange /events -o path.png
   h3ref diagram side-by-side broken.ndjson fixed.ndjson -o both.png --scale

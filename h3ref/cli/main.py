@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from .. import __version__
 from . import bench, check, demo, diagram, serve, tail, trace
-from .shared import DONE, EXIT_STATUSES, INTERRUPTED, USAGE, CommandError, discard_output, write_out
+from .shared import DONE, EXIT_STATUSES, INTERRUPTED, USAGE, CommandError, HelpFormatter, discard_output, write_out
 
 if TYPE_CHECKING:
     from .shared import Commands
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="h3ref",
         description="Server-Sent Events with an explicit lifecycle.",
         epilog=f"{EXIT_STATUSES}\nh3ref COMMAND --help says more about a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"h3ref {__version__}", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -6,7 +6,9 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from ..server import DEFAULT_PORT
@@ -68,13 +70,68 @@ def add_command(
     return parser
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Fills the description, and keeps the epilog as it is written."""
+class HelpFormatter(argparse.HelpFormatter):
+    """Fills all that a help says to the width of the terminal, and breaks no word.
+
+    In an epilog an empty line ends a paragraph, and so does a change of the indent. A line that has two blanks or more
+    after its first words is an item, whose rest stands below itself. Below `example:` or `examples:` each line is a
+    command, which is only broken before an option, and goes on after a backslash.
+    """
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _filled(" ".join(text.split()), width)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if "\n" in text:
-            return super()._fill_text(text, width, indent)
-        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+        return "\n".join(f"{indent}{line}".rstrip() for line in laid_out(text, width - len(indent)))
+
+
+_ITEM: Final = re.compile(r"(?P<name> *\S.*?  +)(?P<rest>\S.*)")
+_BEFORE_OPTION: Final = re.compile(r" (?=-)(?=(?:[^']*'[^']*')*[^']*$)")  # not within quotes
+
+
+def laid_out(text: str, width: int) -> Iterator[str]:
+    """Yield the lines of a help's text, as `HelpFormatter` says."""
+    are_commands = False
+    for (indent, kind, _), lines in groupby(enumerate(text.splitlines()), _kind_of_line):
+        whole = [line.strip() for _, line in lines]
+        if kind in ("empty", "heading"):
+            yield indent + whole[0]
+            are_commands = whole[0] in ("example:", "examples:") if whole[0] else are_commands
+        elif are_commands and indent:
+            yield from (part for line in whole for part in _command(line, width, indent))
+        elif kind == "item" and (item := _ITEM.fullmatch(indent + whole[0])):
+            yield from _filled(item["rest"], width, item["name"], " " * len(item["name"]))
+        else:
+            yield from _filled(" ".join(whole), width, indent, indent)
+
+
+def _kind_of_line(numbered: tuple[int, str]) -> tuple[str, str, int]:
+    """Its indent, its kind, and its number where it goes with no other."""
+    number, line = numbered
+    indent = line[: len(line) - len(line.lstrip())]
+    if not line:
+        return "", "empty", number
+    if line.endswith(":"):
+        return indent, "heading", number
+    return (indent, "item", number) if _ITEM.fullmatch(line) else (indent, "text", -1)
+
+
+def _filled(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _command(text: str, width: int, indent: str) -> Iterator[str]:
+    line, room = indent, width - 2
+    parts = _BEFORE_OPTION.split(text) if len(indent) + len(text) > width else [text]
+    for part in parts:
+        if line.strip() and len(line) + 1 + len(part) > room:
+            yield f"{line} \\"
+            line = f"{indent}    {part}"
+        else:
+            line = f"{line} {part}" if line.strip() else indent + part
+    yield line
 
 
 def add_port(parser: argparse.ArgumentParser, text: str) -> None:

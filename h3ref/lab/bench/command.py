@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from .progress import shown
 from .results import Results
 from .runner import QUICK_REPEAT, REPEAT, SECTIONS, run
 from .systems import chosen
-from .table import changes, missing, table
+from .table import WIDTH, changes, missing, table
 
 
 def bench(
@@ -50,6 +51,8 @@ def bench(
     )
     if json is not None:
         results.save(json)
-    lines = [*missing(results), *table(results), *(changes(before, results) if before else ())]
+    columns = shutil.get_terminal_size((WIDTH, 24)).columns
+    lines = [*missing(results, columns=columns), *table(results, columns=columns)]
+    lines += changes(before, results, columns=columns) if before else ()
     print("\n".join(lines), flush=True)
     return results

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,7 +21,7 @@ from h3ref.adapters.h11_anyio import Server
 from .. import story
 from ..log_lines import captured_log
 from ..recorder import Recorder
-from ..sequence import SIDE_BY_SIDE, beside, draw
+from ..sequence import SIDE_BY_SIDE, beside
 from .wire import Arrival, receive
 
 FIXED = ("callback", "awaited", "blocking")
@@ -54,6 +55,16 @@ class Report:
         self.coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.columns = shutil.get_terminal_size((100, 24)).columns
 
+    def _tell(self, style: str, text: str, indent: str = "") -> None:
+        """Print words in a style, filled to the width of the terminal; what goes on is indented."""
+        for line in self._filled(text, indent):
+            self.say(self.paint(style, line) if style else line)
+
+    def _filled(self, text: str, indent: str) -> list[str]:
+        return textwrap.wrap(
+            text, self.columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+
     def paint(self, style: str, text: str) -> str:
         """Return the text in a style, where there are colours."""
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.coloured and text else text
@@ -64,11 +75,7 @@ class Report:
 
     async def run(self, fixed: Server, broken: Server, fixed_steps: Recorder, broken_steps: Recorder) -> None:
         """Run every flow, and print what happened."""
-        self.say(
-            self.paint(
-                "bold", "One handler's stream in four orders of the same steps: H3Z's, then the three that work."
-            )
-        )
+        self._tell("bold", "One handler's stream in four orders of the same steps: H3Z's, then the three that work.")
         await self._flow("broken", broken)
         for name in FIXED:
             await self._flow(name, fixed)
@@ -80,14 +87,14 @@ class Report:
     async def _flow(self, name: str, server: Server) -> None:
         sign, style = ("X", "bad") if name == "broken" else ("+", "good")
         self.say()
-        self.say(self.paint(style, f"{sign} {name}") + f"  {_SUMMARY[name]}")
+        first, *rest = self._filled(f"{sign} {name}  {_SUMMARY[name]}", "  ")
+        self.say(first.replace(f"{sign} {name}", self.paint(style, f"{sign} {name}"), 1))
+        for line in rest:
+            self.say(line)
         self.say(self.paint("dim", f"  GET {server.url}/{name}, as its client receives it"))
         if name == "broken":
-            self.say(
-                self.paint(
-                    "dim", "  (on a port of its own: this flow is chosen for a whole server, never by a handler)"
-                )
-            )
+            text = "(on a port of its own: this flow is chosen for a whole server, never by a handler)"
+            self._tell("dim", f"  {text}", "  ")
         with captured_log() as lines:
             arrivals = receive(server.port, f"/{name}", patience=PATIENCE)
             if name in self.shown:
@@ -123,12 +130,12 @@ class Report:
 
     def _steps(self, broken: Recorder, fixed: Recorder) -> None:
         records = {name: (broken if name == "broken" else fixed).of(f"/{name}") for name in self.shown}
-        diagrams = [draw(recording, title=name, times=True) for name, recording in records.items()]
         self.say()
         self.say(self.paint("bold", "The steps, as they were recorded"))
-        for left, right in zip(diagrams[::2], diagrams[1::2], strict=True):
+        for left, right in zip(self.shown[::2], self.shown[1::2], strict=True):
             self.say()
-            self.say(self._painted(beside(left, right, columns=self.columns)))
+            drawn = beside(records[left], records[right], titles=(left, right), columns=self.columns)
+            self.say(self._painted(drawn))
         if self.columns < SIDE_BY_SIDE:
             self.say()
             self.say(self.paint("bold", "The same in brief, broken next to fixed"))
@@ -156,8 +163,7 @@ class Report:
             events = sum(record.step == trace.EVENT.name for record in records)
             left = any(record.step == trace.DISCONNECT.name for record in records)
             end = f"still open when it gave up, after {PATIENCE:.1f} s of silence" if left else "ended properly"
-            text = f"{name:9} headers, {events} events, {end}"
-            self.say("  " + (self.paint("bad", text) if left else text))
+            self._tell("bad" if left else "", f"  {name:9} headers, {events} events, {end}", " " * 12)
 
     def _places(self) -> None:
         self.say()
