@@ -684,30 +684,26 @@ def rows(panel: FrameLocator) -> list[list[str]]:
     return [row.locator("td").all_inner_texts()[1:] for row in panel.locator("#events tr").all()]
 
 
-SHOWN = [
-    ["greeting", "1", "hello world"],
-    ["message", "1", "tick"],
-    ["message", "1", "first line\nnext line"],
-    ["done", "1", ""],
-]
+SOME = re.compile(r"^([3-9]|\d\d+) events · ")
+"""What a panel says that has had some events."""
 
 
-def test_the_demo_shows_the_broken_flow_open_and_silent_and_the_fixed_ones_with_their_events(
-    page: Page, demo: Demo
-) -> None:
+def test_the_demo_shows_the_broken_flow_open_and_silent_and_the_fixed_ones_ticking(page: Page, demo: Demo) -> None:
     from playwright.sync_api import expect
 
     with watched(page):
         page.goto(demo.url)
         broken, fixed = page.frame_locator("#broken"), page.frame_locator("#fixed")
 
-        expect(fixed.locator("#verdict")).to_contain_text("4 events, the last one done")
-        assert rows(fixed) == SHOWN
-        expect(fixed.locator("#ready")).to_have_text("2 CLOSED")
-        expect(fixed.locator("#states .now")).to_have_text("closed(complete)")
+        expect(fixed.locator("#sum")).to_have_text(SOME)
+        shown = rows(fixed)
+        first = int(shown[0][1])
+        assert shown == [["tick", str(number), str(number)] for number in range(first, first + len(shown))]
+        expect(fixed.locator("#ready")).to_have_text("1 OPEN")
+        expect(fixed.locator("#states .now")).to_have_text("streaming")
         expect(fixed.locator("#rejected")).to_have_text("")
 
-        expect(broken.locator("#clock")).to_have_text(re.compile(r"silent for (?!0\.0)"))
+        expect(broken.locator("#sum")).to_have_text(re.compile(r"^0 events · ([2-9]|\d\d+) s of silence$"))
         expect(broken.locator("#verdict")).to_contain_text("nothing since")
         expect(broken.locator("#ready")).to_have_text("1 OPEN")
         expect(broken.locator("#states .now")).to_have_text("headers_sent")
@@ -715,13 +711,13 @@ def test_the_demo_shows_the_broken_flow_open_and_silent_and_the_fixed_ones_with_
         expect(broken.locator("#none")).to_be_visible()
         assert rows(broken) == []
 
-        for choice in ("/awaited", "/blocking", "/callback"):
+        for choice in ("awaited", "blocking", "callback"):
             fixed.get_by_label(choice).check()
-            expect(fixed.locator("#verdict")).to_contain_text("4 events, the last one done")
-            expect(fixed.locator("#states .now")).to_have_text("closed(complete)")
-            fixed.locator("summary").click()
-            expect(fixed.locator("#diagram")).to_contain_text(f"GET {choice}")
-            assert rows(fixed) == SHOWN
+            expect(fixed.locator("#picture")).to_contain_text(f"GET /ticks/{choice}")
+            expect(fixed.locator("#sum")).to_have_text(SOME)
+            expect(fixed.locator("#states .now")).to_have_text("streaming")
+        fixed.get_by_role("button", name="Leave").click()
+        expect(fixed.locator("#states .now")).to_have_text("closed(client_gone)")
 
         expect(broken.locator("#ready")).to_have_text("1 OPEN")
         broken.get_by_role("button", name="Leave").click()
@@ -730,3 +726,53 @@ def test_the_demo_shows_the_broken_flow_open_and_silent_and_the_fixed_ones_with_
         expect(broken.locator("#states .now")).to_have_text("closed(client_gone)")
         broken.get_by_role("button", name="Open a new stream").click()
         expect(broken.locator("#verdict")).to_contain_text("nothing since")
+
+
+WIDTH_OF = "name => document.querySelector(`#strip .${name}`)?.getBBox().width ?? 0"
+
+
+def test_the_strips_of_the_demo_grow_and_whoever_comes_late_sees_the_same(browser: Browser, demo: Demo) -> None:
+    from playwright.sync_api import expect
+
+    with browser.new_context() as context:
+        context.set_default_timeout(PATIENCE)
+        for _ in range(2):  # the second page is opened when the first has long been there
+            page = context.new_page()
+            with watched(page):
+                page.goto(demo.url)
+                expect(page.frame_locator("#fixed").locator("#strip .event").nth(2)).to_be_attached()
+                expect(page.frame_locator("#broken").locator("#strip .event")).to_have_count(0)
+                (broken,) = (frame for frame in page.frames if frame.url.endswith("/panel/broken"))
+                broken.wait_for_function(f"({WIDTH_OF})('silent') > 0")
+                width = broken.evaluate(WIDTH_OF, "silent")
+                broken.wait_for_function(f"width => ({WIDTH_OF})('silent') > width", arg=width)
+                expect(page.frame_locator("#broken").locator("#sum")).to_contain_text("s of silence")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_drawing_of_the_demo_is_whole_and_can_be_read(
+    browser: Browser, demo: Demo, width: int, scheme: Any
+) -> None:
+    from playwright.sync_api import expect
+
+    with browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme) as context:
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto(demo.url)
+        expect(page.frame_locator("#fixed").locator("#sum")).to_have_text(SOME)
+        expect(page.frame_locator("#broken").locator("#picture")).to_contain_text("No events sent - connection hangs")
+        expect(page.frame_locator("#fixed").locator("#picture")).to_contain_text("Event 3")
+        for frame in page.frames[1:]:
+            texts = frame.evaluate(
+                """() => [...document.querySelectorAll("#picture text")].map(text => {
+                    const box = text.getBBox(), whole = text.ownerSVGElement.viewBox.baseVal;
+                    return [text.textContent, box.x, box.x + box.width - whole.width, 13 * text.getScreenCTM().a];
+                })"""
+            )
+            assert len(texts) > 10
+            for text, left, over, size in texts:
+                assert left >= 0, text
+                assert over <= 0, text
+                assert size >= 13, f"{text}: {size} px"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

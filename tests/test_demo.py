@@ -13,12 +13,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 import h3ref
 from h3ref import flows
 from h3ref.examples.callback import EVENTS
+from h3ref.lab.demo.picture import picture
+from h3ref.lab.demo.watch import EVENTS as EVENTS_KEPT
+from h3ref.lab.demo.watch import Watch
+from h3ref.trace import DATA, EVENT, REQUEST, SEND_EVENT, Record
 from tests.processes import IN_FOREGROUND
 from tests.waits import blocking_until
 
@@ -274,8 +279,8 @@ def test_the_page_and_its_panels_answer(demo: Demo) -> None:
     assert demo.url == f"http://127.0.0.1:{fixed}/"
     for port, path, holds in (
         (fixed, "/", f'"broken": "http://127.0.0.1:{broken}/panel/broken"'),
-        (fixed, "/panel/fixed", '"choices": ["/callback", "/awaited", "/blocking"]'),
-        (broken, "/panel/broken", '"choices": ["/broken"]'),
+        (fixed, "/panel/fixed", '"choices": ["callback", "awaited", "blocking"]'),
+        (broken, "/panel/broken", '"choices": ["broken"]'),
     ):
         status, headers, text = demo.get(port, path)
         assert status == 200
@@ -287,21 +292,32 @@ def test_the_page_and_its_panels_answer(demo: Demo) -> None:
     assert demo.get(fixed, "/panel/other")[0] == 404
 
 
-def test_the_state_of_a_stream_is_told_by_its_own_server(demo: Demo) -> None:
-    fixed, broken = demo.ports["callback"], demo.ports["broken"]
-    assert json.loads(demo.get(fixed, "/state?target=/callback%3Fstream%3Dnone")[2])["state"] is None
-    assert "event: done" in demo.get(fixed, "/callback?stream=a")[2]
-    done = demo.state(fixed, "/callback%3Fstream%3Da", "closed")
-    assert (done["reason"], done["rejected"]) == ("complete", [])
-    assert done["passed"] == ["requested", "sse_started", "headers_sent", "streaming", "closed"]
+@pytest.mark.parametrize("flow", ["callback", "awaited", "blocking"])
+def test_a_stream_of_the_page_ticks_until_its_client_leaves(demo: Demo, flow: str) -> None:
+    fixed, target = demo.ports["callback"], f"/ticks/{flow}%3Fstream%3Da"
+    assert json.loads(demo.get(fixed, f"/state?target={target}")[2])["state"] is None
+    with socket.create_connection(("127.0.0.1", fixed), timeout=30) as reader:
+        reader.sendall(f"GET /ticks/{flow}?stream=a HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        received = b""
+        while b"data: 4\n" not in received:
+            received += reader.recv(10_000)
+        running = demo.state(fixed, target, "streaming")
+        assert (running["reason"], running["rejected"]) == (None, [])
+        assert "more event" in str(running["picture"])
+    left = demo.state(fixed, target, "closed")
+    assert left["reason"] == "client_gone"
+    assert left["passed"] == ["requested", "sse_started", "headers_sent", "streaming"]
 
+
+def test_the_state_of_a_stream_is_told_by_its_own_server(demo: Demo) -> None:
+    broken = demo.ports["broken"]
     with socket.create_connection(("127.0.0.1", broken), timeout=30) as hanging:
-        hanging.sendall(b"GET /broken?stream=b HTTP/1.1\r\nHost: test\r\n\r\n")
-        silent = demo.state(broken, "/broken%3Fstream%3Db", "headers_sent")
+        hanging.sendall(b"GET /ticks/broken?stream=b HTTP/1.1\r\nHost: test\r\n\r\n")
+        silent = demo.state(broken, "/ticks/broken%3Fstream%3Db", "headers_sent")
         assert silent["rejected"] == [{"step": "get_sse_writer", "error": "ConnectionNotReady", "rule": "L-17"}] * 10
-        assert "(too late!)" in str(silent["diagram"])
+        assert "(too late!)" in str(silent["picture"])
         assert len(hanging.recv(1000)) == 124
-    assert demo.state(broken, "/broken%3Fstream%3Db", "closed")["reason"] == "client_gone"
+    assert demo.state(broken, "/ticks/broken%3Fstream%3Db", "closed")["reason"] == "client_gone"
 
 
 @pytest.mark.parametrize(("place", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)])
@@ -338,3 +354,33 @@ def test_an_interrupted_report_is_no_success() -> None:
         process.kill()
         process.communicate()
     assert (process.returncode, errors) == (130, "h3ref: interrupted\n")
+
+
+def test_the_drawing_of_a_stream_without_end_has_its_first_events_and_counts_the_others() -> None:
+    passed: list[Record] = []
+    watch = Watch(passed.append, keep=1)
+    steps = [(REQUEST, "GET /ticks/callback?stream=<1>"), *[(SEND_EVENT, None), (DATA, None), (EVENT, None)] * 10]
+    for number, (step, detail) in enumerate(steps):
+        watch(Record(number, 7, step.name, step.who, step.to, step.trigger, "streaming", "streaming", detail=detail))
+    watch(Record(99, 7, "returns", "handler", "adapter", None, "streaming", "streaming"))
+    watch(Record(99, 8, "returns", "handler", "adapter", None, "streaming", "streaming"))
+    assert len(passed) == len(steps) + 2
+    stream = watch.of("/ticks/callback?stream=<1>")
+    assert [record.step for record in stream.records] == [
+        "request",
+        *["send_event", "data", "event"] * EVENTS_KEPT,
+        "returns",
+    ]
+    assert stream.more == 10 - EVENTS_KEPT
+    drawn = ElementTree.fromstring(picture(stream.records, more=stream.more))
+    told = ["".join(text.itertext()) for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert told[:4] == ["Client", "Handler", "Adapter", "Connection"]
+    assert told[-2:] == ["… and 7 more events", "returns 99000.0"]
+
+
+def test_of_the_page_s_streams_the_latest_are_kept() -> None:
+    watch = Watch(lambda record: None, keep=2)
+    for number in range(1, 4):
+        watch(Record(0, number, "request", "client", "handler", None, "", "requested", detail=f"GET /ticks/{number}"))
+    assert [bool(watch.of(f"/ticks/{number}").records) for number in range(1, 4)] == [False, True, True]
+    assert picture([]).startswith("<svg ")

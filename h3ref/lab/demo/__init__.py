@@ -1,7 +1,8 @@
 """`h3ref demo`: the bug and its three fixes, on real sockets, printed and then on a web page.
 
-`report` runs the flows and prints what happened, `wire` is its client, `recorder` keeps the steps, and `page` is
-the app that both servers serve: one in the default flow, one in the broken one.
+`report` runs the flows and prints what happened, and `wire` is its client. `page` is the app that both servers serve,
+one in the default flow, one in the broken one. Its streams, in `ticks`, have no end; `watch` keeps their steps, and
+`picture` draws them.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def demo(*, port: int, once: bool, everything: bool = False) -> None:
 async def _demo(port: int, once: bool, everything: bool) -> None:
     page, report = Page(), Report(everything=everything)
     async with AsyncExitStack() as stack:
-        fixed = await _listen(stack, port, page, trace=page.steps["fixed"])
-        broken = await _listen(stack, fixed.port + 1, page, trace=page.steps["broken"], flow=flows.broken)
+        fixed = await _listen(stack, port, page, trace=page.traces["fixed"])
+        broken = await _listen(stack, fixed.port + 1, page, trace=page.traces["broken"], flow=flows.broken)
         page.serves(fixed=fixed, broken=broken)
         await report.run(fixed, broken, page.steps["fixed"], page.steps["broken"])
         if once:

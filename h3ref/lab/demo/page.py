@@ -1,9 +1,8 @@
-"""The demo's app: the example's four handlers, and beside them the page that opens their streams in a browser."""
+"""The demo's app: the example's four handlers, and beside them the page, whose streams tick without end."""
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,39 @@ from h3ref import H3App, H3Event, flows
 from h3ref.adapters.h11_anyio import Server
 from h3ref.examples import callback as example
 
-from ..recorder import Recorder, Recording
-from ..sequence import draw
+from ..recorder import Recorder
+from . import ticks
+from .picture import picture
 from .report import FIXED, PATHS, place
+from .watch import Stream, Watch
 
 _HERE = Path(__file__).parent
 _KEEP = 100
-_NAMES = sorted({message.event or "message" for message in example.EVENTS})
 
 
 class Page:
     """Makes the one app that both servers serve, and knows of each stream what its server knows.
 
-    A panel gives each stream it opens an id of its own, as in `/callback?stream=ID`, and asks for its state
+    A panel gives each stream it opens an id of its own, as in `/ticks/callback?stream=ID`, and asks for its state
     at `/state?target=...`: a plain request, which the broken flow answers too.
+
+    Attributes:
+        app: what both serve.
+        steps: a recorder for each server, of the example's streams.
+        traces: what each server is given as `trace`.
     """
 
     def __init__(self) -> None:
         self.app = H3App()
         self.steps = {name: Recorder(keep=_KEEP, paths=PATHS) for name in ("fixed", "broken")}
+        self.traces = {name: Watch(recorder, keep=_KEEP) for name, recorder in self.steps.items()}
         self._servers: dict[str, Server] = {}
         self._events: dict[str, H3Event] = {}
         for path in PATHS:
             handler = example.app.match("GET", path).handler
             assert handler is not None, f"the example has {path}"
             self.app.get(path, handler)
+        ticks.add_to(self.app)
         self.app.on_request(self._remember)
         self.app.get("/", self._page)
         self.app.get("/panel/:name", self._panel)
@@ -46,7 +53,7 @@ class Page:
         self._servers = {"fixed": fixed, "broken": broken}
 
     async def _remember(self, event: H3Event) -> None:
-        if event.path in PATHS and "stream" in event.query:
+        if event.path.startswith(ticks.PREFIX):
             self._events[event.target] = event
             if len(self._events) > _KEEP:
                 del self._events[next(iter(self._events))]
@@ -65,35 +72,31 @@ class Page:
         if name not in self._servers:
             event.send_error(404)
             return
-        choices = ["/broken"] if name == "broken" else [f"/{flow}" for flow in FIXED]
-        config = {"name": name, "origin": self._servers[name].url, "choices": choices, "events": _NAMES}
+        choices = ["broken"] if name == "broken" else [*FIXED]
+        config = {"name": name, "origin": self._servers[name].url, "choices": choices, "prefix": ticks.PREFIX}
         _send(event, "panel.html", config, "connect-src 'self'")
 
     async def _state(self, event: H3Event) -> None:
         target = event.query.get("target", "")
         shown = self._events.get(target)
-        records = self._steps(target)
+        stream = self._stream(target)
         event.set_header("Cache-Control", "no-store")
         event.send_json(
             {
                 "state": shown.state if shown else None,
                 "reason": shown.reason if shown else None,
-                "passed": list(dict.fromkeys(record.before for record in records)),
+                "passed": list(dict.fromkeys(record.before for record in stream.records)),
                 "rejected": [
                     {"step": record.step, "error": record.error, "rule": record.rule}
-                    for record in records
+                    for record in stream.records
                     if record.error
                 ],
-                "diagram": draw(records, times=True),
+                "picture": picture(stream.records, more=stream.more),
             }
         )
 
-    def _steps(self, target: str) -> Recording:
-        """What was recorded of a stream so far; nothing, if it has not begun, or was too long ago."""
-        for recorder in (self.steps["broken"], self.steps["fixed"]):
-            with suppress(LookupError):
-                return recorder.of(f"GET {target}")
-        return Recording()
+    def _stream(self, target: str) -> Stream:
+        return next((found for trace in self.traces.values() if (found := trace.of(target)).records), Stream())
 
 
 def _send(event: H3Event, file: str, config: dict[str, Any], policy: str) -> None:
