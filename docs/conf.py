@@ -32,6 +32,7 @@ extensions = [
     "extensions.names",
     "extensions.places",
     "extensions.sources",
+    "extensions.stepper",
 ]
 
 # -- what is read

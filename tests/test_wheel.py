@@ -25,7 +25,7 @@ BUILD = CONFIGURATION["tool"]["hatch"]["build"]["targets"]
 ELSEWHERE = {"docs", "notebooks", "spec", "tests"}
 """What is beside the package, and in no wheel."""
 
-DATA = {"py.typed", "lab/demo/page.html", "lab/demo/panel.html"}
+DATA = {"py.typed", "lab/demo/page.html", "lab/demo/panel.html", "lab/stepper/stepper.css", "lab/stepper/stepper.js"}
 """What is in the package, and no module."""
 
 STARTED = {"h3ref.__main__", "h3ref.lab.bench.servers.__main__"}

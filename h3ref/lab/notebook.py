@@ -37,8 +37,20 @@ from .diagrams import jupyter
 from .log_lines import captured_log
 from .recorder import Recorder, Recording
 from .silence import receive_within
+from .stepper import Code, Column, Stepper
 
-__all__ = ["Arrival", "End", "Run", "in_memory", "on_socket", "raw_get", "recorded", "recorded_in_memory", "virtually"]
+__all__ = [
+    "Arrival",
+    "End",
+    "Run",
+    "in_memory",
+    "on_socket",
+    "raw_get",
+    "recorded",
+    "recorded_in_memory",
+    "step_through",
+    "virtually",
+]
 
 T = TypeVar("T")
 
@@ -94,6 +106,15 @@ class Run:
         """The events that the client dispatches."""
         parser = EventStreamParser()
         return [*parser.feed(self.body), *parser.close()]
+
+    @property
+    def head(self) -> str:
+        """The head of the answer as text: its status, and each header on a line of its own; "" if there was none."""
+        return (
+            "\n".join([f"HTTP/1.1 {self.status}", *(f"{k}: {v}" for k, v in self.headers.items())])
+            if self.status
+            else ""
+        )
 
     @property
     def reason(self) -> str | None:
@@ -311,6 +332,33 @@ def compare(**recordings: Recording) -> str:
     return "\n".join(
         "".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in zip_longest(*columns, fillvalue="")
+    )
+
+
+def step_through(*, code: Mapping[str, Code] | None = None, **recordings: Run | Recording) -> Stepper:
+    """Return recordings of one exchange each, to be stepped through in the notebook, with no server and no widget.
+
+    Two go in step while they do the same, and one waits where the other goes on, its silence counted:
+
+        step_through(broken=broken, fixed=fixed, code={"broken": example.broken, "fixed": example.callback})
+
+    Args:
+        code: for a column what answers, as a function, several, or text: the line that a step comes from is lit.
+        recordings: one or two, by the headings of their columns; of a `Run` the head that its client had is shown, too.
+
+    Raises:
+        ValueError: there are none or more than two, or one is empty or of several exchanges; or code is for none.
+    """
+    code = code or {}
+    if unknown := sorted(code.keys() - recordings.keys()):
+        raise ValueError(f"code is given for {', '.join(unknown)}, and the recordings are {', '.join(recordings)}")
+    return Stepper(
+        [
+            Column(name, run.recording, run.head, code.get(name, ""))
+            if isinstance(run, Run)
+            else Column(name, run, code=code.get(name, ""))
+            for name, run in recordings.items()
+        ]
     )
 
 
