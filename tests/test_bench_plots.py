@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from math import log10
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from h3ref.lab.bench.plots import FLOWS, LOOKS, MAIN, PEERS, cdf, ratios, scaling
 from h3ref.lab.bench.results import Distribution, Measurement, Results, SectionNote
+from h3ref.lab.bench.sentences import absent, within
 from h3ref.lab.bench.systems import TITLES
 from tests.test_bench import results
 
@@ -69,6 +74,61 @@ def test_the_distributions_say_p50_and_p99_of_each_system() -> None:
     assert "raw asyncio: p50 200 µs, p99 297 µs" in said
     assert sum(": p50 " in text for text in said) == len(MAIN)
     assert "raw asyncio: p50 200 µs, p99 297 µs; h3ref: p50 399 µs" in str(figure.get_label())
+
+
+def test_the_axis_goes_on_to_what_is_as_rare_as_was_measured() -> None:
+    figure = cdf(measured(), "pace")
+    assert {"p50", "p90", "p99", "p99.9"} <= set(words(figure))
+    [axes] = figure.axes
+    of_each = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
+    longest = [heights for heights in of_each if len(heights) > 20]
+    assert len(longest) == len(MAIN)
+    for heights in longest:
+        assert heights.max() == pytest.approx(-log10(1 / 200))  # the rarest of 200
+
+
+@pytest.mark.parametrize("draw", [lambda found: cdf(found, "pace"), scaling, ratios])
+def test_each_figure_says_which_run_it_shows(draw: Callable[[Results], Figure]) -> None:
+    found = replace(measured(), quick=False, date="2026-01-02T03:04:05+00:00")
+    [said] = [text for text in words(draw(found)) if text.startswith("full run of 2026-01-02; ")]
+    assert said.endswith(f"; {found.machine['processor']}, {found.machine['cores']} cores")
+    assert re.search(r"; (200 delays of each|1|\d to \d|3 turns)", said)
+    assert said in str(draw(found).get_label())
+
+
+def test_a_short_run_is_drawn_into_the_full_one() -> None:
+    found = measured()
+    alone = len(cdf(found, "pace").axes[0].get_lines())
+    both = cdf(found, "pace", live=found)
+    assert_readable(both)
+    assert len(both.axes[0].get_lines()) == alone + len(MAIN)
+    assert "strokes are the medians of the short run" in " ".join(words(both))
+    assert "short run of" in str(both.get_label())
+    assert_readable(scaling(found, live=found))
+    elsewhere = replace(found, measurements=())
+    assert len(cdf(found, "pace", live=elsewhere).axes[0].get_lines()) == alone
+
+
+def test_nothing_but_the_broken_flow_has_its_colour() -> None:
+    broken = LOOKS["h3ref-broken"].colour
+    assert [name for name, look in LOOKS.items() if look.colour == broken] == ["h3ref-broken"]
+    ours = {look.colour for name, look in LOOKS.items() if name.startswith("h3ref")}
+    assert not ours & {look.colour for name, look in LOOKS.items() if not name.startswith("h3ref")}
+
+
+def test_sentences_say_what_came_in_time_and_what_is_absent() -> None:
+    found = measured()
+    assert (
+        within(found, "pace", "raw", 200) == "raw asyncio: 50.0% of 200 came within 200 µs, half of them within 200 µs."
+    )
+    assert within(found, "pace", "raw", 1) == "raw asyncio: 0.0% of 200 came within 1 µs, half of them within 200 µs."
+    with pytest.raises(ValueError, match="no delays of h3ref-broken in pace"):
+        within(found, "pace", "h3ref-broken", 1)
+    assert absent(found, FLOWS + PEERS) == "Every system that the figures name is in this run."
+    fewer = replace(found, measurements=(), missing={"fastapi": ["fastapi", "uvicorn"]})
+    assert absent(fewer, ["fastapi", "raw", "raw"]) == (
+        "Not in this run: FastAPI's own (pip install fastapi uvicorn), raw asyncio (it was not asked for)."
+    )
 
 
 def test_the_broken_flow_is_drawn_as_what_never_comes() -> None:

@@ -26,7 +26,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 
-CELL_TIMEOUT = 60
+CELL_TIMEOUT = 120
 """Seconds that a cell may take."""
 
 

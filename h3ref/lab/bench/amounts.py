@@ -65,14 +65,12 @@ QUICK: Final = Amounts(
     rounds=7,
 )
 LIVE: Final = Amounts(
-    fans=(10, 100, 300),
+    fans=(100,),
     deliveries=2000,
     alone=30,
     together=50,
     at_once=25,
-    paced=100,
-    rate=20.0,
     seconds=0.5,
     few=((2, 1000.0),),
 )
-"""As much as the reader of a notebook waits for, in the sections fanout, first and pace."""
+"""As much as the reader of a notebook waits for, in the sections fanout, first and pace; of `FULL` it has the cases."""

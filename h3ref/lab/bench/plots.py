@@ -3,30 +3,33 @@
     results = Results.load(Path("results.json"))
     cdf(results, "pace")                                 # how old events are when they arrive
     cdf(results, "first", systems=FLOWS + PEERS)         # the broken flow and the fixed ones, and the peers
+    cdf(results, "first", live=run(...))                 # with the medians of a run made here
     scaling(results)
     ratios(results)
 
-They look as all charts of `charts` do. Colours are those of Okabe and Ito, which people tell apart who see no red or no
-green; each line has a marker and a dash of its own besides.
+They look as all charts of `charts` do, and each says below its title which run it shows: how much was measured, when,
+and on what machine. Colours are those of Okabe and Ito, which people tell apart who see no red or no green; each line
+has a marker and a dash of its own besides. h3ref is blue or green, and nothing but the broken flow is red.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import log10
 from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from ..charts import LEGEND, chart, time_text
-from ..diagrams.style import CARD, EDGE, INK, SOFT, plain
-from .results import PROBABILITIES, Measurement, Results
+from ..charts import LEGEND, POINTS, chart, time_text
+from ..diagrams.style import CARD, EDGE, INK, SOFT, TEXT, plain
+from .results import PROBABILITIES, Distribution, Measurement, Results
 from .sections import GROWN
 from .systems import FLOOR
 
-FLOWS: Final = ("h3ref", "h3ref-awaited", "h3ref-blocking", "h3ref-generated", "h3ref-broken")
-PEERS: Final = ("raw", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
+FLOWS: Final = ("h3ref", "h3ref-awaited", "h3ref-blocking", "h3ref-broken")
+PEERS: Final = ("raw", "drop-in", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
 MAIN: Final = ("raw", "h3ref", "h3ref-uvicorn", "drop-in", "starlette", "sse-starlette", "aiohttp-sse", "fastapi")
 """One of each kind: what fits into a figure without crowding it."""
 
@@ -44,27 +47,35 @@ class Look(NamedTuple):
 LOOKS: Final = {
     "raw": Look(INK, "s", (0, (4, 2))),
     "h3ref": Look("#0072b2", "o", width=2.6),
-    "h3ref-gapless": Look("#56b4e9", "^"),
+    "h3ref-gapless": Look("#009e73", "^"),
     "h3ref-trio": Look("#0072b2", "v", (0, (1, 1))),
     "h3ref-uvicorn": Look("#009e73", "D", (0, (6, 2))),
-    "h3ref-awaited": Look("#56b4e9", "<"),
+    "h3ref-awaited": Look("#0072b2", "<", (0, (3, 1))),
     "h3ref-blocking": Look("#009e73", ">", (0, (6, 2))),
-    "h3ref-def": Look("#cc79a7", "4", (0, (1, 1))),
-    "h3ref-generated": Look("#e69f00", "d", (0, (3, 1, 1, 1))),
+    "h3ref-def": Look("#009e73", "4", (0, (1, 1))),
+    "h3ref-generated": Look("#0072b2", "d", (0, (3, 1, 1, 1))),
     "h3ref-broken": Look("#d55e00", "x", width=2.6),
     "starlette": Look("#e69f00", "p"),
     "starlette-fast": Look("#e69f00", "H", (0, (4, 2))),
     "drop-in": Look("#332288", "8", (0, (5, 1))),
     "drop-in-fast": Look("#332288", "1", (0, (1, 2))),
-    "sse-starlette": Look("#d55e00", "P"),
-    "sse-starlette-fast": Look("#d55e00", "X", (0, (4, 2))),
-    "aiohttp-sse": Look("#cc79a7", "*", (0, (6, 1, 1, 1)), size=11),
-    "fastapi": Look("#7f7f7f", "h", (0, (2, 1))),
+    "sse-starlette": Look("#cc79a7", "P"),
+    "sse-starlette-fast": Look("#cc79a7", "X", (0, (4, 2))),
+    "aiohttp-sse": Look("#7f7f7f", "*", (0, (6, 1, 1, 1)), size=11),
+    "fastapi": Look("#56b4e9", "h", (0, (2, 1))),
 }
 LEFT_OUT: Final = ("p99", "instructions")
 """What would crowd the figure of all ratios."""
 
 OTHER: Final = Look("#7f7f7f", ".")
+
+
+LEVELS: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+"""What is marked on the axis of a distribution: its upper end is drawn out, and each step is ten times rarer."""
+
+MARKED: Final = (0.5, 0.99)
+NEVER: Final = -0.18
+"""Where the line of those stands that never had an event."""
 
 
 def cdf(
@@ -74,14 +85,16 @@ def cdf(
     case: str | None = None,
     systems: Sequence[str] | None = None,
     title: str | None = None,
+    live: Results | None = None,
 ) -> Figure:
-    """What part of all delays is at most so long, with the median and the 99th percentile marked.
+    """What part of all delays is at most so long, up to 99.9 %, with the median and the 99th percentile marked.
 
     Args:
         case: of the section; the first one it has, if not told.
         section: "first" or "pace".
         systems: which to draw, of those that were measured; `MAIN` if not told.
         title: above the figure; what the section is, if not told.
+        live: another run, whose medians of the same case are drawn as strokes.
 
     Raises:
         ValueError: there is nothing to draw.
@@ -94,27 +107,44 @@ def cdf(
         raise ValueError(f"no delays of {section}, {case or 'any case'}, were measured for these systems")
     title = title or _title(results, section, case)
     labels = {one.system: _delays(results, one) for one in measured}
+    here = {one.system: one for one in (live.of(section, quantity="p50") if live else ()) if one.case == case}
+    counts = [one.distribution.count for one in measured if one.distribution and one.distribution.quantiles]
+    run = _of_run(results, _number("delays of each", counts), live if here else None)
     with plain():
-        figure, axes = chart(330 + _legend_height(len(measured)), f"{title}: {'; '.join(labels.values())}", title)
+        words = "; ".join([title, run, *labels.values()])
+        figure, axes = chart(350 + _legend_height(len(measured)), words, title)
+        _told_below(axes, run)
         drawn = [one.distribution for one in measured if one.distribution and one.distribution.quantiles]
-        longest = max((one.at(0.998) for one in drawn), default=1e3)  # one straggler shall not press all together
+        longest = max((one.at(_end(one)) for one in drawn), default=1e3)
         shortest = min((one.at(0.001) for one in drawn), default=1e2)
         axes.set_xscale("log")
-        axes.set_xlim(shortest * 0.8, longest * 1.6)
-        axes.set_ylim(-0.02, 1.04)
-        for level in (0.5, 0.99):
-            axes.axhline(level, color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        axes.set_xlim(shortest * 0.8, longest * 1.3)
+        axes.set_ylim(NEVER - 0.12 if len(drawn) < len(measured) else -0.08, _rare(0.9995))
+        for level in LEVELS.values():
+            axes.axhline(_rare(level), color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         for one in measured:
-            _draw_distribution(axes, one, labels[one.system])
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 0.99], ["0 %", "25 %", "p50", "75 %", "p99"])
+            _draw_distribution(axes, one, labels[one.system], here.get(one.system))
+        ticks = {"0 %": 0.0, **LEVELS}
+        axes.set_yticks([_rare(level) for level in ticks.values()], list(ticks))
         axes.set_ylabel("part that took at most so long")
-        axes.set_xlabel("delay; filled marks are medians, hollow ones the 99th percentile")
+        strokes = "; strokes are the medians of the short run" if here else ""
+        axes.set_xlabel(f"delay; filled marks are p50, hollow ones p99{strokes}")
         subs = (1, 2, 5) if longest / shortest < 200 else (1,)
         axes.xaxis.set_major_locator(LogLocator(10, subs=subs))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_text(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         _legend(figure)
     return figure
+
+
+def _rare(probability: float) -> float:
+    """Where a part of all stands on the axis: how rare what took longer is, in powers of ten."""
+    return -log10(1 - probability)
+
+
+def _end(found: Distribution) -> float:
+    """How far a distribution is drawn: of fewer delays than a thousand, nobody knows the slowest one in a thousand."""
+    return min(0.999, 1 - 1 / max(found.count, 2))
 
 
 def _delays(results: Results, one: Measurement) -> str:
@@ -124,19 +154,27 @@ def _delays(results: Results, one: Measurement) -> str:
     return f"{name}: p50 {time_text(found.at(0.5))}, p99 {time_text(found.at(0.99))}"
 
 
-def _draw_distribution(axes: Axes, one: Measurement, label: str) -> None:
+def _draw_distribution(axes: Axes, one: Measurement, label: str, here: Measurement | None) -> None:
     look, found = LOOKS.get(one.system, OTHER), one.distribution
     kept: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markersize": look.size}
     if found is None or not found.quantiles:
         low, high = axes.get_xlim()
         marks = [low * (high / low) ** (number / 12) for number in range(1, 12, 2)]
-        axes.plot([low, high], [0, 0], color=look.colour, linewidth=look.width, zorder=3)
-        axes.plot(marks, [0] * len(marks), linestyle="none", markeredgewidth=2, **kept)
+        axes.plot([low, high], [NEVER, NEVER], color=look.colour, linewidth=look.width, zorder=3)
+        axes.plot(marks, [NEVER] * len(marks), linestyle="none", markeredgewidth=2, **kept)
         axes.plot([], [], markeredgewidth=2, linewidth=look.width, label=label, **kept)
         return
-    axes.plot(found.quantiles, PROBABILITIES, color=look.colour, linestyle=look.dash, linewidth=look.width, zorder=2)
-    for level, fill in ((0.5, look.colour), (0.99, CARD)):
-        axes.plot([found.at(level)], [level], linestyle="none", markerfacecolor=fill, zorder=4, **kept)
+    shown = [probability for probability in PROBABILITIES if probability < _end(found)] + [_end(found)]
+    axes.plot(
+        [found.at(probability) for probability in shown], [*map(_rare, shown)],
+        color=look.colour, linestyle=look.dash, linewidth=look.width, zorder=2,
+    )  # fmt: skip
+    for level, fill in zip(MARKED, (look.colour, CARD), strict=True):
+        axes.plot([found.at(level)], [_rare(level)], linestyle="none", markerfacecolor=fill, zorder=4, **kept)
+    if here is not None and here.distribution is not None and here.distribution.quantiles:
+        low, high = axes.get_xlim()
+        if low < (median := here.distribution.at(0.5)) < high:
+            axes.plot([median] * 2, [_rare(0.42), _rare(0.58)], color=look.colour, linewidth=2.4, zorder=5)
     axes.plot([], [], linestyle=look.dash, linewidth=look.width, label=label, **kept)
 
 
@@ -159,11 +197,13 @@ def scaling(
     quantity: str = "cpu",
     systems: Sequence[str] | None = None,
     title: str | None = None,
+    live: Results | None = None,
 ) -> Figure:
     """What something costs the server by the number of streams; the bars reach from the least to the most run.
 
     Args:
         section, quantity: one of `SCALES`.
+        live: another run, whose figures are drawn as strokes.
 
     Raises:
         ValueError: it was not measured for these systems.
@@ -184,8 +224,12 @@ def scaling(
              for system in dict.fromkeys(one.system for one in measured)}  # fmt: skip
     told = time_text if measured[0].unit == "us" else lambda figure: f"{figure:.3g} {measured[0].unit}"
     labels = {system: f"{results.title(system)}: {_range(points, told)}" for system, points in lines.items()}
+    here = [one for one in (live.of(section, quantity=quantity) if live else ()) if one.system in lines and one.runs]
+    run = _of_run(results, _number("turns", [len(one.runs) for one in measured]), live if here else None)
     with plain():
-        figure, axes = chart(330 + _legend_height(len(lines)), f"{title}: {'; '.join(labels.values())}", title)
+        words = "; ".join([title, run, *labels.values()])
+        figure, axes = chart(350 + _legend_height(len(lines)), words, title)
+        _told_below(axes, run)
         axes.set_xscale("log")
         axes.set_yscale("log")
         for system, points in lines.items():
@@ -206,14 +250,19 @@ def scaling(
                 markersize=look.size - 1,
                 label=labels[system],
             )
-        sizes = sorted({one.size for one in measured})
+        for one in here:
+            look = LOOKS.get(one.system, OTHER)
+            axes.plot(
+                [one.size], [one.median or 0.0], marker="_", markersize=15, markeredgewidth=2.4, color=look.colour
+            )
+        sizes = sorted({one.size for one in [*measured, *here]})
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
         axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value)))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("streams")
+        axes.set_xlabel("streams; strokes are those of the short run" if here else "streams")
         axes.set_ylabel(figures)
         _legend(figure)
     return figure
@@ -245,9 +294,11 @@ def ratios(results: Results, *, systems: Sequence[str] | None = None, title: str
     title = title or f"Cost as a multiple of {results.title(FLOOR)}"
     names = list(dict.fromkeys(one.system for found in rows.values() for one in found))
     ours = [f"{name} ×{one.ratio:.3g}" for name, found in rows.items() for one in found if one.system == "h3ref"]
+    run = _of_run(results, _number("turns", [len(one.ratios) for found in rows.values() for one in found]))
     with plain():
-        height = 36 * len(rows) + 90 + _legend_height(len(names))
-        figure, axes = chart(height, "; ".join([title, *ours]), title)
+        height = 36 * len(rows) + 110 + _legend_height(len(names))
+        figure, axes = chart(height, "; ".join([title, run, *ours]), title)
+        _told_below(axes, run)
         axes.set_xscale("log")
         axes.axvline(1, color=INK, linewidth=1.2)
         for number, found in enumerate(rows.values()):
@@ -276,6 +327,27 @@ def ratios(results: Results, *, systems: Sequence[str] | None = None, title: str
         axes.set_xlabel(f"times {results.title(FLOOR)}; less is better")
         _legend(figure)
     return figure
+
+
+def _number(what: str, counts: Iterable[int]) -> str:
+    """How many: "5 turns", or "1 to 5 turns"."""
+    found = sorted({*counts})
+    return f"{' to '.join(f'{count:,}' for count in dict.fromkeys((found[0], found[-1])))} {what}" if found else ""
+
+
+def _of_run(results: Results, number: str, live: Results | None = None) -> str:
+    """Which run a figure shows: what kind, how much, when, on what."""
+    kind = "quick run" if results.quick else "full run"
+    machine = results.machine
+    told = [f"{kind} of {results.date[:10]}", number, f"{machine['processor']}, {machine['cores']} cores"]
+    if live is not None:
+        told.append(f"short run of {live.date[:10]}")
+    return "; ".join(filter(None, told))
+
+
+def _told_below(axes: Axes, run: str) -> None:
+    """Write below a figure's title which run it is."""
+    axes.set_title(run, loc="left", color=SOFT, fontsize=TEXT * POINTS)
 
 
 def _legend(figure: Figure) -> None:
