@@ -34,7 +34,7 @@ def cors(
     """Let pages of other origins read the app's answers: streams, plain ones and errors alike.
 
     It registers two hooks. On request, it answers a browser's preflight, for every path; so call it before you
-    register hooks that refuse who is not logged in, since a preflight carries no credentials. On response, it names
+    register hooks that refuse whoever is not logged in, since a preflight carries no credentials. On response, it names
     the origin that may read. It keeps nobody from sending a request: what a request does must be guarded by itself.
 
     Args:

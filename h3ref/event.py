@@ -390,7 +390,7 @@ class H3Event:
         """Wait until the headers are sent, and return the writer: use it with `async with`.
 
         A stream is opened once. If that fails, the exchange is closed, the client gets the answer that the failure asks
-        for, also where the handler swallows it, and who asks again gets the same failure. The same holds for a time
+        for, also where the handler swallows it, and whoever asks again gets the same failure. The same holds for a time
         limit around this call that ends it half-way.
 
         Raises:

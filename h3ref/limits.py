@@ -11,8 +11,8 @@ from typing import Any
 class Limits:
     """What a server allows. Every limit has a default that suits a server in front of the public.
 
-    Where a limit may be None, None switches it off. Past a limit whoever came last is refused, with a status; but who
-    does not read, or does not end what it sends, is cut.
+    Where a limit may be None, None switches it off. Past a limit whoever came last is refused, with a status; but
+    whoever does not read, or does not end what it sends, is cut.
 
     Args:
         head_size: bytes of a request's line and headers, and again of its body's trailers; more get a 431.
@@ -31,8 +31,8 @@ class Limits:
         stream_age_jitter: up to which part of its age a stream ends earlier, at random, so that not all do at once.
         stream_keep_alive: seconds of silence after which a stream has sent a comment at the latest; or None.
         stream_buffer: bytes that may wait for one reader; from there on, whoever sends to it has to wait.
-        server_buffer: bytes that may wait for all slow readers; or None. Past it, who took nothing for longest is cut.
-            A plain answer counts whole until its last byte is taken: allow for so many of the largest at once.
+        server_buffer: bytes that may wait for all slow readers; or None. Past it, whoever took nothing for longest is
+            cut. A plain answer counts whole until its last byte is taken: allow for so many of the largest at once.
         send_timeout: seconds in which a reader has to take some of what waits for it, or it is cut; or None.
             What it takes shows only when its system opens the window again, which may be when nearly all of its buffer
             is read: one that reads less than that in this time is cut, too.

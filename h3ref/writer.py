@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SSEWriter:
     """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
 
-    Who takes it while they are still on their way may send: what is sent then goes behind them. Events leave in the
+    Whoever takes it while they are still on their way may send: what is sent then goes behind them. Events leave in the
     order of the calls, those of channels that stream to it included: what has to wait for the reader keeps its place,
     and what is sent or published after it waits behind it.
 

@@ -181,7 +181,7 @@ class TestWhatRegistrationRefuses:
         def items(event: H3Event) -> Iterator[str]:
             yield "x"
 
-        with pytest.raises(ValueError, match="commit_after is seconds from 0 on"):
+        with pytest.raises(ValueError, match="commit_after must be seconds, 0 or more"):
             H3App().sse("/", commit_after=seconds)(items)
 
     def test_a_bad_pattern(self) -> None:

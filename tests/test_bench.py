@@ -312,7 +312,7 @@ def test_a_number_of_times_that_is_none_is_refused(times: str, capsys: pytest.Ca
     with pytest.raises(SystemExit) as caught:
         cli.main(["bench", "--repeat", times])
     assert caught.value.code == 2
-    assert f"a number from 1 on is wanted, not '{times}'" in capsys.readouterr().err
+    assert f"it must be a number, 1 or more, not '{times}'" in capsys.readouterr().err
 
 
 def test_a_failure_is_status_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -646,7 +646,7 @@ def test_an_app_says_its_farewell_too_and_background_tasks_run() -> None:
 @pytest.mark.parametrize("make", [ASGIApp, EventSourceResponse])
 def test_what_can_not_be_used_is_refused(make: Any) -> None:
     what: Any = H3App() if make is ASGIApp else ["1"]
-    with pytest.raises(ValueError, match="shutdown_grace_period is seconds from 0 on, not -1"):
+    with pytest.raises(ValueError, match="shutdown_grace_period must be seconds, 0 or more, not -1"):
         make(what, shutdown_grace_period=-1)
     with pytest.raises(TypeError, match="farewell is an SSEEvent, or None for none, not 'bye'"):
         make(what, farewell="bye")

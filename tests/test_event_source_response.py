@@ -420,7 +420,7 @@ def get(make: Callable[[], Response]) -> Any:
         ({"headers": {"Date": "today"}}, ValueError, "Date is set by the server"),
         ({"headers": {"Connection": "a\r\nb"}}, ValueError, "CR, LF"),
         ({"headers": {"X-Name": "a\r\nb"}}, ValueError, "CR, LF"),
-        ({"ping": -1}, ValueError, "ping is seconds from 0 on"),
+        ({"ping": -1}, ValueError, "ping must be seconds, 0 or more"),
         ({"send_timeout": -1}, ValueError, "send_timeout is seconds"),
         ({"send_timeout": 0}, ValueError, "send_timeout is more than 0"),
         ({"commit_after": -1}, ValueError, "commit_after is seconds"),

@@ -1047,7 +1047,7 @@ async def test_what_is_no_app_is_refused(app: Any) -> None:
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 async def test_a_negative_time_is_refused(name: str, seconds: float) -> None:
     options: dict[str, Any] = {name: seconds}
-    with pytest.raises(ValueError, match=f"{name} is seconds from 0 on"):
+    with pytest.raises(ValueError, match=f"{name} must be seconds, 0 or more"):
         async with running(make_app(), **options):
             pass
 

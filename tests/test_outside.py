@@ -206,5 +206,5 @@ def test_what_never_comes_and_is_never_passed_over_is_stuck(backend: Any) -> Non
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
 def test_a_silence_that_is_none_is_refused(seconds: float) -> None:
-    with pytest.raises(ValueError, match="outside is seconds from 0 on, not "):
+    with pytest.raises(ValueError, match="outside must be seconds, 0 or more, not "):
         TestClient(counter.app, outside=seconds)

@@ -528,7 +528,7 @@ def test_an_app_object_is_refused_with_more_than_one_worker() -> None:
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "many", True, None])
 def test_what_is_no_number_of_workers_is_refused(workers: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match='workers are a number from 1 on, or "auto", not '):
+    with pytest.raises((TypeError, ValueError), match='workers must be a number, 1 or more, or "auto", not '):
         serve(H3App(), port=0, workers=workers)
 
 
@@ -549,8 +549,8 @@ def test_what_workers_can_not_be_told_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--workers", "0"], "workers are a number from 1 on, or auto, not '0'"),
-        (["--workers", "many"], "workers are a number from 1 on, or auto, not 'many'"),
+        (["--workers", "0"], "workers must be a number, 1 or more, or auto, not '0'"),
+        (["--workers", "many"], "workers must be a number, 1 or more, or auto, not 'many'"),
         (["--fd", "x"], "an open socket is a number, not 'x'"),
         (
             ["--fd", "3", "--uds", "x"],

@@ -16,7 +16,7 @@ Step = Callable[[], Coroutine[Any, Any, None]]
 class Errand:
     """Runs a function once, in a task that its owner ends by `cancel`; whoever waits may give up and come again.
 
-    A task group would have to be entered and left by one task, and around everything between: who iterates a source
+    A task group would have to be entered and left by one task, and around everything between: whoever iterates a source
     in a generator could not do so. So this task belongs to the event loop, and to its owner.
     """
 
@@ -55,7 +55,7 @@ class Errand:
                 await step()
         except anyio.get_cancelled_exc_class():  # the event loop ends
             raise
-        except BaseException as failure:  # for who waits: a task of trio's own may raise nothing
+        except BaseException as failure:  # for whoever waits: a task of trio's own may raise nothing
             self._failure = failure
         finally:
             self._over.set()

@@ -113,7 +113,8 @@ class Exchange(Host):
 
         Raises:
             TooManyStreams: as many are open as the server allows.
-            ConnectionLost: the server is shutting down; who waits for the stream is told so, and the client gets a 503.
+            ConnectionLost: the server is shutting down; the client gets a 503, and whoever waits for the stream is told
+                so.
             H3Error: a flow creates a second one.
         """
         try:
@@ -340,7 +341,7 @@ class Exchange(Host):
                 if is_async(hook):
                     self.threads.rest()
                     await hook(*args)
-                else:  # not shielded: who bounds the time leaves its thread to itself
+                else:  # not shielded: whoever bounds the time leaves its thread to itself
                     await self.threads.run_hook(hook, *args)
             except BaseException as error:
                 if not isinstance(failure_of(error), Exception):

@@ -76,7 +76,7 @@ def items_handler(
         ValueError: `commit_after` is negative.
     """
     if not commit_after >= 0:
-        raise ValueError(f"commit_after is seconds from 0 on, not {commit_after!r}")
+        raise ValueError(f"commit_after must be seconds, 0 or more, not {commit_after!r}")
     stream = _stream_async if is_async else _stream_on_thread
 
     async def handler(event: H3Event) -> None:
@@ -102,7 +102,7 @@ class Commit:
     """Opens the stream once: at the first item, or when the time is up, whichever comes first.
 
     Args:
-        seconds: the time; who looks after all streams tells when it is up.
+        seconds: the time; the keeper of all streams tells when it is up.
 
     Attributes:
         event: the request's.
@@ -164,7 +164,7 @@ class Commit:
             host_of(self.event).call_never(self, self._seconds)
 
     async def end(self) -> None:
-        """The generator is over: nothing opens its stream any more but who waits for that already."""
+        """The generator is over: nothing opens its stream any more but whoever waits for that already."""
         self._stop()
         if self._opening is not None:
             self._opening.cancel()

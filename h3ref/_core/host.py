@@ -218,7 +218,7 @@ class Host:
     # -- closing
 
     def keep_nothing(self) -> None:
-        """It is over: what refers to it, for who still has that, would else wait for the garbage collector."""
+        """It is over: what refers to it, for whoever still has that, would else wait for the garbage collector."""
         self.stream = self.writer = self.connection = None
         del self.event
 
@@ -291,7 +291,7 @@ class Host:
         self._opening.failure = None  # there was no thread for a stream, and this is another way to have one
         self.transport.watch(self.disconnect)
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
-            self._cleanup.cancel()  # for who waits from here on; anybody else, as a thread, gets no connection
+            self._cleanup.cancel()  # for whoever waits from here on; anybody else, as a thread, gets no connection
 
     def get_writer(self) -> SSEWriter:
         self.lifecycle.take(trace.GET_SSE_WRITER)

@@ -69,7 +69,8 @@ class Opening:
         """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
 
         A cancellation before the head decides nothing yet: the handler may go on, or it is the server that ends. Once
-        the head was let out nothing else can be answered: who has the writer, or asks for it, must hear that it failed.
+        the head was let out nothing else can be answered: whoever has the writer, or asks for it, must hear that it
+        failed.
         """
         if exchange.lifecycle.state is State.CLOSED:
             return  # the cause is known, and this is what came of it

@@ -25,11 +25,11 @@ class Order:
     Args:
         lifecycle: where the exchange is in its life.
         connection: what takes the bytes.
-        high_water: bytes that may wait for the reader: from there on, who sends has to wait.
+        high_water: bytes that may wait for the reader: from there on, whoever sends has to wait.
 
     Attributes:
         room: bytes that fit for sure before anybody needs to look at the buffer, or to give way to other tasks; none
-            once the stream is closed, so that who sends need not ask for its state.
+            once the stream is closed, so that whoever sends need not ask for its state.
         count: events that came through no feed, or through one that is over.
     """
 
@@ -94,7 +94,7 @@ class Order:
         self._set_room(0 if self._feeds else self.room_for(None))
 
     async def _give_way(self, size: int) -> None:
-        """Let the other tasks run: at least once in 64 KiB, since who sends may wait for nothing else."""
+        """Let the other tasks run: at least once in 64 KiB, since whoever sends may wait for nothing else."""
         self._unyielded += size
         if not self._feeds or self._unyielded >= HIGH_WATER:
             self._unyielded = 0
@@ -127,7 +127,7 @@ class Order:
             turn.take()
 
     def _forget(self, turn: Turn) -> None:
-        """It was taken, or given up: let go on who waits behind it."""
+        """It was taken, or given up: let whoever waits behind it go on."""
         self._turns = tuple(other for other in self._turns if other is not turn)
         for feed in self._feeds:
             feed.go_on()
@@ -163,7 +163,7 @@ class Order:
     def place_of(self, feed: Feed) -> int | None:
         """The place, as `Feed.hold` returned it, before which a feed has to stop: there another's turn is.
 
-        None if nobody waits; -1 for a feed that came after who waits.
+        None if nobody waits; -1 for a feed that came after whoever waits.
         """
         return self._turns[0].places.get(feed, -1) if self._turns else None
 

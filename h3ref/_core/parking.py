@@ -1,7 +1,7 @@
 """`Parking`: where one task waits until it is woken. An `anyio.Event` would do, at four times the memory.
 
-Neither loop is imported here: who runs one has imported it, and who runs none need not wait for asyncio's import, which
-takes as long as that of all the rest.
+Neither loop is imported here: whoever runs one has imported it, and whoever runs none need not wait for asyncio's
+import, which takes as long as that of all the rest.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Parking:
 
             lowlevel.reschedule(task)
         elif future is None or future.done():
-            self._awake = True  # cancelled just now: who waits next is told
+            self._awake = True  # cancelled just now: whoever waits next is told
         else:
             future.set_result(None)
 
@@ -176,7 +176,7 @@ def now() -> float:
 
 
 def clock_here() -> Callable[[], float]:
-    """What tells the time of the loop that runs here, for who asks it often."""
+    """What tells the time of the loop that runs here, for whoever asks it often."""
     if (loop := asyncio_loop()) is not None:
         return loop.time
     from trio import current_time

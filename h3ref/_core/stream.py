@@ -107,7 +107,7 @@ class Stream(Order):
         owner: whose stream it is, for the log.
         lifecycle: where the exchange is in its life.
         connection: carries the bytes, behind the head.
-        high_water: bytes that may wait for the reader: from there on, who sends has to wait.
+        high_water: bytes that may wait for the reader: from there on, whoever sends has to wait.
         close_timeout: seconds in which the connection's end is over.
         keep_alive: seconds of silence after which it is shown alive; None for never.
         comment: makes the bytes that show it.
@@ -165,7 +165,7 @@ class Stream(Order):
         self._turn = 0  # of its turns, in which something has left directly
         self.is_cut_short = False
         self._end = End.NONE
-        self._ended: anyio.Event | None = None  # made by who waits for another who ends the connection
+        self._ended: anyio.Event | None = None  # made by whoever waits while another ends the connection
 
     # -- what it is
 
@@ -315,7 +315,7 @@ class Stream(Order):
         direct = self.direct = getattr(self.connection, "direct", None)
         if direct is not None:
             self._running = self.host.running
-            self._set_room(0)  # who sends has to look
+            self._set_room(0)  # whoever sends has to look
         for arrives, event in waiting.arrivals:
             self._record_arrival(arrives, event)
         if data := waiting.take_all():
@@ -335,7 +335,8 @@ class Stream(Order):
     # -- its end
 
     def close(self, reason: Reason = Reason.COMPLETE) -> bool:
-        """Take nothing any more; who streams comes by itself, or is told by `cancel`. False if it was closed already.
+        """Take nothing any more; whoever streams comes by itself, or is told by `cancel`. False if it was closed
+        already.
 
         To cancel a task costs as much as all else that is done at a stream's end.
         """
@@ -353,7 +354,7 @@ class Stream(Order):
     def take_last(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
         """Take a step that closes the exchange, when its feeds have brought their rest.
 
-        Who has left, or is too slow, has had enough.
+        Whoever has left, or is too slow, has had enough.
         """
         self.close_feeds(self.host.task, rest=step is not trace.DISCONNECT and reason is not Reason.SLOW_CONSUMER)
         self.lifecycle.take(step, reason=reason, detail=detail)

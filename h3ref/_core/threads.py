@@ -26,7 +26,7 @@ log = logging.getLogger("h3ref.threads")
 
 
 class Places:
-    """So many places for handlers and hooks. Who finds none waits in one of two lines, which take turns.
+    """So many places for handlers and hooks. Whoever finds none waits in one of two lines, which take turns.
 
     So a hook, whose exchange has begun, does not wait for all the handlers that have not, and a flood of hooks holds no
     handler up for long.
@@ -82,7 +82,7 @@ class ThreadPool:
 
     Attributes:
         handlers: the places of plain `def` handlers and hooks.
-        streams: who has a place for a plain `def` stream; who finds none is refused.
+        streams: whoever has a place for a plain `def` stream; whoever finds none is refused.
         abandoned: whose stream is over, while its thread is not: they leave their places to others.
         busy: the threads that run something of the user's.
     """
@@ -192,7 +192,7 @@ class ThreadUse:
                 for call in wait.told:
                     call()
         if wait.scope.cancelled_caught:
-            # By who has cancelled the exchange: what comes next must not run as if this had ended.
+            # By whoever has cancelled the exchange: what comes next must not run as if this had ended.
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def run_hook(self, function: Callable[..., Any], *args: Any) -> None:
@@ -304,7 +304,7 @@ class _Call:
         self._args = args
         self._lock = threading.Lock()
         self._stage = _Stage.WAITS
-        self._tell: Callable[[Callable[[], None]], bool]  # made by who abandons it
+        self._tell: Callable[[Callable[[], None]], bool]  # made by whoever abandons it
 
     def run(self) -> None:
         """Call it, on the thread."""

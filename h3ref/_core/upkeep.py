@@ -99,7 +99,7 @@ class Upkeep:
         self._jitter = limits.stream_age_jitter
         self.opened = 0
         self._open: dict[Connection, Streaming] = {}
-        # Those that are looked at equally often; in each, who was looked at longest ago comes first.
+        # Those that are looked at equally often; in each, the one that was looked at longest ago comes first.
         self._rounds: dict[float, dict[Connection, Streaming]] = {}
         # Those that expire before they are looked at again, the first one first, each with a number to tell it by.
         self._expiring: list[tuple[float, int, Streaming]] = []
@@ -305,7 +305,7 @@ class Upkeep:
             if stream.comment is None:
                 stream.offer_keep_alive()
             else:
-                assert self._attendant is not None, "who looks is the attendant"
+                assert self._attendant is not None, "only the attendant looks"
                 self._attendant.start(_show_alive, stream)  # what makes the comment is the user's
             found.sent, found.silent_since = stream.event_count + stream.comment_count, now
 

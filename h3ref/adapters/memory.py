@@ -216,7 +216,7 @@ class MemoryServer:
         try:
             await reply._headed()
         except BaseException:
-            reply.disconnect()  # who waits no longer has left
+            reply.disconnect()  # a client that waits no longer has left
             raise
         return reply
 

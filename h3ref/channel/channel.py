@@ -43,8 +43,8 @@ class Channel:
 
     Args:
         history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
-            Last-Event-ID, so give the events ids. Use none again: who resumes after an id, does so after its last use,
-            and misses what lies between.
+            Last-Event-ID, so give the events ids. Use each once: whoever resumes after an id does so after its last
+            use, and misses what lies between.
         name: what logs and `repr` call it; with an engine, what its processes share it by.
         newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
             that is kept.
@@ -132,8 +132,8 @@ class Channel:
         Cancelled while it waits, it has published nothing. A thread calls
         `anyio.from_thread.run(channel.publish, event)`.
 
-        With an engine it returns when that has the event, which gets an id if it has none. Then who cancels it can't
-        know whether it is published.
+        With an engine it returns when that has the event, which gets an id if it has none. Then whoever cancels it
+        can't know whether it is published.
 
         Raises:
             ChannelClosed: it is closed.
@@ -436,7 +436,7 @@ class Channel:
         for stream in streams:
             stream.close(Reason.COMPLETE)  # asks the subscription for its rest, and wakes it
         try:
-            for _ in range(2):  # in which most of them end by themselves: trio runs who is ready in any order
+            for _ in range(2):  # in which most of them end by themselves: trio runs those that are ready in any order
                 await anyio.lowlevel.checkpoint()
         finally:
             left = [stream for stream in streams if not stream.is_ended]

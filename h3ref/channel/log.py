@@ -91,7 +91,7 @@ class Log:
     def number_after(self, id: str) -> int | None:
         """The number that follows the last event with an id; None if that is not known any more.
 
-        A look-up: who asks is a client, with any id that it likes.
+        A look-up: whoever asks is a client, with any id that it likes.
         """
         return self._after.get(id, self.start if id == self._last_forgotten else None)
 

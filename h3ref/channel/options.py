@@ -32,7 +32,7 @@ class Options:
         engine: object,
     ) -> None:
         if history < 0:
-            raise ValueError(f"history is the number of events to keep, from 0 on, not {history}")
+            raise ValueError(f"history is the number of events to keep, 0 or more, not {history}")
         if newcomers not in ("live", "history"):
             raise ValueError(f'newcomers get "live" or "history", not {newcomers!r}')
         if policy is None:
@@ -40,7 +40,7 @@ class Options:
         if policy not in DEFAULT_LIMITS:
             raise ValueError(f'policy is "disconnect", "drop" or "wait", not {policy!r}')
         if limit is not None and limit < 1:
-            raise ValueError(f"limit is the bytes that may wait for a subscriber, from 1 on, not {limit}")
+            raise ValueError(f"limit is the bytes that may wait for a subscriber, 1 or more, not {limit}")
         if gap is not None:
             SSEEvent("", event=gap)
         if engine is not None and not name:

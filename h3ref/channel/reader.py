@@ -23,7 +23,7 @@ from .subscription import Subscription
 log = logging.getLogger("h3ref.channel")
 
 FEWEST_KEPT: Final = 256
-"""Entries that an engine is asked to keep at least, so that who was cut off for a moment finds what it lacks."""
+"""Entries that an engine is asked to keep at least, so that whoever was cut off for a moment finds what it lacks."""
 
 PAGE: Final = 1000
 """Entries that are read at a time."""
@@ -132,7 +132,8 @@ class Reader:
     async def admit(self, newcomer: Newcomer) -> Subscription:
         """Wait until the newcomer can have its place, and return that; it may be given while the engine is away.
 
-        Who has no last event ID gets what comes from now on. So it need not wait, unless nobody has listened so far.
+        Whoever has no last event ID gets what comes from now on. So it need not wait, unless nobody has listened so
+        far.
         """
         if self._where is Listening.IDLE:
             self._join()
@@ -156,7 +157,7 @@ class Reader:
         return newcomer.subscription
 
     def rest(self) -> None:
-        """Listen no more, if nobody is there who would read."""
+        """Listen no more, if nobody is there to read."""
         if self._where is not Listening.IDLE and not self._waiting and not len(self._channel):
             self._where = Listening.IDLE
             self._subscribed = False

@@ -90,5 +90,5 @@ def _names(text: str) -> list[str]:
 
 def _times(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"a number from 1 on is wanted, not {text!r}")
+        raise argparse.ArgumentTypeError(f"it must be a number, 1 or more, not {text!r}")
     return int(text)

@@ -238,7 +238,7 @@ def _workers(text: str) -> int:
     try:
         return count_workers(int(text) if text.isascii() and text.isdigit() else text)
     except (TypeError, ValueError):
-        raise argparse.ArgumentTypeError(f"workers are a number from 1 on, or auto, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"workers must be a number, 1 or more, or auto, not {text!r}") from None
 
 
 def _descriptor(text: str) -> int:
@@ -253,7 +253,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"seconds are a number from 0 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"seconds must be a number, 0 or more, not {text!r}")
     return seconds
 
 

@@ -172,5 +172,5 @@ def _json(text: str) -> Any:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"a number of events is from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"the number of events must be 1 or more, not {text!r}")
     return int(text)

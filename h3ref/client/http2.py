@@ -50,7 +50,7 @@ def abandon(response: httpx2.Response) -> None:
 
 
 def wake(response: httpx2.Response) -> None:
-    """Make the server answer, so that who reads the answer's connection has something to read."""
+    """Make the server answer, so that whoever reads the answer's connection has something to read."""
     connection, _ = _connection_of(response)
     if connection is None:
         return

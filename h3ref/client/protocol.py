@@ -99,14 +99,14 @@ class Protocol:
         self.reconnect = self.method in SAFE_METHODS if reconnect is None else reconnect
         self.patient = patient
         if max_reconnects is not None and max_reconnects < 0:
-            raise ValueError(f"max_reconnects is a number from 0 on, or None, not {max_reconnects}")
+            raise ValueError(f"max_reconnects must be a number, 0 or more, or None, not {max_reconnects}")
         self.max_reconnects = max_reconnects
         for name, seconds in (
             ("reconnection_time", reconnection_time),
             ("max_reconnection_time", max_reconnection_time),
         ):
             if not seconds >= 0:
-                raise ValueError(f"{name} is seconds from 0 on, not {seconds!r}")
+                raise ValueError(f"{name} must be seconds, 0 or more, not {seconds!r}")
         for name, limit in (("heartbeat", heartbeat), ("connect_timeout", connect_timeout)):
             if limit is not None and not 0 < limit <= LONGEST_WAIT:
                 raise ValueError(f"{name} is more than 0 seconds and at most a day, or None, not {limit!r}")

@@ -65,7 +65,7 @@ class Pump:
             while self._asked.get():
                 try:
                     self._got.put(next(chunks, None))
-                except Exception as error:  # for who waits
+                except Exception as error:  # for whoever waits
                     self._got.put(error)
         finally:
             self._response.close()

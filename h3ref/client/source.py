@@ -80,8 +80,8 @@ class Source(ABC, Generic[Client, Reopen]):
             data: a form's fields, sent as an application/x-www-form-urlencoded body.
             json: what is sent as a JSON body. Of `content`, `data` and `json` only one says the body; it is encoded
                 now, and later changes to it don't count. A GET has none.
-            auth: who asks, as httpx2 takes it: a user and a password, an `httpx2.Auth`, or a function that changes
-                the request. Left out: as the `client` has it; None: nobody. It never goes to another origin.
+            auth: the credentials, as httpx2 takes them: a user and a password, an `httpx2.Auth`, or a function that
+                changes the request. Left out: as the `client` has it; None: nobody. It never goes to another origin.
             last_event_id: the id to resume after; "" for a new stream.
             client: the httpx2 client to connect with, for its auth, proxies, cookies or transport. It stays
                 open; its timeouts give way to those below.

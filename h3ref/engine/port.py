@@ -49,8 +49,8 @@ Lost = Callable[[], None]
 class Engine(Protocol):
     """Keeps the entries of channels, in one order for all processes, and tells each process of new ones.
 
-    The last entries of a channel are kept, and each names the one before it: who has heard all but the last five sees
-    it by the next one that comes, and reads the five. So what is told may be lost; what is kept should not be.
+    The last entries of a channel are kept, and each names the one before it: whoever has heard all but the last five
+    sees it by the next one that comes, and reads the five. So what is told may be lost; what is kept should not be.
 
     An engine is entered once, `async with engine`, for as long as its channels are used; all its methods belong to the
     event loop in which that was. A process has one object of an engine, and it has each channel once.
@@ -78,7 +78,7 @@ class Engine(Protocol):
         If the last entry that this engine knows of, or that `since` names, is lost, though older ones are kept, a fence
         comes first: so nothing follows on what is missing as if it were not.
 
-        Who cancels it, or gets `EngineUncertain`, can't know whether it is kept. They may call again with the same
+        Whoever cancels it, or gets `EngineUncertain`, can't know whether it is kept. They may call again with the same
         nonce and with `since`: then it is kept once.
 
         Args:

@@ -49,7 +49,7 @@ class EngineTasks(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        assert self._owned is not None, "who leaves has entered"
+        assert self._owned is not None, "it is entered before it is left"
         try:
             await self._owned.__aexit__(kind, error, where)
         finally:

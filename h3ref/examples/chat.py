@@ -53,7 +53,7 @@ async def take_part(writer: SSEWriter) -> None:
     try:
         await room.stream(writer)
     finally:
-        await announce("leave", user)  # goes through, though who leaves has been cancelled
+        await announce("leave", user)  # goes through, though whoever leaves has been cancelled
 
 
 async def announce(kind: str, user: str) -> None:
@@ -92,7 +92,7 @@ def problem_with(message: Any) -> str | None:
 async def say(kind: str, **fields: str) -> None:
     """Tell everyone in the room. As JSON, whatever it holds is one line; an engine numbers events itself.
 
-    `publish` waits for nobody: who reads too slowly is cut, and comes back to what the history has.
+    `publish` waits for nobody: whoever reads too slowly is cut, and comes back to what the history has.
     """
     await room.publish(SSEEvent.json(fields, event=kind, id=None if engine else next(ids)))
 

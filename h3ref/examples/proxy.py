@@ -125,7 +125,7 @@ class Upstream:
 
 @app.sse("/upstream")
 async def words(event: H3Event) -> AsyncIterator[SSEEvent]:
-    """A little upstream, for who has none."""
+    """A little upstream, for whoever has none."""
     for number, word in enumerate(SENTENCE.split()):
         yield SSEEvent(word, event="word", id=str(number))
         await anyio.sleep(PAUSE)

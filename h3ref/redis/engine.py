@@ -76,7 +76,7 @@ class RedisEngine(EngineTasks):
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} is a number of seconds above 0, not {value}")
         if replicas < 0:
-            raise ValueError(f"replicas is how many replicas have to have an event, from 0 on, not {replicas}")
+            raise ValueError(f"replicas is how many replicas must have an event, 0 or more, not {replicas}")
         self._prefix = prefix
         self._ttl = 0 if ttl is None else max(1, int(ttl * 1000))
         self._timeout = timeout

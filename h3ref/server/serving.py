@@ -181,9 +181,9 @@ def count_workers(workers: object) -> int:
     if workers == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if type(workers) is not int:
-        raise TypeError(f'workers are a number from 1 on, or "auto", not {workers!r}')
+        raise TypeError(f'workers must be a number, 1 or more, or "auto", not {workers!r}')
     if workers < 1:
-        raise ValueError(f'workers are a number from 1 on, or "auto", not {workers!r}')
+        raise ValueError(f'workers must be a number, 1 or more, or "auto", not {workers!r}')
     return workers
 
 

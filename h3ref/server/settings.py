@@ -40,7 +40,7 @@ class Settings:
         check_limits(self.limits)
         for name in ("flush_gap", "grace"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is seconds from 0 on, not {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be seconds, 0 or more, not {getattr(self, name)!r}")
         encoded_farewell(self.farewell)
 
     def server(

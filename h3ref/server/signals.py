@@ -46,7 +46,7 @@ class FirstSignal:
 
     @contextmanager
     def calling(self, instead: Callable[[], None]) -> Iterator[None]:
-        """Call a function when it comes while the body runs, instead of waking who waits."""
+        """Call a function when it comes while the body runs, instead of waking whoever waits."""
         self._instead = instead
         try:
             yield

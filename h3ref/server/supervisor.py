@@ -69,7 +69,9 @@ def serve_workers(
         StartupFailed: a worker could not start, and it is the first time; or none is left, and none starts any more.
     """
     if sys.platform == "win32":
-        raise ValueError("several workers need sockets that processes share, which Windows has not: leave workers out")
+        raise ValueError(
+            "several workers need sockets that processes can share, and Windows has none: leave workers out"
+        )
     Task(app, settings, backend, "", "", (), 0, prepare).message()  # before anything listens: it can be passed on
 
     async def main() -> None:
@@ -204,7 +206,7 @@ class Supervisor:
             log.warning("worker %d: process %d does not end, and is killed", worker.number + 1, worker.process)
 
     def tell_end(self, reason: str) -> None:
-        """Tell all that they are to end. Who has been told ends at once when this process does."""
+        """Tell all that they are to end. Whoever has been told ends at once when this process does."""
         for worker in self._workers:
             worker.tell(end=reason)
 

@@ -51,7 +51,7 @@ class Task:
         try:
             pickled = pickle.dumps(self)
         except Exception as error:
-            raise ValueError(f"it can't be passed on to workers, who are processes of their own: {error}") from error
+            raise ValueError(f"it can't be passed on to workers, which are processes of their own: {error}") from error
         return {"modules": sys.path, "task": base64.b64encode(pickled).decode()}
 
     @staticmethod

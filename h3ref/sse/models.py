@@ -1,6 +1,6 @@
 """JSON text read into models: pydantic's, msgspec's structs, and dataclasses.
 
-pydantic and msgspec read their own. Neither is imported: who names a model of theirs has loaded it.
+pydantic and msgspec read their own. Neither is imported: whoever names a model of theirs has loaded it.
 """
 
 from __future__ import annotations

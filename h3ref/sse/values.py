@@ -1,7 +1,7 @@
 """Values as JSON text (RFC 8259), which is an event's data.
 
-pydantic models and msgspec structs are written by their own encoders. Neither package is imported: who hands over one
-of theirs has loaded it.
+pydantic models and msgspec structs are written by their own encoders. Neither package is imported: whoever hands over
+one of theirs has loaded it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def text_of(value: object) -> str:
     A model's field is named by its alias where it has one, as the model's own reader expects it.
 
     Raises:
-        TypeError: the value, or what it holds, is of a type that JSON has not.
+        TypeError: the value, or what it holds, is of a type that JSON lacks.
         ValueError: NaN or an infinity, also where a model's encoder would write null for it; a value that holds
             itself; what a model's encoder refuses.
     """
@@ -103,7 +103,7 @@ _surrogate: Final = re.compile("[\ud800-\udfff]")
 
 
 def _check_finite(value: Any, text: str) -> None:
-    """Refuse a number that JSON has not, for which a model's encoder wrote null, or NaN: neither can be read back.
+    """Refuse a number that JSON lacks, for which a model's encoder wrote null, or NaN: neither can be read back.
 
     A model that writes something else for it, such as a str, has decided so.
 

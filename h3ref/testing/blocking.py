@@ -218,7 +218,7 @@ class TestClient:
             if not 0 < seconds < math.inf:
                 raise ValueError(f"{name} is more than 0 seconds, not {seconds!r}")
         if not 0 <= outside < math.inf:
-            raise ValueError(f"outside is seconds from 0 on, not {outside!r}")
+            raise ValueError(f"outside must be seconds, 0 or more, not {outside!r}")
         self._client = AsyncTestClient(
             app,
             headers=headers,

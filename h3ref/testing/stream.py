@@ -262,7 +262,8 @@ class AsyncStream:
         while not self.status and not self.is_closed:
             await self._changed.wait()
         if self.status >= 500 or self.is_closed:
-            # Who answers with an error raises it next, if at all; a body that waits to be read must not hold it back.
+            # Whoever answers with an error raises it next, if at all; a body that waits to be read must not hold it
+            # back.
             while not self.is_closed and not self._is_stream() and self.end is None:
                 await self._changed.wait()
             self._raise_failure()

@@ -300,7 +300,7 @@ def check_grace(seconds: float) -> float:
         ValueError: a negative number.
     """
     if not seconds >= 0:
-        raise ValueError(f"shutdown_grace_period is seconds from 0 on, not {seconds!r}")
+        raise ValueError(f"shutdown_grace_period must be seconds, 0 or more, not {seconds!r}")
     return seconds
 
 

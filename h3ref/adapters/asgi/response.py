@@ -369,4 +369,4 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 def _check_seconds(name: str, seconds: float | None) -> None:
     if seconds is not None and not seconds >= 0:
-        raise ValueError(f"{name} is seconds from 0 on, not {seconds!r}")
+        raise ValueError(f"{name} must be seconds, 0 or more, not {seconds!r}")

@@ -7,7 +7,7 @@ is in `refused`.
 `wire` frames.
 
 `loop` has what all connections share: the `watcher`, which notices what comes and who leaves; the `flusher`, which
-sends what is due; `deadlines` for who keeps silent; the `backlog` of what slow readers have not taken. In `sockets`
+sends what is due; `deadlines` for whoever keeps silent; the `backlog` of what slow readers have not taken. In `sockets`
 stands what the system is asked and told.
 """
 

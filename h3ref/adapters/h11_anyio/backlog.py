@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class Holder(Protocol):
-    """Who holds bytes that its reader has not taken."""
+    """Something that holds bytes that its reader has not taken."""
 
     def cut_now(self) -> None:
         """Be cut, and hold nothing any more: what has not left never will."""
@@ -19,7 +19,7 @@ class Holder(Protocol):
 class Backlog:
     """What all slow readers together have not taken: nothing is counted for those who read.
 
-    Past the limit, who has taken nothing for longest is cut.
+    Past the limit, whoever has taken nothing for longest is cut.
 
     Args:
         limit: bytes, or None.
@@ -29,11 +29,11 @@ class Backlog:
     def __init__(self, limit: int | None, stop: Callable[[Any], None]) -> None:
         self._limit = limit
         self._stop = stop
-        self._held: dict[Holder, int] = {}  # who took something last comes last
+        self._held: dict[Holder, int] = {}  # the one that took something last comes last
         self.size = 0
 
     def put(self, holder: Holder, size: int, *, took: bool) -> None:
-        """Count so many bytes for one, who has taken some of them just now or has not."""
+        """Count so many bytes for one that has taken some of them just now or has not."""
         known = self._held.get(holder, 0)
         if took:
             self._held.pop(holder, None)

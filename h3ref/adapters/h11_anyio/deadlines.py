@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Waiting(Protocol):
-    """Who waits for something that may never come."""
+    """Something that waits for something that may never come."""
 
     def expire(self) -> None:
         """The time is up."""
@@ -40,7 +40,7 @@ class Deadlines:
             return
         if not self._due and self._parking is not None:
             self._parking.wake()
-        self._due.pop(waiting, None)  # who is put anew comes last
+        self._due.pop(waiting, None)  # one that is put anew comes last
         self._due[waiting] = self._now() + self._seconds
 
     def discard(self, waiting: Waiting) -> None:

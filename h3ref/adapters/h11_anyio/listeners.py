@@ -74,7 +74,7 @@ def listen(host: str, port: int, *, reuse_port: bool = False, shares: int = 1) -
     if not 0 <= port <= 65535:
         raise ValueError(f"a port is from 0 to 65535, not {port!r}")
     if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
-        raise ValueError("reuse_port=True needs SO_REUSEPORT, which this system has not")
+        raise ValueError("reuse_port=True needs SO_REUSEPORT, which this system lacks")
     if shares == 1 or not BALANCES:
         return [_listen(host, port, reuse_port=reuse_port)] * shares
     if not reuse_port and port:  # sharing among ourselves must not hide that somebody else has it

@@ -61,7 +61,7 @@ class Home(Protocol):
 class ClientConnection:
     """One client's socket: requests one after another, until one of them was a stream, or either side ends it.
 
-    Who waits for a request has no task: the watcher calls when there is something to read.
+    Whoever waits for a request has no task: the watcher calls when there is something to read.
 
     Args:
         sock: the client's.
@@ -225,7 +225,7 @@ class ClientConnection:
 
     @property
     def parser(self) -> h11.Connection:
-        """What reads a body, and frames a plain answer; made for the first who asks, which a stream hardly ever does.
+        """What reads a body, and frames a plain answer; made on first need, which a stream hardly ever has.
 
         It sees a request's head then, and not before.
         """
@@ -322,7 +322,8 @@ class ClientConnection:
             await over.wait()
 
     async def send(self, whole: list[bytes]) -> None:
-        """Send bytes outside of a stream, which are taken out of the list; who left, or does not read, is no error."""
+        """Send bytes outside of a stream, which are taken out of the list; whoever left, or does not read, is no
+        error."""
         answer = Answer(self._sock, self.loop, self.service, whole)
         try:
             await answer.send()
@@ -330,7 +331,7 @@ class ClientConnection:
             self._unsent = answer.unsent
 
     def read(self, take: Callable[[bytes], None]) -> None:
-        """From now on let `take` have what the client sends, b"" at its end, in place of who had it before.
+        """From now on let `take` have what the client sends, b"" at its end, in place of the one that had it before.
 
         On any thread; it is called on the loop's.
         """
@@ -402,4 +403,4 @@ class ClientConnection:
 
 
 def _nobody(data: bytes) -> None:
-    """Nobody has what the client sends; held instead of who had it, since that one holds the client's connection."""
+    """Nobody has what the client sends; held in place of the one that had it, which holds the connection."""

@@ -64,7 +64,7 @@ class Server:
         self._clients: set[ClientConnection] = set()
         service.count_connections = self._clients.__len__
         self._by_address: Counter[str] = Counter()  # empty without a limit for each
-        self._changed: anyio.Event | None = None  # set when a client has left or streams; made by who waits
+        self._changed: anyio.Event | None = None  # set when a client has left or streams; made by whoever waits
         self._tasks: Tasks
         self._group: TaskGroup  # that the acceptors are in
 
@@ -137,7 +137,7 @@ class Server:
                 acceptor.stop()
 
     async def hand_over(self) -> None:
-        """Let other processes that listen here have what comes; who is here is answered, if it asks in time.
+        """Let other processes that listen here have what comes; whoever is here is answered, if it asks in time.
 
         A stream that begins is no lost request, as a 503 would be, after which browsers do not come back.
         """

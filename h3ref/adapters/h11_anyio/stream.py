@@ -249,7 +249,7 @@ class StreamConnection(Outflow):
             self.group.discard(self)
         is_bounded = self.can_end  # by the stream
         self._last = last
-        self.flush_now()  # a full socket gets it later: nothing is copied for who may never read
+        self.flush_now()  # a full socket gets it later: nothing is copied for whoever may never read
         try:
             if self._stalled_since is not None:
                 if is_bounded:
@@ -260,7 +260,7 @@ class StreamConnection(Outflow):
         finally:
             if not last and not self._bodiless and self._sock is not None:
                 with suppress(OSError):  # the peer has left already
-                    self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, for who closes may still be cleaning up
+                    self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, since whoever closes may still clean up
             self.release()
 
     async def _until_taken(self) -> None:
@@ -298,4 +298,5 @@ class StreamConnection(Outflow):
 
 
 def _nobody() -> None:
-    """Nobody is told that the peer has left; held instead of who was, since the exchange holds this connection."""
+    """Nobody is told that the peer has left; held in place of the one that was, since the exchange holds this
+    connection."""

@@ -78,7 +78,7 @@ class Client(Protocol):
 class H11Transport:
     """One request on a client's connection.
 
-    What the client sends has one reader: the watcher. Who wants the body waits until it is told what has come.
+    What the client sends has one reader: the watcher. Whoever wants the body waits until it is told what has come.
     """
 
     __slots__ = (

@@ -9,7 +9,7 @@ from ..._core.turns import Turns, turns_here
 
 
 class TaskTurns:
-    """As `Turns`, by a task: who runs in this turn of trio's has run when it gets its own."""
+    """As `Turns`, by a task: whoever runs in this turn of trio's has run when it gets its own."""
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], None]] = []

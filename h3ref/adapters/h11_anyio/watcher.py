@@ -1,4 +1,4 @@
-"""`Watcher`: waits on every socket of a server at once: notices what has come, who left, and who takes bytes again."""
+"""`Watcher`: waits on every socket of a server at once: notices what comes, who leaves, and who takes bytes again."""
 
 from __future__ import annotations
 

@@ -154,8 +154,8 @@ class EventSourceResponse(Response):
             (self.status_code, self.raw_headers),
             on_close=self.client_close_handler_callable,
             denies=denies,
-            # Servers that keep a head until the body begins, hypercorn and granian, name their extensions. Who names
-            # none may be a test, and count what is sent.
+            # Servers that keep a head until the body begins, hypercorn and granian, name their extensions. Whoever
+            # names none may be a test, and count what is sent.
             wants_empty=bool(scope.get("extensions")),
             is_timed=self.send_timeout is not None,
         )
