@@ -219,7 +219,7 @@ class H3Event:
         """Set the status that the response will have, from 200 to 599. A stream's is always 200.
 
         Raises:
-            ValueError: no final status, or another than 200 for a stream.
+            ValueError: no final status, or one other than 200 for a stream.
         """
         if not _is_whole(status) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
@@ -326,7 +326,7 @@ class H3Event:
         Then either `set_stream_callback` and return, or `await await_sse_writer()`.
 
         Raises:
-            ValueError: the status was set to another than 200, or Content-Type to another than text/event-stream.
+            ValueError: the status was set to one other than 200, or Content-Type to one other than text/event-stream.
             SSEAlreadyStarted: a second call.
             ResponseAlreadySent: the request has been answered.
         """
@@ -383,7 +383,7 @@ class H3Event:
         self._host.set_expiry(seconds_until(when), wall_clock_skew(), encoded_farewell(farewell))
 
     def expires_in(self, seconds: float, *, farewell: SSEEvent | None = None) -> None:
-        """As `expires_at`, so many seconds from now, whatever becomes of the wall clock."""
+        """As `expires_at`, but in seconds from now, whatever becomes of the wall clock."""
         self._host.set_expiry(checked_seconds(seconds), None, encoded_farewell(farewell))
 
     async def await_sse_writer(self) -> SSEWriter:

@@ -32,7 +32,8 @@ class Limits:
         stream_keep_alive: seconds of silence after which a stream has sent a comment at the latest; or None.
         stream_buffer: bytes that may wait for one reader; from there on, whoever sends to it has to wait.
         server_buffer: bytes that may wait for all slow readers; or None. Past it, whoever took nothing for longest is
-            cut. A plain answer counts whole until its last byte is taken: allow for so many of the largest at once.
+            cut. A plain answer counts whole until its last byte is taken: allow for as many of the largest as go out at
+            once.
         send_timeout: seconds in which a reader has to take some of what waits for it, or it is cut; or None.
             What it takes shows only when its system opens the window again, which may be when nearly all of its buffer
             is read: one that reads less than that in this time is cut, too.

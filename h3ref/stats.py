@@ -18,7 +18,7 @@ class Stats:
     """A server's figures: what is open now, and what there was since it began. `dataclasses.asdict` makes them JSON.
 
     Attributes:
-        process: the number of the process whose they are.
+        process: the number of the process that they belong to.
         connections: clients that are connected now; None where the connections are not ours: under an ASGI server, and
             in memory.
         exchanges: requests that are being answered now, open streams among them.
@@ -29,8 +29,8 @@ class Stats:
         events: events that streams took, those of open ones included; keep-alives are not counted.
         bytes: bytes of heads, bodies, events and keep-alives that were taken for sending, without what frames them on
             the way; a client that left need not have got them all.
-        refused: how often each limit, by its name in `Limits`, was the reason to refuse or to cut somebody; those that
-            were none so far are not there. Never there are those that refuse nobody: `keep_alive` and `requests` end a
+        refused: how often each limit, by its name in `Limits`, was the reason to refuse or to cut somebody; one that
+            never was is not there. Nor are those that refuse nobody: `keep_alive` and `requests` end a
             connection between two requests, `stream_age` and `stream_age_jitter` end a stream properly,
             `stream_keep_alive` sends, `stream_buffer` and `handler_threads` let wait, and past
             `close_timeout` and `cleanup_timeout` only the end of what is over is given up.

@@ -89,7 +89,7 @@ class SSEWriter:
     async def close(self) -> None:
         """End the stream: what is buffered is sent, then the body's proper end. Again: does nothing.
 
-        Called by another task than the one that streams, it also cancels the stream's callback.
+        Called by a task other than the one that streams, it also cancels the stream's callback.
         """
         if self._stream.close():
             self._stream.cancel()

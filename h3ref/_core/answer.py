@@ -54,7 +54,7 @@ class Answer:
         """Refuse a head that no client would take for a stream's.
 
         Raises:
-            ValueError: the status is another than 200, or Content-Type another than text/event-stream.
+            ValueError: the status is not 200, or Content-Type is not text/event-stream.
         """
         if self.status != 200:
             raise ValueError(f"a stream's status is 200, not {self.status}; answer an error with send_error()")

@@ -218,7 +218,7 @@ class Host:
     # -- closing
 
     def keep_nothing(self) -> None:
-        """It is over: what refers to it, for whoever still has that, would else wait for the garbage collector."""
+        """It is over: what refers to it, for whoever still has that, would otherwise wait for the garbage collector."""
         self.stream = self.writer = self.connection = None
         del self.event
 

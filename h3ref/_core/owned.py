@@ -1,4 +1,4 @@
-"""`Owned`: a context in a task of its own, which may be left in another task than it was entered in."""
+"""`Owned`: a context in a task of its own, which may be left in a task other than the one it was entered in."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Owned(Generic[T]):
     """Enters a context, and leaves it, in one task that does nothing else.
 
     A task group belongs to the task that entered it. Fixtures of pytest-asyncio, cells of a notebook and exit stacks
-    leave in another task than they entered in: with this they may. Whoever is cancelled in the body, or while it enters
-    or leaves, cancels the context with it. What the body raises leaves the context in order.
+    leave in a task other than the one they entered in: with this they may. Whoever is cancelled in the body, or while
+    it enters or leaves, cancels the context with it. What the body raises leaves the context in order.
 
     A context that fails by itself, which the log tells, is an exception on leaving. On asyncio it also cancels the task
     that entered it, as a task group does; on trio no task can cancel another, so that the body goes on.

@@ -149,7 +149,7 @@ class Upkeep:
         self._look_at_latest(found.look_at)
 
     def expiry_changed(self, connection: Connection) -> None:
-        """What a stream is permitted for is over at another time than before."""
+        """What a stream is permitted for is over at a new time."""
         found = self._open.get(connection)
         if found is not None and found.stream is not None:
             if found.look_every != self._look_every(found.stream):

@@ -43,9 +43,9 @@ class EventSource(Source[httpx2.AsyncClient, Callable[[str], Awaitable[httpx2.Re
     handed over by the next one.
 
     Raises, on entering and while iterating:
-        RefusedStatus: the server answered with another status than 200 (`httpx2.HTTPStatusError`).
+        RefusedStatus: the server answered with a status other than 200 (`httpx2.HTTPStatusError`).
         RedirectRefused: it redirects where `follow_redirects` does not go (a RefusedStatus).
-        WrongContentType: the server answered with something else than an event stream.
+        WrongContentType: the server answered with something other than an event stream.
         httpx2.HTTPError: the network's error, when there is no reconnection, or it was the last.
         EventTooLarge: an event was larger than `max_event_size`.
     """

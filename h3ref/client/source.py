@@ -188,7 +188,7 @@ class Source(ABC, Generic[Client, Reopen]):
         The other arguments are those of a source that asks by itself.
 
         Raises:
-            RefusedStatus: the response is no stream, and has another status than 200, such as 202.
+            RefusedStatus: the response is no stream, and has a status other than 200, such as 202.
             WrongContentType: the response is no stream but something else, such as JSON. Either error's `response`
                 is the one that was passed; nothing of it has been read.
             TypeError: it is no response of httpx2's, or one of the other twin's.

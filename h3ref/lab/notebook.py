@@ -86,7 +86,7 @@ class Run:
         body: its body, without its framing.
         end: how the body ended, `End.PROPER` or `End.CUT`; None if the client left first.
         arrivals: the bytes as they came: on a socket all of them, in memory those of the body. Only in memory do
-            their times mean anything, or is it the same in each run which bytes come together.
+            their times mean anything, and do the same bytes come together in each run.
         recording: the steps that the server took.
         log: what the package logged meanwhile, as lines "level: message", without tracebacks.
         wire: all bytes that came by the socket; b"" in memory.
@@ -257,7 +257,7 @@ async def recorded_in_memory(
     """Serve an app in this process, with a recorder whose times are those of the event loop's clock.
 
     Args:
-        limits: left out, the usual ones, but without keep-alives: what is silent shall be seen to be silent.
+        limits: left out, the usual ones, but without keep-alives: so that silence is seen as silence.
     """
     recorder = Recorder()
     limits = Limits(stream_keep_alive=None) if limits is None else limits

@@ -11,7 +11,7 @@ PARTS: Final = 10
 
 
 async def receive_within(stream: SocketStream, seconds: float) -> bytes | None:
-    """Return what comes next, b"" at the end of the connection, or None after so many seconds of silence.
+    """Return what comes next, b"" at the end of the connection, or None after that many seconds of silence.
 
     They are counted in parts: when the process stands still for a while, so does its server, and that is no silence.
     """

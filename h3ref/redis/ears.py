@@ -98,7 +98,7 @@ async def watch(connection: BaseConnection, seconds: float) -> None:
 
 
 def pending(connection: BaseConnection) -> Iterator[Any]:
-    """What has come beside, and would else be given one by one, each in a turn of the loop of its own.
+    """What has come beside, and would otherwise be given one by one, each in a turn of the loop of its own.
 
     coredis keeps it under this name; without it they come one by one.
     """

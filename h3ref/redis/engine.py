@@ -39,7 +39,7 @@ class RedisEngine(EngineTasks):
     It holds two connections, whatever the number of channels and streams, and makes them again when they are lost. The
     server keeps the last events of each channel in a stream named `prefix:{name}`.
 
-    Enter it for as long as the app runs, best as its lifespan: `H3App(lifespan=engine)`, or within another one by
+    Enter it for as long as the app runs, ideally as its lifespan: `H3App(lifespan=engine)`, or within another one by
     `async with engine`. That waits until the server is there.
 
     Args:

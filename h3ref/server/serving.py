@@ -53,7 +53,8 @@ async def running(
 ) -> AsyncIterator[Server]:
     """Serve an app while the body of the `async with` runs, in the event loop that runs already.
 
-    It may be left in another task than it was entered in, as by fixtures of pytest-asyncio and cells of a notebook.
+    It may be left in a task other than the one it was entered in, as by fixtures of pytest-asyncio and cells of a
+    notebook.
 
     Args:
         app: whose handlers answer.
@@ -134,8 +135,8 @@ def serve(
 
     Raises:
         OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, and in an
-            event loop that runs already; and for several workers where the app is none's name, or on Windows.
-        RuntimeError: on another thread than the main one, which is where signals come; `running` needs none.
+            event loop that runs already; and for several workers where `app` is not a name, or on Windows.
+        RuntimeError: on a thread other than the main one, which is where signals come; `running` needs none.
         AppNotFound: the app that is named is not there, or can't be imported.
         StartupFailed: the app's lifespan raised when it was entered; the text says what, and where. Or no worker starts
             any more.

@@ -32,7 +32,7 @@ class SSEEvent:
         comment: text that every client ignores.
 
     Raises:
-        TypeError: an argument of another type than said above.
+        TypeError: an argument of a type other than those above.
         ValueError: CR, LF or NUL in `event`; a control character but TAB in `id`, a blank at either end of it, or more
             than 4096 bytes; a negative or too large `retry`, a lone surrogate, an `event` without `data` (no client
             would ever dispatch it), or nothing at all.

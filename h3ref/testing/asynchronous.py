@@ -40,8 +40,8 @@ class AsyncTestClient:
                 event = await stream.next_event()
 
     Time is that of the loop: virtual if the loop's is, as with `virtual_backends()`. `TestClient` brings a
-    loop with virtual time of its own, and says what the arguments mean. A client may be left in another task than it
-    was entered in, as by fixtures of pytest-asyncio and cells of a notebook.
+    loop with virtual time of its own, and says what the arguments mean. A client may be left in a task other than the
+    one it was entered in, as by fixtures of pytest-asyncio and cells of a notebook.
     """
 
     __test__ = False  # no test of pytest's

@@ -109,7 +109,7 @@ class Stream:
         return self._runner.call(lambda: self._stream.next_event(timeout), timeout, self._stream)
 
     def take(self, count: int, timeout: float | None = None) -> list[MessageEvent]:
-        """Return the next so many events; the timeout holds for each. Raises as `next_event` does."""
+        """Return the next `count` events; the timeout holds for each. Raises as `next_event` does."""
         return [self.next_event(timeout) for _ in range(count)]
 
     def events(self, timeout: float | None = None) -> Iterator[MessageEvent]:
@@ -186,7 +186,7 @@ class TestClient:
 
     Raises:
         ValueError: a timeout that is no time, or an unknown backend.
-        TypeError: `flow` or `limits` for another app than an `H3App`.
+        TypeError: `flow` or `limits` for an app other than an `H3App`.
         ImportError: trio is asked for, and not installed.
     """
 

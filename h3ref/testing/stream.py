@@ -134,7 +134,7 @@ class AsyncStream:
         return await self._in_time(event, timeout, "no event came")
 
     async def take(self, count: int, timeout: float | None = None) -> list[MessageEvent]:
-        """Return the next so many events; the timeout holds for each. Raises as `next_event` does."""
+        """Return the next `count` events; the timeout holds for each. Raises as `next_event` does."""
         return [await self.next_event(timeout) for _ in range(count)]
 
     async def events(self, timeout: float | None = None) -> AsyncIterator[MessageEvent]:

@@ -79,8 +79,9 @@ class EventSourceResponse(Response):
             line, without which no client dispatches it; one that holds nothing is skipped, and the log says so.
         status_code: 200; a client takes no other for a stream.
         headers: further headers, in place of ours where they have the same name. What is about the connection, such as
-            `Connection: keep-alive`, is the server's: it is ignored, and the log says so once. Who sets Cache-Control
-            had better keep its "no-transform", without which a compressor on the way may hold events back.
+            `Connection: keep-alive`, is the server's: it is ignored, and the log says so once. Whoever sets
+            Cache-Control had better keep its "no-transform", without which a compressor on the way may hold events
+            back.
         media_type: "text/event-stream", with parameters if you like.
         background: a task that runs when the stream has ended, also when the client has left; not after an error.
         ping: seconds of silence after which a comment is sent at the latest, so that nobody on the way takes the

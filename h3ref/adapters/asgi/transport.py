@@ -148,7 +148,7 @@ class ASGITransport:
         """The client's connection is the server's, and goes when the application returns."""
 
     def keep_nothing(self) -> None:
-        """It is over: what refers to it would else wait for the garbage collector."""
+        """It is over: what refers to it would otherwise wait for the garbage collector."""
         self.exchange = self.connection = self._gone = None
 
     def _task(self) -> int:

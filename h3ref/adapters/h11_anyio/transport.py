@@ -220,7 +220,7 @@ class H11Transport:
         self._client.release()
 
     def keep_nothing(self) -> None:
-        """The exchange is over: what refers to it would else wait for the garbage collector."""
+        """The exchange is over: what refers to it would otherwise wait for the garbage collector."""
         self._gone = None
 
     def create_connection(self) -> StreamConnection:

@@ -19,7 +19,7 @@ END: Final = b"\r\n0\r\n\r\n"
 
 
 class BadResponse(Exception):
-    """The server answered something else than a stream."""
+    """The server answered with something other than a stream."""
 
 
 class Reader:

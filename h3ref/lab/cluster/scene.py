@@ -78,7 +78,7 @@ class Cluster:
         """Kill a server with its workers, without a word, as a machine that fails does."""
         workers, now = _workers(program), time.monotonic()
         program.kill()
-        for pid in workers:  # which would else notice that their parent is gone, and end in order
+        for pid in workers:  # which would otherwise notice that their parent is gone, and end in order
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for path in _traces(program):

@@ -36,7 +36,7 @@ def demo(*, port: int, once: bool, everything: bool = False) -> None:
         everything: print the bytes and the steps of each flow, not just those of the bug and of one fix.
 
     Raises:
-        OSError: it can't listen there, for another reason than that the port is taken.
+        OSError: it can't listen there, for a reason other than that the port is taken.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without box characters shall still show the rest
