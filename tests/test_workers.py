@@ -540,7 +540,7 @@ def test_an_app_that_is_named_and_not_there_is_said() -> None:
 
 
 def test_what_workers_can_not_be_told_is_refused() -> None:
-    with pytest.raises(ValueError, match="it can't be passed on to workers, who are processes of their own: "):
+    with pytest.raises(ValueError, match="it can't be passed on to workers, which are processes of their own: "):
         serve("served:app", port=0, workers=2, trace=lambda record: None)
     with pytest.raises(TypeError, match="farewell is an SSEEvent"):
         serve("served:app", port=0, workers=2, farewell="bye")  # type: ignore[arg-type]
