@@ -47,6 +47,7 @@ RECORDED = (
 SLOW = (
     "notebooks",
     "test_site",
+    "test_stepper",
     "test_browser",
     "test_notebooks",
     "test_pictures",

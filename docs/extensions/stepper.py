@@ -16,7 +16,9 @@ class SteppedThrough(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         for path in sorted(stepper.FOLDER.iterdir()):
             self.env.note_dependency(str(path))
-        return [nodes.raw("", stepper.site_stepper(), format="html")]
+        builder = self.env.app.builder
+        rules = builder.get_relative_uri(self.env.docname, "spec/rules") if builder.format == "html" else ""
+        return [nodes.raw("", stepper.site_stepper(rules), format="html")]
 
 
 def setup(app: Any) -> dict[str, bool]:

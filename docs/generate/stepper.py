@@ -83,8 +83,8 @@ def files_of(name: str) -> dict[str, str]:
     return {f"{name}.ndjson": run.recording.to_ndjson(), f"{name}.head.txt": f"{run.head}\n"}
 
 
-def site_stepper() -> str:
-    """The stepper of the site, from what is in `docs/recordings/`."""
+def site_stepper(rules: str = "") -> str:
+    """The stepper of the site, from what is in `docs/recordings/`; rules is the address of the page that has them."""
     columns = [
         Column(
             name,
@@ -95,7 +95,7 @@ def site_stepper() -> str:
         )
         for name in CODE
     ]
-    return fragment(columns, spec=json.loads(SPEC.read_text(encoding="utf-8")))
+    return fragment(columns, spec=json.loads(SPEC.read_text(encoding="utf-8")), rules=rules)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

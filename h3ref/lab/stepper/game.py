@@ -65,15 +65,16 @@ def sent_by(results: Sequence[Result]) -> list[str]:
     return found
 
 
-def game(spec: dict[str, Any], wire: Sequence[tuple[str, str]]) -> str:
+def game(spec: dict[str, Any], wire: Sequence[tuple[str, str]], rules: str = "") -> str:
     """Return the cards as HTML, in H3Z's order.
 
     Args:
         spec: the contents of lifecycle.json.
         wire: what leaves on the wire in the right order: a name and the bytes, as text.
+        rules: the address of a page where each rule's id is an anchor; "" for no links.
     """
     results = results_of(H3Z, spec)
-    facts = {"spec": spec, "steps": STEPS, "first": H3Z, "sends": SENDS, "wire": wire}
+    facts = {"spec": spec, "steps": STEPS, "first": H3Z, "sends": SENDS, "wire": wire, "rules": rules}
     means = {trigger["name"]: trigger["means"] for trigger in spec["triggers"]}
     return "\n".join(
         [
@@ -84,7 +85,7 @@ def game(spec: dict[str, Any], wire: Sequence[tuple[str, str]]) -> str:
             '<ol class="h3game-cards">',
             *(_card(result, means[result.trigger], place) for place, result in enumerate(results)),
             "</ol>",
-            f'<div class="h3game-verdict wrong" aria-live="polite">{"".join(_verdict(results))}</div>',
+            f'<div class="h3game-verdict wrong" aria-live="polite">{"".join(_verdict(results, rules))}</div>',
             '<p class="h3game-more" hidden><button type="button" data-order="first">H3Z’s order</button> '
             '<button type="button" data-order="steps">Show me the right one</button> '
             '<a class="h3game-link" href="#">Link to this order</a></p>',
@@ -114,13 +115,17 @@ def told(result: Result) -> str:
     return f"✗ {result.error}, {result.rule}" if result.error else f"✓ {result.state}"
 
 
-def _verdict(results: Sequence[Result]) -> Iterator[str]:
+def _verdict(results: Sequence[Result], rules: str) -> Iterator[str]:
     """What stands below the cards for an order that is rejected; `stepper.js` says the same."""
     first = next(result for result in results if result.error)
     state = escape(first.state)
     yield f"<p><b>✗ <code>{escape(first.trigger)}</code> is rejected in <code>{state}</code> "
-    yield f"by rule {escape(first.rule)}: {escape(first.error or '')}.</b></p><p>{escape(first.why)}</p>"
+    yield f"by rule {_link(first.rule, rules)}: {escape(first.error or '')}.</b></p><p>{escape(first.why)}</p>"
     yield f"<p>{escape(on_the_wire(sent_by(results)))}</p>"
+
+
+def _link(rule: str, rules: str) -> str:
+    return f'<a href="{escape(rules)}#{escape(rule)}">{escape(rule)}</a>' if rules else escape(rule)
 
 
 def on_the_wire(sent: Sequence[str]) -> str:

@@ -36,14 +36,14 @@ def script() -> str:
     return (_HERE / "stepper.js").read_text(encoding="utf-8")
 
 
-def page(columns: Sequence[Column], *, spec: dict[str, Any] | None = None) -> str:
+def page(columns: Sequence[Column], *, spec: dict[str, Any] | None = None, rules: str = "") -> str:
     """Return a whole page with nothing but the stepper. Arguments and errors are those of `fragment`."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>{_title(columns)}</title>\n"
-        f'<link rel="icon" href="data:,">\n<body class="h3step-page">\n<main>\n{fragment(columns, spec=spec)}\n'
-        "</main>\n</body>\n</html>\n"
+        '<link rel="icon" href="data:,">\n<body class="h3step-page">\n<main>\n'
+        f"{fragment(columns, spec=spec, rules=rules)}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -51,12 +51,13 @@ def _title(columns: Sequence[Column]) -> str:
     return f"{escape(' and '.join(column.title for column in columns))}, step by step"
 
 
-def fragment(columns: Sequence[Column], *, spec: dict[str, Any] | None = None) -> str:
+def fragment(columns: Sequence[Column], *, spec: dict[str, Any] | None = None, rules: str = "") -> str:
     """Return the stepper as HTML that needs nothing else. Without JavaScript it shows the last step of each column.
 
     Args:
         columns: one or two.
         spec: the contents of lifecycle.json, to have the steps as cards to be put in order, too.
+        rules: the address of a page where each rule's id is an anchor, for links to it.
 
     Raises:
         ValueError: there are no columns or more than two, one has no records, or `story.tell` refuses them.
@@ -71,16 +72,17 @@ def fragment(columns: Sequence[Column], *, spec: dict[str, Any] | None = None) -
     parts = [
         f"<style>{style()}</style>",
         f'<section class="h3step" aria-label="{_title(columns)}">',
-        _controls(len(frames)),
-        f'<p class="h3step-say" aria-live="polite">{escape(_said(columns, rows, frames[-1]))}</p>',
+        f'<div class="h3step-recordings">\n<div class="h3step-top">{_controls(len(frames))}',
+        f'<p class="h3step-say" aria-live="polite">{escape(_said(columns, rows, frames[-1]))}</p></div>',
         f'<div class="h3step-columns of-{len(columns)}">',
         *(
             _column(column, those, [frame.moments[number] for frame in frames])
             for number, (column, those) in enumerate(zip(columns, rows, strict=True))
         ),
         "</div>",
+        "</div>",
         f'<script type="application/json" class="h3step-facts">{as_json(_facts(columns, rows, frames))}</script>',
-        *([game(spec, _wire(columns[-1], rows[-1]))] if spec else []),
+        *([game(spec, _wire(columns[-1], rows[-1]), rules)] if spec else []),
         "</section>",
         f"<script>{script()}</script>",
     ]
@@ -113,7 +115,7 @@ def _facts(columns: Sequence[Column], rows: Sequence[list[Row]], frames: Sequenc
                     "rejected": moment.rejected is not None,
                     "has": has(moment),
                     "status": status(moment, _row(those, moment)),
-                    "line": _line_of(column, _row(those, moment), moment),
+                    "line": None if moment.waits else _line_of(column, _row(those, moment)),
                 }
                 for column, those, moment in zip(columns, rows, frame.moments, strict=True)
             ],
@@ -133,9 +135,9 @@ def _row(rows: Sequence[Row], moment: Moment) -> Row | None:
     return rows[moment.row] if moment.row >= 0 else None
 
 
-def _line_of(column: Column, row: Row | None, moment: Moment) -> int | None:
+def _line_of(column: Column, row: Row | None) -> int | None:
     """The line of code that takes the step of a row; None where it is not the handler's."""
-    if row is None or moment.waits or not row.arrows:
+    if row is None or not row.arrows:
         return None
     step = row.arrows[0].record.step
     lines = [number for number, line in enumerate(column.source) if _STEP_OF_CODE.get(step, f"{step}(") in line]
@@ -154,12 +156,12 @@ def _column(column: Column, rows: list[Row], moments: list[Moment]) -> str:
             f'<p class="h3step-title"><span>{mark}{escape(column.title)}</span> '
             f'<span class="h3step-status{" silent" if "silence" in ended else ""}">{escape(ended)}</span></p>',
             f'<p class="h3step-says">{_with_code(column.says or summary(rows, last))}</p>',
-            *([_code(column.source)] if column.source else []),
+            *([_code(column, rows)] if column.source else []),
             '<ol class="h3step-states" aria-label="state of the machine">',
             *(_state(state, states, last) for state in State),
             "</ol>",
             f'<div class="h3step-client"><p><b>The client has</b> <span class="h3step-has">{has(last)}</span></p>',
-            f'<pre tabindex="0" aria-label="the bytes">{"".join(_received(column, rows))}</pre>',
+            f'<pre tabindex="0" role="group" aria-label="the bytes">{"".join(_received(column, rows))}</pre>',
             "</div>",
             f'<div class="h3step-lanes" aria-hidden="true">{"".join(f"<span>{lane}</span>" for lane in LANES)}</div>',
             '<ol class="h3step-rows">',
@@ -174,18 +176,17 @@ def _with_code(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def _code(lines: Sequence[str]) -> str:
-    """The code with its decisive lines marked: that of a comment that names the bug or the fix, or the one below it."""
+def _code(column: Column, rows: Sequence[Row]) -> str:
+    """The code with its decisive lines marked: what is rejected, and what a comment calls the bug or the fix."""
+    rejected = {_line_of(column, row) for row in rows if any(arrow.record.error for arrow in row.arrows)}
     found = []
     mark = ""
-    for number, line in enumerate(lines):
+    for number, line in enumerate(column.source):
         named = re.search(r"# the (bug|fix)\b", line)
-        kind = named[1] if named else mark
-        found.append(
-            f'<span class="line{f" {kind}" if kind else ""}" data-line="{number}">{escape(line) or " "}</span>'
-        )
+        kinds = ["line", named[1] if named else mark or ("bug" if number in rejected else "")]
+        found.append(f'<span class="{" ".join(kinds).strip()}" data-line="{number}">{escape(line) or " "}</span>')
         mark = named[1] if named and line.strip().startswith("#") else ""
-    return f'<pre class="h3step-code" tabindex="0" aria-label="the code">{"".join(found)}</pre>'
+    return f'<pre class="h3step-code" tabindex="0" role="group" aria-label="the code">{"".join(found)}</pre>'
 
 
 def _state(state: State, been: set[str], last: Moment) -> str:
@@ -205,7 +206,8 @@ def _text_of(column: Column, record: trace.Record) -> str:
     if record.step == trace.HEADERS.name and column.head:
         return column.head.rstrip("\n") + "\n\n"
     if record.step == trace.CONNECTION_CLOSED.name:
-        return "— the end —\n" if record.reason in ("complete", "shutdown") else "— the connection is closed —\n"
+        cut = any(other.step == trace.CUTS_CONNECTION.name for other in column.records)
+        return "— cut, without the proper end —\n" if cut else "— the proper end —\n"
     if record.detail:
         return record.detail
     return f"{record.step}: {count(record.size, 'byte')}\n" if record.size is not None else f"{record.step}\n"

@@ -169,7 +169,7 @@
   }
 
   function cards(root) {
-    const { spec, steps, first, sends, wire } = facts(root, ".h3game-facts");
+    const { spec, steps, first, sends, wire, rules } = facts(root, ".h3game-facts");
     const list = root.querySelector(".h3game-cards");
     const verdict = root.querySelector(".h3game-verdict");
     const link = root.querySelector(".h3game-link");
@@ -200,7 +200,8 @@
       const wrong = results.find(({ error }) => error);
       if (!wrong) return praise();
       const what = make("b");
-      what.append("✗ ", make("code", wrong.trigger), " is rejected in ", make("code", wrong.state), ` by rule ${wrong.rule}: ${wrong.error}.`);
+      const rule = rules ? Object.assign(make("a", wrong.rule), { href: `${rules}#${wrong.rule}` }) : wrong.rule;
+      what.append("✗ ", make("code", wrong.trigger), " is rejected in ", make("code", wrong.state), " by rule ", rule, `: ${wrong.error}.`);
       const line = make("p");
       line.append(what);
       return [line, make("p", wrong.why), make("p", on_the_wire(sent_by(results, sends), sends))];
@@ -208,7 +209,7 @@
 
     function praise() {
       const line = make("p");
-      line.append(make("b", "✓ No rule objects. This is the one order of a hundred and twenty that streams. 🎉"));
+      line.append(make("b", "✓ No rule objects. This is the one order of a hundred and twenty that streams. Well done!"));
       return [line, make("p", "This leaves on the wire, in this order:"), make("pre", wire.map(([, text]) => text).join(""))];
     }
 

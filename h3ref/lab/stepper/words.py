@@ -27,7 +27,7 @@ def label(row: Row, arrow: Arrow) -> str:
     """What stands on an arrow."""
     words = arrow.words
     if row.times > 1 and words.split(",")[0][-1:].isdigit() and row.received:  # "Event 1, 9 bytes": of several, all
-        words = f"{words.split()[0]}s, {sum(record.size or 0 for record in row.received)} bytes"
+        return f"{words.split()[0]} × {row.times}, {sum(record.size or 0 for record in row.received)} bytes"
     times = arrow.times * row.times
     return f"{words} × {times}" if times > 1 else words
 
