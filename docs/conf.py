@@ -28,6 +28,7 @@ extensions = [
     "sphinx_copybutton",
     "extensions.commands",
     "extensions.docstrings",
+    "extensions.drawings",
     "extensions.limits",
     "extensions.names",
     "extensions.places",

@@ -17,6 +17,8 @@ from h3ref.lab.bench.plots import FLOWS, LOOKS, MAIN, PEERS, cdf, ratios, scalin
 from h3ref.lab.bench.results import Distribution, Measurement, Results, SectionNote
 from h3ref.lab.bench.sentences import absent, within
 from h3ref.lab.bench.systems import TITLES
+from h3ref.lab.diagrams.files import svg
+from h3ref.lab.diagrams.palette import PALETTE, colours_of
 from tests.test_bench import results
 
 
@@ -162,3 +164,14 @@ def test_nothing_to_draw_is_said() -> None:
         scaling(empty)
     with pytest.raises(ValueError, match="no ratio to the floor was measured"):
         ratios(empty)
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: cdf(measured(), "pace"), lambda: scaling(measured()), lambda: ratios(measured())]
+)
+def test_each_colour_has_one_for_a_dark_page(draw: Callable[[], Figure]) -> None:
+    assert colours_of(svg(draw())) <= PALETTE.keys()
+
+
+def test_each_look_has_a_colour_for_a_dark_page() -> None:
+    assert {look.colour for look in LOOKS.values()} <= PALETTE.keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -31,12 +32,33 @@ from h3ref.cli import main as cli
 from h3ref.errors import LifecycleError
 from h3ref.examples import callback as example
 from h3ref.lab import diagrams
-from h3ref.lab.diagrams import jupyter
+from h3ref.lab.charts import arrivals
+from h3ref.lab.diagrams import jupyter, palette
 from h3ref.lab.diagrams.axis import round_step, times_of
-from h3ref.lab.diagrams.files import svg
+from h3ref.lab.diagrams.files import html, svg
 from h3ref.lab.diagrams.lanes import LIMIT
 from h3ref.lab.diagrams.mermaid import escape
-from h3ref.lab.diagrams.style import STATE_COLOURS, WIRE, WRONG, Sheet, cut, plain, shown, width_of, wrap
+from h3ref.lab.diagrams.style import (
+    BOX,
+    CARD,
+    INK,
+    PATH_TINT,
+    SOFT,
+    STATE_COLOURS,
+    WIDTH,
+    WIRE,
+    WRONG,
+    WRONG_TINT,
+    Drawing,
+    Sheet,
+    cut,
+    plain,
+    shown,
+    width_of,
+    wrap,
+)
+from h3ref.lab.model.graph import Edge
+from h3ref.lab.model.graph import draw as draw_flows
 from h3ref.lab.recorder import Recording
 from h3ref.lab.story import Remark, tell
 from h3ref.lifecycle import TABLE, TRIGGERS, Lifecycle, State
@@ -276,11 +298,11 @@ def test_what_both_sides_have_stands_on_one_height(left: str, right: str) -> Non
 
 def test_a_side_by_side_fits_a_readme() -> None:
     figure = diagrams.side_by_side(recorded("broken"), recorded("callback"))
-    assert figure.get_figwidth() * 96 <= 1004
+    assert figure.get_figwidth() * 96 <= WIDTH
     assert {"ConnectionNotReady", "set_stream_callback", "Headers, 124 bytes"} <= set(words(figure).split("\n")), (
         "uncut"
     )
-    assert min(float(text.get_fontsize()) for text in texts(figure)) * 96 / 72 >= 10
+    assert min(float(text.get_fontsize()) for text in texts(figure)) * 96 / 72 >= 13
 
 
 def test_many_rows_are_left_out_and_counted() -> None:
@@ -650,14 +672,74 @@ def test_jupyter_shows_pictures_beside_words(shell: InteractiveShell) -> None:
         str(several): several,
     }
     for text, shown_one in shows.items():
-        data, metadata = shell.display_formatter.format(shown_one)  # type: ignore[no-untyped-call]
+        data, _ = shell.display_formatter.format(shown_one)  # type: ignore[no-untyped-call]
         assert data["text/plain"] == text
-        assert data["image/png"].startswith(b"\x89PNG")
-        width = int.from_bytes(data["image/png"][16:20])
-        assert abs(metadata["image/png"]["width"] * 2 - width) <= 2, "as wide on the page as it was drawn"
+        (image,) = ElementTree.fromstring(data["text/html"].replace('">\n</div>', '"/></div>'))
+        assert "machine" in image.attrib["alt"] or "diagram" in image.attrib["alt"] or "timeline" in image.attrib["alt"]
+        root = ElementTree.fromstring(b64decode(image.attrib["src"].removeprefix("data:image/svg+xml;base64,")))
+        width = float(root.attrib["width"].removesuffix("pt")) * 96 / 72
+        assert abs(float(image.attrib["width"]) - width) <= 1, "as wide on the page as it was drawn"
     own = Figure()
     data, _ = shell.display_formatter.format(own)  # type: ignore[no-untyped-call]
     assert data["text/plain"] == repr(own)
+
+
+def test_two_recordings_are_two_images_where_a_page_may_have_room_for_one() -> None:
+    drawing = diagrams.side_by_side(recorded("broken"), recorded("callback"), titles=("before", "after"))
+    assert isinstance(drawing, Drawing)
+    alts = re.findall(r'<img alt="([^"]+)" width="340"', html(drawing))
+    assert [alt.split(":")[0] for alt in alts] == ["sequence diagram of before", "sequence diagram of after"]
+    for part in drawing.parts:
+        check(part)
+    said = " ".join(words(part) for part in drawing.parts).split()
+    assert sorted(said) == sorted(words(drawing).split()), "the parts say what the whole says"
+
+
+# -- colours
+
+DRAWN: dict[str, Callable[[], Figure]] = {
+    "machine": lambda: diagrams.machine(recorded("broken")),
+    "sequence": lambda: diagrams.sequence(recorded("broken")),
+    "side by side": lambda: diagrams.side_by_side(recorded("broken"), recorded("callback")),
+    "timeline": lambda: diagrams.timeline(streams(5)),
+    "arrivals": lambda: arrivals({"one": [0.1], "two": [0.2], "three": [0.3], "four": [0.4]}),
+    "flows": lambda: draw_flows({"callback": [Edge("start_sse", "requested", "sse_started", "", 1)]}),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_each_colour_of_a_drawing_has_one_for_a_dark_page(draw: Callable[[], Figure]) -> None:
+    light = svg(draw())
+    assert palette.colours_of(light) <= palette.PALETTE.keys()
+    assert palette.colours_of(palette.dark(light)) <= {colour.dark for colour in palette.PALETTE.values()}
+    assert set(re.findall(r"(?:fill|stroke): (?!none|var)[^;\"]+", palette.themed(light))) == set()
+
+
+@pytest.mark.parametrize("side", ["light", "dark"])
+def test_words_can_be_read_on_their_ground(side: str) -> None:
+    """By the ratio that WCAG asks of letters of this size."""
+
+    def colour(light: str) -> str:
+        return light if side == "light" else palette.PALETTE[light].dark
+
+    def luminance(of: str) -> float:
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(of)]
+        return float(numpy.dot(parts, (0.2126, 0.7152, 0.0722)))
+
+    pairs = [
+        *((letters, ground) for letters in (INK, SOFT) for ground in (CARD, BOX, PATH_TINT)),
+        *((letters, CARD) for letters in (WRONG, WIRE)),
+        (WRONG, WRONG_TINT), (WIRE, PATH_TINT), (CARD, WIRE),
+    ]  # fmt: skip
+    for letters, ground in pairs:
+        low, high = sorted((luminance(colour(letters)), luminance(colour(ground))))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, f"{colour(letters)} on {colour(ground)}"
+
+
+def test_a_figure_of_the_readers_own_keeps_its_colours() -> None:
+    own = Figure(facecolor="#123456")
+    own.subplots().plot([1, 2])
+    assert palette.themed(svg(own)) == svg(own)
 
 
 # -- the command

@@ -8,9 +8,10 @@ from xml.etree import ElementTree
 import pytest
 
 from docs.generate import pictures
-from docs.generate.pictures import FOLDER, PICTURES
+from docs.generate.pictures import DARK, FOLDER, PICTURES
 from tests.pages import PAGES
 
+NAMES = [*PICTURES, *(name.replace(".", "-dark.") for name in DARK)]
 AGAIN = "it has drifted: python -m docs.generate.pictures draws it again"
 
 
@@ -18,17 +19,18 @@ AGAIN = "it has drifted: python -m docs.generate.pictures draws it again"
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     pictures.record.cache_clear()
+    pictures.broken_and_fixed.cache_clear()
     pictures.main([str(folder)])
     return folder
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_what_is_drawn_now(name: str, drawn: Path) -> None:
     committed, fresh = (FOLDER / name).read_text(encoding="utf-8"), (drawn / name).read_text(encoding="utf-8")
     assert committed == fresh or pytest.fail(f"{FOLDER / name}: {AGAIN}")
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_well_formed_and_says_what_it_shows(name: str) -> None:
     root = ElementTree.parse(FOLDER / name).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -38,7 +40,7 @@ def test_a_picture_is_well_formed_and_says_what_it_shows(name: str) -> None:
 
 
 def test_no_picture_is_left_over_and_each_is_shown() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == set(PICTURES)
+    assert {path.name for path in FOLDER.iterdir()} == set(NAMES)
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for name in PICTURES:
+    for name in NAMES:
         assert f"pictures/{name}" in pages, f"no page shows {name}"

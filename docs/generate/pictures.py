@@ -7,7 +7,7 @@ drawn now. The examples run in memory on the virtual clock, so that each run rec
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,9 @@ from h3ref.flows import Flow
 from h3ref.lab import diagrams
 from h3ref.lab.bench.plots import scaling
 from h3ref.lab.bench.results import Results
+from h3ref.lab.diagrams.files import svg
+from h3ref.lab.diagrams.palette import dark
+from h3ref.lab.diagrams.style import Drawing
 from h3ref.lab.notebook import in_memory
 from h3ref.lab.recorder import Recording
 
@@ -56,9 +59,12 @@ def record(handler: Callable[[H3Event], Awaitable[None] | None], flow: Flow | No
     return anyio.run(run)
 
 
-def broken_and_fixed() -> Figure:
-    """The bug beside its fix."""
-    return diagrams.side_by_side(record(callback.broken, flows.broken), record(fixed))
+@cache
+def broken_and_fixed() -> tuple[Figure, ...]:
+    """The bug beside its fix, each on a sheet of its own, so that a narrow page has one below the other."""
+    drawing = diagrams.side_by_side(record(callback.broken, flows.broken), record(fixed))
+    assert isinstance(drawing, Drawing)
+    return drawing.parts
 
 
 def the_machine() -> Figure:
@@ -77,12 +83,25 @@ def grown(quantity: str) -> Figure:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    "broken-and-fixed.svg": broken_and_fixed,
+    "broken.svg": lambda: broken_and_fixed()[0],
     "broken-path.svg": the_broken_path,
+    "fixed.svg": lambda: broken_and_fixed()[1],
     "growth-cpu.svg": partial(grown, "cpu"),
     "growth-p99.svg": partial(grown, "p99"),
     "machine.svg": the_machine,
 }
+
+DARK = ("broken.svg", "fixed.svg")
+"""Those that the README shows: it can pick a file, where the pages of the site change a drawing's colours."""
+
+
+def drawn() -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each file."""
+    for name, draw in PICTURES.items():
+        text = svg(draw())
+        yield name, text
+        if name in DARK:
+            yield name.replace(".", "-dark."), dark(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Draw the pictures of the docs again.")
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to (%(default)s)")
     folder: Path = parser.parse_args(arguments).folder
-    for name, draw in PICTURES.items():
-        diagrams.save(draw(), folder / name)
+    for name, text in drawn():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How charts of measured things look, and `arrivals`, which shows when events came.
 
-They are plain matplotlib figures, without pyplot's state, and look as the diagrams do: a light card, the same colours,
+They are plain matplotlib figures, without pyplot's state, and look as the diagrams do: a card, the same colours,
 and beside each colour a word, a mark or a dash that says the same. The benchmark's are in `bench.plots`.
 """
 
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from .diagrams.style import CARD, EDGE, FAINT, INK, PIXELS_PER_INCH, SOFT, TEXT, font, plain
+from .diagrams.style import CARD, EDGE, FAINT, INK, PIXELS_PER_INCH, SOFT, TEXT, WIDTH, font, plain
 
 SERIES: Final = (("#0072b2", "-", "o"), ("#e69f00", "--", "s"), ("#009e73", ":", "^"), ("#cc79a7", "-.", "D"))
 """Colour, dash and mark of the first series, the second, and so on."""
@@ -62,7 +62,7 @@ def arrivals(curves: Mapping[str, Sequence[float]], *, what: str = "events", tit
 # -- how all of them look
 
 
-def chart(height: float, words: str, title: str = "", *, width: float = 700) -> tuple[Figure, Axes]:
+def chart(height: float, words: str, title: str = "", *, width: float = WIDTH) -> tuple[Figure, Axes]:
     """A card with axes on it.
 
     Args:
@@ -86,7 +86,7 @@ def chart(height: float, words: str, title: str = "", *, width: float = 700) -> 
     axes.set_facecolor(CARD)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(which="both", colors=SOFT, labelsize=TEXT * POINTS * 0.92)
+    axes.tick_params(which="both", colors=SOFT, labelsize=TEXT * POINTS)
     axes.xaxis.label.set(color=SOFT, fontsize=TEXT * POINTS)
     axes.yaxis.label.set(color=SOFT, fontsize=TEXT * POINTS)
     axes.grid(visible=True, color=EDGE, linewidth=0.6)

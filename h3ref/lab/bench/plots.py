@@ -14,7 +14,7 @@ has a marker and a dash of its own besides. h3ref is blue or green, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import log10
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from ..charts import LEGEND, POINTS, chart, time_text
-from ..diagrams.style import CARD, EDGE, INK, SOFT, TEXT, plain
+from ..diagrams.style import CARD, EDGE, INK, SOFT, TEXT, WIDTH, plain, width_of
 from .results import PROBABILITIES, Distribution, Measurement, Results
 from .sections import GROWN
 from .systems import FLOOR
@@ -112,7 +112,7 @@ def cdf(
     run = _of_run(results, _number("delays of each", counts), live if here else None)
     with plain():
         words = "; ".join([title, run, *labels.values()])
-        figure, axes = chart(350 + _legend_height(len(measured)), words, title)
+        figure, axes = chart(350 + _legend_height(labels.values()), words, title)
         _told_below(axes, run)
         drawn = [one.distribution for one in measured if one.distribution and one.distribution.quantiles]
         longest = max((one.at(_end(one)) for one in drawn), default=1e3)
@@ -133,7 +133,7 @@ def cdf(
         axes.xaxis.set_major_locator(LogLocator(10, subs=subs))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_text(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        _legend(figure)
+        _legend(figure, labels.values())
     return figure
 
 
@@ -228,7 +228,7 @@ def scaling(
     run = _of_run(results, _number("turns", [len(one.runs) for one in measured]), live if here else None)
     with plain():
         words = "; ".join([title, run, *labels.values()])
-        figure, axes = chart(350 + _legend_height(len(lines)), words, title)
+        figure, axes = chart(350 + _legend_height(labels.values()), words, title)
         _told_below(axes, run)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -259,12 +259,13 @@ def scaling(
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(sizes[0] / 1.2, sizes[-1] * 1.2)
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        least, most = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if most / least < 200 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("streams; strokes are those of the short run" if here else "streams")
         axes.set_ylabel(figures)
-        _legend(figure)
+        _legend(figure, labels.values())
     return figure
 
 
@@ -293,10 +294,11 @@ def ratios(results: Results, *, systems: Sequence[str] | None = None, title: str
         raise ValueError("no ratio to the floor was measured for these systems")
     title = title or f"Cost as a multiple of {results.title(FLOOR)}"
     names = list(dict.fromkeys(one.system for found in rows.values() for one in found))
+    every = [results.title(name) for name in names]
     ours = [f"{name} ×{one.ratio:.3g}" for name, found in rows.items() for one in found if one.system == "h3ref"]
     run = _of_run(results, _number("turns", [len(one.ratios) for found in rows.values() for one in found]))
     with plain():
-        height = 36 * len(rows) + 110 + _legend_height(len(names))
+        height = 36 * len(rows) + 110 + _legend_height(every)
         figure, axes = chart(height, "; ".join([title, run, *ours]), title)
         _told_below(axes, run)
         axes.set_xscale("log")
@@ -321,11 +323,13 @@ def ratios(results: Results, *, systems: Sequence[str] | None = None, title: str
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(False, axis="y")
         low, high = axes.get_xlim()
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 100 else (1, 3)))
+        axes.xaxis.set_major_locator(
+            LogLocator(10, subs=(1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1000 else (1,))
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(f"times {results.title(FLOOR)}; less is better")
-        _legend(figure)
+        _legend(figure, every)
     return figure
 
 
@@ -350,12 +354,17 @@ def _told_below(axes: Axes, run: str) -> None:
     axes.set_title(run, loc="left", color=SOFT, fontsize=TEXT * POINTS)
 
 
-def _legend(figure: Figure) -> None:
-    figure.legend(loc="outside lower left", ncols=2, handlelength=3, **LEGEND)
+def _legend(figure: Figure, labels: Iterable[str]) -> None:
+    figure.legend(loc="outside lower left", ncols=_legend_columns(labels), handlelength=3, **LEGEND)
 
 
-def _legend_height(entries: int) -> float:
-    return 22.0 * ((entries + 1) // 2)
+def _legend_columns(labels: Iterable[str]) -> int:
+    """Two where each has room for its words and its line."""
+    return 2 if max(map(width_of, labels)) + 75 <= WIDTH / 2 else 1
+
+
+def _legend_height(labels: Collection[str]) -> float:
+    return 22.0 * -(-len(labels) // _legend_columns(labels))
 
 
 def _title(results: Results, section: str, case: str | None) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from base64 import b64encode
+from html import escape
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from .style import PIXELS_PER_INCH, plain
+from .palette import following
+from .style import PIXELS_PER_INCH, Drawing, plain
 
 SHARPNESS = 2
 """Dots of a PNG for each pixel of the page, as the screens of today have them."""
@@ -46,6 +49,26 @@ def svg(figure: Figure) -> str:
             metadata={"Date": None, "Creator": "h3ref", **({"Title": str(words)} if words else {})},
         )  # fmt: skip
     return buffer.getvalue()
+
+
+def html(figure: Figure) -> str:
+    """Return a figure as HTML for a notebook: images whose sentences say what they show; parts stand side by side.
+
+    Where there is no room for two, one stands below the other; where there is none for one, it scrolls. An image is
+    dark where its reader prefers that.
+    """
+    parts = figure.parts if isinstance(figure, Drawing) else ()
+    images = "\n".join(_image(part) for part in parts or (figure,))
+    return f'<div class="h3ref-drawing" style="overflow-x: auto">\n{images}\n</div>'
+
+
+def _image(figure: Figure) -> str:
+    width, height = figure.get_size_inches() * PIXELS_PER_INCH
+    data = b64encode(following(svg(figure)).encode()).decode()
+    return (
+        f'<img alt="{escape(str(figure.get_label()))}" width="{width:.0f}" height="{height:.0f}" '
+        f'style="display: inline-block; max-width: none" src="data:image/svg+xml;base64,{data}">'
+    )
 
 
 def png(figure: Figure) -> bytes:

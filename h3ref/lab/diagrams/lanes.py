@@ -13,16 +13,17 @@ from h3ref.trace import Record
 
 from ..story import Line, Row
 from .axis import Scale
+from .column import COLUMN, Column, between
 from .panel import LEADER, Block, Panel
-from .style import DASHES, DOTS, EDGE, MARGIN, SMALL, SOFT, WIRE, WRONG, Sheet, plain, width_of
+from .style import DASHES, DOTS, EDGE, MARGIN, SMALL, SOFT, WIRE, WRONG, Drawing, Sheet, plain, width_of
 from .words import of_sequence
 
 LIMIT = 44
 """The most rows that are drawn; more are told as left out."""
 
-_BETWEEN = 36.0
-_MOST_GAPS = (220.0, 250.0, 220.0)
-_MOST_GAPS_OF_TWO = (102.0, 144.0, 147.0)
+_BETWEEN, _APART, _SAMPLE = 36.0, 10.0, 19.0
+_MOST_GAPS = (124.0, 180.0, 156.0)
+_MOST_GAPS_OF_TWO = (112.0, 180.0, 156.0)
 
 
 def sequence(
@@ -54,7 +55,10 @@ def side_by_side(
     times: bool = False,
     limit: int = LIMIT,
 ) -> Figure:
-    """Draw the steps of two exchanges next to each other, 1000 pixels wide or little more.
+    """Draw the steps of two exchanges next to each other, in columns that a page has room for.
+
+    The figure is a `Drawing`, whose parts are the two columns, for a page that may have room for one only. With a scale
+    or times each has lanes as wide as in `sequence`, and there are no parts.
 
     Args:
         left, right: the records of one exchange each.
@@ -65,6 +69,10 @@ def side_by_side(
     Raises:
         ValueError: as in `sequence`.
     """
+    told = [of_sequence(records, title) for records, title in zip((left, right), titles, strict=True)]
+    if not scale and not times:
+        with plain():
+            return _columns([Column(one, title, limit) for one, title in zip((left, right), titles, strict=True)], told)
     with plain():
         panels = [
             Panel(records, title, limit, _MOST_GAPS_OF_TWO, states=False)
@@ -74,8 +82,28 @@ def side_by_side(
             panel.gaps = [max(gaps) for gaps in zip(*(other.gaps for other in panels), strict=True)]
         if not scale:
             _align(*(panel.blocks for panel in panels))
-        words = "; ".join(of_sequence(records, title) for records, title in zip((left, right), titles, strict=True))
-        return _draw(panels, scale, times, words)
+        return _draw(panels, scale, times, "; ".join(told))
+
+
+def _columns(columns: Sequence[Column], told: Sequence[str]) -> Drawing:
+    """Two columns on one sheet, and as its parts each on a sheet of its own, as high as the other."""
+    _align(*(column.blocks for column in columns))
+    head = max(column.head for column in columns)
+    depth = max(column.depth for column in columns)
+    legends = [_legend_of(column.rows) for column in columns]
+    height = head + depth + 14 + max(len(legend) for legend in legends) * _SAMPLE + 8
+    whole = Sheet(len(columns) * COLUMN + _APART, height, "; ".join(told))
+    parts = []
+    for number, (column, legend, words) in enumerate(zip(columns, legends, told, strict=True)):
+        part = Sheet(COLUMN, height, words)
+        for sheet, x in ((whole, number * (COLUMN + _APART)), (part, 0.0)):
+            column.draw(sheet, x, depth)
+            for place, sample in enumerate(legend):
+                _draw_legend(sheet, [sample], head + depth + 20 + place * _SAMPLE, x + 14)
+        parts.append(part.figure)
+    between(whole, COLUMN + _APART / 2, height - 14)
+    whole.figure.parts = tuple(parts)
+    return whole.figure
 
 
 def _align(left: Sequence[Block], right: Sequence[Block]) -> None:
@@ -112,7 +140,7 @@ def _draw(panels: Sequence[Panel], scale: bool, times: bool, words: str) -> Figu
     if scale and span:
         depth = max(depth * 1.25, min(depth * 1.8, depth + 260))
     widths = [margin + panel.width for margin, panel in zip(margins, panels, strict=True)]
-    legend = _legend_of(panels)
+    legend = _legend_of([row for panel in panels for row in panel.rows])
     width = 2 * MARGIN + sum(widths) + _BETWEEN * (len(panels) - 1)
     height = top + depth + 18 + (26 if legend else 0) + 12
     sheet = Sheet(width, height, words)
@@ -143,8 +171,7 @@ _MEANS: dict[_Sample, str] = {
 }
 
 
-def _legend_of(panels: Sequence[Panel]) -> list[_Sample]:
-    rows = [row for panel in panels for row in panel.rows]
+def _legend_of(rows: Sequence[Row]) -> list[_Sample]:
     records = [arrow.record for row in rows if isinstance(row, Line) for arrow in row.arrows]
     found: list[_Sample] = []
     if any(row.absent for row in rows):
@@ -156,8 +183,7 @@ def _legend_of(panels: Sequence[Panel]) -> list[_Sample]:
     return found
 
 
-def _draw_legend(sheet: Sheet, legend: Sequence[_Sample], y: float) -> None:
-    x = MARGIN
+def _draw_legend(sheet: Sheet, legend: Sequence[_Sample], y: float, x: float = MARGIN) -> None:
     for sample in legend:
         if sample == "absent":
             sheet.line([(x, y), (x + 26, y)], colour=SOFT, thick=1.6, dash=DOTS)

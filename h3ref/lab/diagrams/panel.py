@@ -15,6 +15,7 @@ from .. import story
 from ..story import Arrow, Line, Remark, Row
 from .axis import Scale, spread, times_of
 from .style import (
+    BOX,
     CARD,
     DASHES,
     DOTS,
@@ -43,7 +44,7 @@ LEADER = 40.0
 """Pixels between the axis of time and the rows, for the lines that lead from one to the other."""
 
 _HANDLER, _CONNECTION = LANES.index("handler"), len(LANES) - 1
-_RIGHT, _BESIDE, _NOTE_ROW, _WORDS_ROW = 43.0, 9.0, 14.0, 15.0
+_RIGHT, _BESIDE, _NOTE_ROW, _WORDS_ROW = 50.0, 9.0, 17.0, 17.0
 _LEAST_GAPS = (98.0, 140.0, 130.0)
 
 
@@ -88,7 +89,7 @@ class Panel:
 
     @property
     def tags(self) -> float:
-        return max(width_of(state, SMALL) for state in State) + 38 if self.states else 24.0
+        return max(width_of(state, SMALL) for state in State) + 32 if self.states else 24.0
 
     @property
     def width(self) -> float:
@@ -109,11 +110,10 @@ class Panel:
         for row in self.rows:
             for arrow in row.arrows if isinstance(row, Line) else ():
                 gap = _gap_of(arrow)
-                texts = [(arrow.words, 38.0 if arrow.record.error or _is_own(arrow) else 26.0)]
+                wide = width_of(shown(arrow.words)) + (38 if arrow.record.error or _is_own(arrow) else 26)
                 if arrow.record.error:
-                    texts.append((arrow.record.error, 30.0))
-                for text, beside in texts:
-                    gaps[gap] = min(max(gaps[gap], width_of(shown(text)) + beside), most[gap])
+                    wide = max(wide, width_of(shown(arrow.record.error), SMALL, "Sans-Bold") + 22)
+                gaps[gap] = min(max(gaps[gap], wide), most[gap])
         return gaps
 
     @cached_property
@@ -143,10 +143,10 @@ class Panel:
             notes.append(_Note(story.TOO_LATE, WRONG, "Sans-Bold"))
         own = _is_own(row.arrows[0])
         lines = max(map(len, words))
-        up = 13.0 + (lines - 1) * _WORDS_ROW / 2 if own else 9 + lines * _WORDS_ROW
-        down = (11.0 + (lines - 1) * _WORDS_ROW / 2 if own else 6.0) + len(notes) * _NOTE_ROW
+        up = 14.0 + (lines - 1) * _WORDS_ROW / 2 if own else 8 + lines * _WORDS_ROW
+        down = (13.0 + (lines - 1) * _WORDS_ROW / 2 if own else 8.0) + len(notes) * _NOTE_ROW
         if row.too_late:
-            down = max(down, 36.0)
+            down = max(down, 46.0)
         return Block(row, words, notes, row.time, up, down)
 
     def draw(
@@ -187,7 +187,7 @@ class Panel:
             self.sheet.text(x, MARGIN + 8, cut(self.title, room, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold")
         for lane, name in zip(self.lanes, LANES, strict=True):
             width = width_of(name.title(), HEAD, "Sans-Bold") + 18
-            self.sheet.box(lane - width / 2, top - 38, width, 26, fill="#f2f5f8", line=FAINT, radius=6)
+            self.sheet.box(lane - width / 2, top - 38, width, 26, fill=BOX, line=FAINT, radius=6)
             self.sheet.text(lane, top - 25, name.title(), size=HEAD, weight="Sans-Bold", align="center")
 
     def _lifelines(self, blocks: Sequence[Block], top: float, bottom: float) -> None:
@@ -257,7 +257,7 @@ class Panel:
         for number, note in enumerate(block.notes):
             self.sheet.text(
                 start + (24 if _is_own(first) else 12) * (1 if rightward else -1),
-                block.y + (18 if _is_own(first) else 12) + number * _NOTE_ROW,
+                block.y + (20 if _is_own(first) else 14) + number * _NOTE_ROW,
                 note.text,
                 size=SMALL,
                 weight=note.weight,
@@ -267,7 +267,7 @@ class Panel:
         if line.too_late:
             for number, text in enumerate(story.ALREADY_EXITED):
                 self.sheet.text(
-                    self.lanes[_HANDLER], block.y - 2 + number * 14, text,
+                    self.lanes[_HANDLER], block.y - 2 + number * _NOTE_ROW, text,
                     size=SMALL, weight="Sans-Bold", colour=WRONG, align="center", ground=CARD,
                 )  # fmt: skip
 
@@ -288,7 +288,7 @@ class Panel:
             self.sheet.head(end - sign, y, "right" if sign > 0 else "left", colour=colour)
         for number, text in enumerate(reversed(words)):
             self.sheet.text(
-                start + sign * _BESIDE, y - 9 - number * _WORDS_ROW, text,
+                start + sign * _BESIDE, y - 10 - number * _WORDS_ROW, text,
                 colour=colour, align="left" if sign > 0 else "right",
             )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The state machine, drawn from the lifecycle's table: what is legal above the states, what was rejected below."""
+"""The state machine, drawn from the lifecycle's table: one state below the other, so that it fits a telephone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from h3ref.errors import LifecycleError
 from h3ref.lifecycle import TABLE, TRIGGERS, Lifecycle, State
 from h3ref.trace import Record
 
-from .marks import Marks, Rejection
+from .marks import Marks
 from .style import (
+    BOX,
     CARD,
-    DASHES,
     FAINT,
+    HEAD,
     INK,
     MARGIN,
     PATH,
@@ -27,7 +28,6 @@ from .style import (
     TITLE,
     WRONG,
     Sheet,
-    Weight,
     badge_width,
     cut,
     plain,
@@ -39,10 +39,13 @@ from .words import of_machine
 LIMIT = 8
 """The most rejections that are listed at a state; more are counted."""
 
-_WIDE, _HIGH, _APART, _LAST_APART = 114.0, 58.0, 104.0, 64.0
-_LEFT, _RIGHT = 84.0, 110.0
-_ROW = 16.0
-_EXIT, _LOOP = -34.0, 28.0  # where they leave the upper side of a box, from its middle
+_WIDE, _HIGH, _APART = 112.0, 48.0, 46.0
+_EDGE, _LOOP, _STUB = 10.0, 32.0, 18.0
+_ROW = 17.0
+_EVERYWHERE = ("from every", "state")
+_STAYS = "(first reason stays)"
+_TAKEN, _REJECTED = "the path taken, step by step", "rejected in this state, with its rule"
+_MOST_RIGHT = 230.0
 
 Align = Literal["left", "center", "right"]
 
@@ -70,44 +73,87 @@ def machine(
 
 
 class _Drawing:
-    """The sheet with its five boxes, and all that goes from one to another."""
+    """The sheet with its five boxes, one below the other, and all that goes from one to another.
+
+    Left of the boxes is what only one of them has, a plain answer and the loops; right of them what was rejected, and
+    the one line to the end from everywhere.
+    """
 
     def __init__(self, marks: Marks, title: str) -> None:
         self.marks = marks
-        heading = 34.0 if title else 0.0
-        listed = max((min(len(found), LIMIT + 1) for found in marks.rejected.values()), default=0)
-        self.answer_y = heading + 40.0  # the line of a plain answer, then that of the ends that all states have
-        self.end_y = self.answer_y + 38
-        self.top = self.end_y + 82
-        self.middle = self.top + _HIGH / 2
-        below = 36.0 if marks.current is not None else 14.0
-        depth = below + (listed * 2 * _ROW + listed * 6 + 12 if listed else 0)
-        self.below = self.top + _HIGH + below
-        self.last_apart = max(_LAST_APART, self._widest_loop(State.STREAMING) - 58)
-        width = self._x(State.CLOSED) + _WIDE / 2 + max(_RIGHT, self._widest_loop(State.CLOSED) + 52)
-        legend = bool(marks.steps or marks.rejected)
-        height = self.top + _HIGH + depth + (38 if legend else 12)
-        self.sheet = Sheet(width, height, of_machine(marks, title))
+        self.common = [name for name in TRIGGERS if all(TABLE[state, name].outcome is State.CLOSED for state in State)]
+        self.answers = {
+            state: [name for name in TRIGGERS if name not in self.common and self._leads(state, name, State.CLOSED)]
+            for state in list(State)[:-1]
+        }
+        self.x = _EDGE + self._left_side() + _WIDE / 2
+        self.end_x = self.x + _WIDE / 2 + self._right_side()
+        told = max(width_of(text) for text in [*self.common, *_EVERYWHERE])
+        last = max(self._label_width(State.CLOSED, name) for name in self._loops_of(State.CLOSED))
+        legend = [text for text, wanted in ((_TAKEN, marks.steps), (_REJECTED, marks.rejected)) if wanted]
+        width = max(self.end_x + 8 + told, self.x + 28 + max(last, width_of(_STAYS)))
+        width = max([width, *(_EDGE + 40 + width_of(text, SMALL) for text in legend)]) + _EDGE
+        y = (34.0 if title else 0.0) + 50
+        self.tops: dict[State, float] = {}
+        for state in State:
+            self.tops[state] = y
+            y += _HIGH + self._below(state)
+        self.sheet = Sheet(width, y + _ROW * len(legend) + (8 if legend else 0), of_machine(marks, title))
         if title:
-            self.sheet.text(22, 30, cut(title, width - 44, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold")
+            room = width - 2 * MARGIN
+            self.sheet.text(MARGIN, 26, cut(title, room, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold")
+        self._begin()
         self._forward()
         self._loops()
         self._ends()
         for state in State:
             self._state(state)
             self._rejections(state)
-        self._begin()
-        if legend:
-            self._legend(height - 24)
+        for number, text in enumerate(legend):
+            self._legend(y + number * _ROW, text)
         self.figure = self.sheet.figure
 
-    def _x(self, state: State) -> float:
-        """The middle of its box."""
-        x = _LEFT + _WIDE / 2 + list(State).index(state) * (_WIDE + _APART)
-        return x - (_APART - self.last_apart) if state is State.CLOSED else x
+    @staticmethod
+    def _leads(state: State, trigger: str, to: State) -> bool:
+        return TABLE[state, trigger].outcome is to
 
-    def _widest_loop(self, state: State) -> float:
-        return max(self._label_width(state, name) for name in TRIGGERS if TABLE[state, name].outcome is state)
+    def _loops_of(self, state: State) -> list[str]:
+        return [name for name in TRIGGERS if self._leads(state, name, state)]
+
+    def _left_side(self) -> float:
+        """Pixels left of the boxes: for the loops, and for a plain answer and its line."""
+        loops = [self._label_width(state, name) for state in list(State)[:-1] for name in self._loops_of(state)]
+        answers = [self._label_width(state, name) for state, names in self.answers.items() for name in names]
+        forward = [self._label_width(before, name) - _WIDE / 2 for before, _, name in self._ways()]
+        return max(max(loops) + _LOOP + 10, max(answers) + 8, max(forward) + 26)
+
+    def _right_side(self) -> float:
+        """Pixels from the boxes to the line of all ends: for what was rejected, and for the end that was taken."""
+        taken = [
+            self._label_width(state, name) + 20
+            for state in list(State)[:-1]
+            for name in self.common
+            if self.marks.numbers(state, name)
+        ]
+        listed = [
+            max(width_of(name, SMALL, "Sans-Bold") + 16, width_of(error, SMALL)) + 26 - _WIDE / 2
+            for state in self.marks.rejected
+            for name, error in self._told(state)
+        ]
+        return min(max([_STUB, *taken, *listed]), _MOST_RIGHT)
+
+    def _below(self, state: State) -> float:
+        """Pixels below a box: its mark, what it rejected, and the arrow to the next; at the last one its loops."""
+        found = self.marks.rejected.get(state, [])
+        listed = min(len(found), LIMIT) * (2 * _ROW + 6) + (_ROW if len(found) > LIMIT else 0)
+        mark = 24.0 if state is self.marks.current else 0.0
+        if state is State.CLOSED:
+            return 26 + _ROW * (len(self._loops_of(state)) + 1) + max(mark, 0) + (listed + 12 if listed else 0)
+        return max(_APART + mark, listed + 24)
+
+    def _told(self, state: State) -> list[tuple[str, str]]:
+        found = self.marks.rejected.get(state, [])
+        return [(shown(one.name), shown(f"{one.error} · {one.rule}")) for one in found[:LIMIT]]
 
     def _look(self, *edges: tuple[State, str]) -> tuple[str, float]:
         """Colour and thickness of a line: those of the path where one of these edges was taken."""
@@ -124,128 +170,118 @@ class _Drawing:
             return width_of(self._words(state, trigger))
         return badge_width(numbers) + 5 + width_of(self._words(state, trigger), TEXT, "Sans-Bold")
 
-    def _label(
-        self,
-        state: State,
-        trigger: str,
-        x: float,
-        y: float,
-        align: Align = "center",
-        *,
-        on_line: tuple[float, float] | None = None,
-    ) -> None:
-        """A trigger's name, with the number that it has in the path before it, or on the line."""
+    def _label(self, state: State, trigger: str, x: float, y: float, align: Align) -> None:
+        """A trigger's name, with the number that it has in the path before it."""
         numbers = self.marks.numbers(state, trigger)
         words = self._words(state, trigger)
-        weight: Weight = "Sans-Bold" if numbers else "Sans"
-        colour = PATH if numbers else INK
         if not numbers:
-            self.sheet.text(x, y, words, colour=colour, align=align)
-            return
-        if on_line:
-            self.sheet.badge(*on_line, numbers)
-            self.sheet.text(x, y, words, weight=weight, colour=colour, align=align)
+            self.sheet.text(x, y, words, align=align)
             return
         badge = badge_width(numbers)
         left = x if align == "left" else x - self._label_width(state, trigger)
         self.sheet.badge(left + badge / 2, y, numbers)
-        self.sheet.text(left + badge + 5, y, words, weight=weight, colour=colour)
+        self.sheet.text(left + badge + 5, y, words, weight="Sans-Bold", colour=PATH)
 
     def _state(self, state: State) -> None:
-        marks, x = self.marks, self._x(state)
+        marks, x, top = self.marks, self.x, self.tops[state]
         visited = any(state in (before, TABLE[before, trigger].outcome) for before, trigger, _ in marks.steps)
         current = state is marks.current
         left = x - _WIDE / 2
         if current:
-            self.sheet.box(left - 5, self.top - 5, _WIDE + 10, _HIGH + 10, line=PATH, thick=2.2, radius=12, order=3)
+            self.sheet.box(left - 5, top - 5, _WIDE + 10, _HIGH + 10, line=PATH, thick=2.2, radius=12, order=3)
         self.sheet.box(
-            left, self.top, _WIDE, _HIGH, fill=PATH_TINT if current or visited else "#f6f8fa",
+            left, top, _WIDE, _HIGH, fill=PATH_TINT if current or visited else BOX,
             line=PATH if current or visited else FAINT, thick=2 if current or visited else 1.4, radius=8, order=3,
         )  # fmt: skip
-        self.sheet.box(left + 10, self.top + _HIGH - 11, _WIDE - 20, 4, fill=STATE_COLOURS[state], radius=2, order=4)
+        self.sheet.box(left + 10, top + _HIGH - 9, _WIDE - 20, 4, fill=STATE_COLOURS[state], radius=2, order=4)
         reason = marks.reason if state is State.CLOSED and marks.reason else ""
-        self.sheet.text(x, self.middle - (11 if reason else 4), state, size=13, weight="Sans-Bold", align="center")
+        y = top + _HIGH / 2 - 4
+        self.sheet.text(x, y - (8 if reason else 0), state, size=HEAD, weight="Sans-Bold", align="center")
         if reason:
-            self.sheet.text(x, self.middle + 6, reason, size=SMALL, colour=SOFT, align="center")
+            self.sheet.text(x, y + 8, cut(reason, _WIDE - 8, SMALL), size=SMALL, colour=SOFT, align="center")
         if current:
             wide = width_of(marks.tag, SMALL, "Sans-Bold") + 16
-            y = self.top + _HIGH + 19
-            self.sheet.box(x - wide / 2, y - 9, wide, 18, fill=PATH, radius=9, order=4)
-            self.sheet.text(x, y, marks.tag, size=SMALL, weight="Sans-Bold", colour=CARD, align="center")
+            y = top + _HIGH + 18
+            self.sheet.box(x - 16 - wide, y - 10, wide, 20, fill=PATH, radius=10, order=4)
+            self.sheet.text(
+                x - 16 - wide / 2, y, marks.tag, size=SMALL, weight="Sans-Bold", colour=CARD, align="center"
+            )
 
     def _begin(self) -> None:
-        left = self._x(State.REQUESTED) - _WIDE / 2
-        self.sheet.line([(left - 48, self.middle), (left - 10, self.middle)], colour=INK)
-        self.sheet.head(left - 7, self.middle, "right")
-        self.sheet.box(left - 56, self.middle - 5, 10, 10, fill=INK, radius=5, order=4)
-        self.sheet.text(left - 51, self.middle + 17, "request", size=SMALL, colour=SOFT, align="center")
+        top = self.tops[State.REQUESTED]
+        self.sheet.line([(self.x, top - 30), (self.x, top - 10)], colour=INK)
+        self.sheet.head(self.x, top - 6, "down")
+        self.sheet.box(self.x - 5, top - 38, 10, 10, fill=INK, radius=5, order=4)
+        self.sheet.text(self.x + 13, top - 31, "request", size=SMALL, colour=SOFT)
+
+    def _ways(self) -> list[tuple[State, State, str]]:
+        """The way to a stream: from each state to the next, by which trigger."""
+        return [
+            (before, after, name)
+            for before, after in zip(State, list(State)[1:], strict=False)
+            for name in TRIGGERS
+            if self._leads(before, name, after) and after is not State.CLOSED
+        ]
 
     def _forward(self) -> None:
-        """The way to a stream: from each state to the next."""
-        for before, after in zip(State, list(State)[1:], strict=False):
-            triggers = [name for name in TRIGGERS if TABLE[before, name].outcome is after and after is not State.CLOSED]
-            for number, trigger in enumerate(triggers):
-                colour, thick = self._look((before, trigger))
-                start, end = self._x(before) + _WIDE / 2, self._x(after) - _WIDE / 2
-                self.sheet.line([(start + 1, self.middle), (end - 13, self.middle)], colour=colour, thick=thick)
-                self.sheet.head(end - 7, self.middle, "right", colour=colour, size=10 if thick > 2 else 8)
-                middle = (start + end) / 2
-                self._label(
-                    before, trigger, middle, self.middle - 17 - number * _ROW, on_line=(middle - 4, self.middle)
-                )
+        for before, after, trigger in self._ways():
+            colour, thick = self._look((before, trigger))
+            start, end = self.tops[before] + _HIGH, self.tops[after]
+            self.sheet.line([(self.x, start + 1), (self.x, end - 13)], colour=colour, thick=thick)
+            self.sheet.head(self.x, end - 6, "down", colour=colour, size=10 if thick > 2 else 8)
+            self._label(before, trigger, self.x - 12, end - 25, "right")
 
     def _loops(self) -> None:
-        """What leaves a state as it is: a loop on its upper side; at the last state on its right."""
+        """What leaves a state as it is: a loop on its left side; at the last state below it."""
         for state in State:
-            triggers = [name for name in TRIGGERS if TABLE[state, name].outcome is state]
+            triggers = self._loops_of(state)
             if not triggers:
                 continue
             colour, thick = self._look(*((state, name) for name in triggers))
             if state is State.CLOSED:
-                x = self._x(state) + _WIDE / 2
-                y = self.middle - 12
-                self.sheet.curve([(x, y), (x + 26, y), (x + 26, y + 24), (x + 14, y + 24)], colour=colour, thick=thick)
-                self.sheet.head(x + 7, y + 24, "left", colour=colour)
-                first = self.middle - (len(triggers) - 1) * _ROW / 2
+                x, y = self.x, self.tops[state] + _HIGH
+                self.sheet.curve(
+                    [(x - 8, y), (x - 8, y + 24), (x + 14, y + 24), (x + 14, y + 14)], colour=colour, thick=thick
+                )
+                self.sheet.head(x + 14, y + 7, "up", colour=colour)
                 for number, trigger in enumerate(triggers):
-                    self._label(state, trigger, x + 33, first + number * _ROW, "left")
-                self.sheet.text(x + 33, first + len(triggers) * _ROW, "(first reason", size=9.5, colour=SOFT)
-                self.sheet.text(x + 33, first + len(triggers) * _ROW + 12, "stays)", size=9.5, colour=SOFT)
+                    self._label(state, trigger, x + 28, y + 18 + number * _ROW, "left")
+                self.sheet.text(x + 28, y + 18 + len(triggers) * _ROW, _STAYS, size=SMALL, colour=SOFT)
                 continue
-            x, y = self._x(state) + _LOOP, self.top
+            x, y = self.x - _WIDE / 2, self.tops[state] + _HIGH / 2
             self.sheet.curve(
-                [(x - 13, y), (x - 13, y - 24), (x + 13, y - 24), (x + 13, y - 13)], colour=colour, thick=thick
+                [(x, y - 10), (x - 24, y - 10), (x - 24, y + 10), (x - 13, y + 10)], colour=colour, thick=thick
             )
-            self.sheet.head(x + 13, y - 7, "down", colour=colour)
-            for number, trigger in enumerate(reversed(triggers)):
-                self._label(state, trigger, x - 16, y - 36 - number * 18, "left")
+            self.sheet.head(x - 7, y + 10, "right", colour=colour)
+            first = y - (len(triggers) - 1) * 19 / 2
+            for number, trigger in enumerate(triggers):
+                self._label(state, trigger, x - _LOOP, first + number * 19, "right")
 
     def _ends(self) -> None:
-        """What closes from everywhere goes over one line; a plain answer, which only one state gives, over its own."""
-        common = [name for name in TRIGGERS if all(TABLE[state, name].outcome is State.CLOSED for state in State)]
-        target = self._x(State.CLOSED)
+        """What closes from everywhere goes down one line on the right; a plain answer one on the left."""
+        target = self.tops[State.CLOSED] + _HIGH / 2
         for state in list(State)[:-1]:
-            only = [name for name in TRIGGERS if TABLE[state, name].outcome is State.CLOSED and name not in common]
-            inner = self._x(state) + (_EXIT if not only else 0.0)  # so that the two lines of one state don't cross
-            for name in self._end(state, common, inner, self.end_y, target + _EXIT):
-                self._label(state, name, inner + (10 if only else -10), self.top - 24, "left" if only else "right")
-            for name in only:
-                outer, beside = self._x(state) + _EXIT, self._x(state) + _WIDE / 2 + 22
-                self._end(state, [name], outer, self.answer_y, target)
-                self._label(state, name, beside, self.answer_y - 11, "left", on_line=(outer, self.end_y))
-        x = self._x(State.REQUESTED) + _WIDE / 2 + 22
-        words = " · ".join(common)
-        self.sheet.text(x, self.end_y - 11, words)
-        self.sheet.text(x + width_of(words) + 10, self.end_y - 11, "from every state", colour=SOFT)
+            y = self.tops[state] + _HIGH / 2
+            for name in self._end(state, self.common, 1, y, self.end_x, target):
+                self._label(state, name, self.x + _WIDE / 2 + 10, y - 13, "left")
+            for name in self.answers[state]:
+                self._end(state, [name], -1, y, _EDGE, target)
+                self._label(state, name, self.x - _WIDE / 2 - 8, y - 13, "right")
+        y = (self.tops[State.REQUESTED] + self.tops[State.SSE_STARTED] + _HIGH) / 2
+        for number, text in enumerate([*self.common, *_EVERYWHERE]):
+            colour = INK if text in self.common else SOFT
+            self.sheet.text(self.end_x + 8, y + (number - 2) * _ROW, text, colour=colour)
 
-    def _end(self, state: State, triggers: Sequence[str], at: float, y: float, end: float) -> list[str]:
-        """Draw the line of one state's ends, up from its box and over to the last one; return those that were taken."""
+    def _end(self, state: State, triggers: Sequence[str], side: int, y: float, x: float, target: float) -> list[str]:
+        """Draw the line of one state's ends, out of its side and down to the last one; return those that were taken."""
         colour, thick = self._look(*((state, name) for name in triggers))
         taken = [name for name in triggers if self.marks.numbers(state, name)]
-        points = [(at, self.top - (1 if taken else 0)), (at, y), (end, y), (end, self.top - 16)]
+        edge = self.x + side * _WIDE / 2
+        points = [(edge, y), (x, y), (x, target), (edge + side * 14, target)]
         if taken or state is State.REQUESTED:
             self.sheet.curve(points, colour=colour, thick=thick, order=2.5 if taken else 2)
-            self.sheet.head(end, self.top - 7, "down", colour=colour, size=10 if taken else 8)
+            direction: Literal["left", "right"] = "left" if side > 0 else "right"
+            self.sheet.head(edge + side * 7, target, direction, colour=colour, size=10 if taken else 8)
         else:
             self.sheet.line(points[:2], colour=colour, thick=thick, order=1.5)
         return taken
@@ -254,21 +290,13 @@ class _Drawing:
         found = self.marks.rejected.get(state, [])
         if not found:
             return
-        x, y = self._x(state), self.below
-        room = _WIDE + _APART - 14
-        shown_ones: list[Rejection] = found if len(found) <= LIMIT else found[:LIMIT]
-        texts = [(shown(r.name), shown(f"{r.error} · {r.rule}")) for r in shown_ones]
-        wide = min(room, max(max(width_of(a, SMALL, "Sans-Bold") + 16, width_of(b, SMALL)) for a, b in texts))
-        left = x - wide / 2
-        self.sheet.line(
-            [(x, self.top + _HIGH + 1 if state is not self.marks.current else y - 8), (x, y + 2)],
-            colour=WRONG,
-            thick=1.6,
-            dash=DASHES,
-            order=1,
-        )
-        y += 14
-        for name, error in texts:
+        room = self.end_x - self.x - 22
+        y = self.tops[state] + _HIGH
+        if state is State.CLOSED:
+            y += 26 + _ROW * (len(self._loops_of(state)) + 1)
+        left = self.x + 14
+        y += 20
+        for name, error in self._told(state):
             self.sheet.cross(left + 4, y, size=4, thick=2.2)
             self.sheet.text(
                 left + 15, y, cut(name, room - 15, SMALL, "Sans-Bold"), size=SMALL, weight="Sans-Bold", colour=WRONG
@@ -276,15 +304,12 @@ class _Drawing:
             self.sheet.text(left, y + _ROW, cut(error, room, SMALL), size=SMALL, colour=WRONG)
             y += 2 * _ROW + 6
         if len(found) > LIMIT:
-            self.sheet.text(x, y, f"… and {len(found) - LIMIT} more", size=SMALL, colour=SOFT, align="center")
+            self.sheet.text(left, y, f"… and {len(found) - LIMIT} more", size=SMALL, colour=SOFT)
 
-    def _legend(self, y: float) -> None:
-        x = MARGIN
-        if self.marks.steps:
-            self.sheet.line([(x, y), (x + 26, y)], colour=PATH, thick=2.6)
-            self.sheet.badge(x + 13, y, "1")
-            self.sheet.text(x + 34, y, "the path taken, step by step", size=SMALL, colour=SOFT)
-            x += 34 + width_of("the path taken, step by step", SMALL) + 26
-        if self.marks.rejected:
-            self.sheet.cross(x + 5, y, size=4, thick=2.2)
-            self.sheet.text(x + 17, y, "rejected in this state, with the rule that says so", size=SMALL, colour=SOFT)
+    def _legend(self, y: float, text: str) -> None:
+        if text == _TAKEN:
+            self.sheet.line([(_EDGE + 4, y), (_EDGE + 30, y)], colour=PATH, thick=2.6)
+            self.sheet.badge(_EDGE + 17, y, "1")
+        else:
+            self.sheet.cross(_EDGE + 17, y, size=4, thick=2.2)
+        self.sheet.text(_EDGE + 40, y, text, size=SMALL, colour=SOFT)

@@ -23,6 +23,7 @@ from .style import (
     SOFT,
     STATE_COLOURS,
     TITLE,
+    WIDTH,
     WRONG,
     Sheet,
     cut,
@@ -35,8 +36,8 @@ from .words import end_of, of_timeline
 LIMIT = 60
 """The most rows that are drawn; more streams are counted."""
 
-_ROW, _BARS = 22.0, 560.0
-_MOST_NAME, _MOST_END = 230.0, 190.0
+_ROW, _LEAST_BARS = 24.0, 300.0
+_MOST_NAME, _MOST_END = 170.0, 170.0
 _STROKE = 10.0
 _MARK_HIGH = 17.0
 _HEIGHTS = {State.REQUESTED: 3.0, State.SSE_STARTED: 6.0, State.HEADERS_SENT: 10.0, State.STREAMING: 15.0}
@@ -158,32 +159,34 @@ def _draw(streams: Sequence[_Stream], more: int, title: str, words: str, marks: 
     ends = {id(stream.records): _end(stream) for stream in streams}
     ending = max([40.0, *(min(width_of(text, SMALL), _MOST_END) for text in ends.values())])
     left = MARGIN + names + 14
-    width = left + _BARS + 16 + ending + MARGIN
-    top = MARGIN + (30 if title else 0) + _LEGEND_HIGH + 14 + len(marks) * _MARK_HIGH
+    bars = max(_LEAST_BARS, WIDTH - left - 16 - ending - MARGIN)
+    width = left + bars + 16 + ending + MARGIN
+    span = max([0.0, *(time for stream in streams for time in stream.times), *marks.values()])
+    samples = _legend_of(streams, span, width - MARGIN)
+    top = MARGIN + (30 if title else 0) + len(samples) * _LEGEND_HIGH + 14 + len(marks) * _MARK_HIGH
     depth = max(1, len(streams) + (more > 0)) * _ROW
     sheet = Sheet(width, top + depth + 44, words)
     if title:
         sheet.text(
             MARGIN, MARGIN + 8, cut(title, width - 2 * MARGIN, TITLE, "Sans-Bold"), size=TITLE, weight="Sans-Bold"
         )
-    span = max([0.0, *(time for stream in streams for time in stream.times), *marks.values()])
-    _legend(sheet, MARGIN + (30 if title else 0) + 6, streams, span)
-    scale = Scale(left, _BARS, span or 1.0)
+    _legend(sheet, MARGIN + (30 if title else 0) + 6, samples)
+    scale = Scale(left, bars, span or 1.0)
     bottom = top + depth + 6
     for seconds, text in scale.ticks(apart=90):
         x = scale.y(seconds)
         sheet.line([(x, top - 6), (x, bottom)], colour=EDGE, order=1.1)
         sheet.text(x, bottom + 12, text, size=SMALL, colour=SOFT, align="center")
-    _marks(sheet, marks, scale, (left, left + _BARS), top - 10 - len(marks) * _MARK_HIGH, bottom)
+    _marks(sheet, marks, scale, (left, left + bars), top - 10 - len(marks) * _MARK_HIGH, bottom)
     if not streams:
-        sheet.text(left + _BARS / 2, top + _ROW / 2, "nothing was recorded", colour=SOFT, align="center", ground=CARD)
+        sheet.text(left + bars / 2, top + _ROW / 2, "nothing was recorded", colour=SOFT, align="center", ground=CARD)
     for number, stream in enumerate(streams):
         y = top + (number + 0.5) * _ROW
         sheet.text(MARGIN + numbers - 8, y, stream.number, size=SMALL, colour=SOFT, align="right")
         sheet.text(MARGIN + numbers, y, cut(stream.request, _MOST_NAME, SMALL), size=SMALL)
         _row(sheet, stream, scale, y, span)
         text = cut(ends[id(stream.records)], _MOST_END, SMALL)
-        sheet.text(left + _BARS + 16, y, text, size=SMALL, colour=SOFT)
+        sheet.text(left + bars + 16, y, text, size=SMALL, colour=SOFT)
     if more > 0:
         sheet.text(
             left, top + depth - _ROW / 2, f"… and {more} more that {'is' if more == 1 else 'are'} not drawn",
@@ -244,35 +247,53 @@ def _end(stream: _Stream) -> str:
     return ", ".join(told if events else told[:1])
 
 
-_LEGEND_HIGH = 22.0
+_LEGEND_HIGH = 24.0
+
+_OTHERS = {"event": 14.0, "killed": 17.0, "rejected": 17.0, "closed": 14.0, "still open": 14.0}
+"""Pixels from a sample to its words; those of a state take 33."""
 
 
-def _legend(sheet: Sheet, y: float, streams: Sequence[_Stream], span: float) -> None:
-    """What there is to be seen, and no more."""
-    x = MARGIN
+def _legend_of(streams: Sequence[_Stream], span: float, room: float) -> list[list[str]]:
+    """What there is to be seen, and no more, in rows that fit the room."""
     lasted = {state for stream in streams for state, _, _ in stream.states(span)}
     records = [record for stream in streams for record in stream.records]
-    for state in _HEIGHTS:
-        if state in lasted:
-            _bar(sheet, x, x + 26, y, state)
-            x = _said(sheet, x + 33, y, state)
-    if any(record.step == trace.EVENT.name for record in records):
-        sheet.line([(x + 6, y - _STROKE), (x + 6, y + _STROKE)], thick=2)
-        x = _said(sheet, x + 14, y, "event")
-    if any(stream.is_killed for stream in streams):
-        sheet.cross(x + 6, y, size=4.5)
-        x = _said(sheet, x + 17, y, "killed")
-    if any(record.error for record in records):
-        sheet.cross(x + 6, y, size=4.5)
-        x = _said(sheet, x + 17, y, "rejected")
-    if any(stream.is_closed for stream in streams):
-        _stop(sheet, x + 4, y)
-        x = _said(sheet, x + 14, y, "closed")
-    if not all(stream.is_closed or stream.is_killed for stream in streams):
-        sheet.head(x + 8, y, "right", colour=SOFT)
-        _said(sheet, x + 14, y, "still open")
+    there = {
+        "event": any(record.step == trace.EVENT.name for record in records),
+        "killed": any(stream.is_killed for stream in streams),
+        "rejected": any(record.error for record in records),
+        "closed": any(stream.is_closed for stream in streams),
+        "still open": not all(stream.is_closed or stream.is_killed for stream in streams),
+    }
+    rows: list[list[str]] = [[]]
+    for sample in [*(state for state in _HEIGHTS if state in lasted), *(name for name in _OTHERS if there[name])]:
+        if rows[-1] and sum(map(_sample_width, [*rows[-1], sample])) > room:
+            rows.append([])
+        rows[-1].append(sample)
+    return rows
 
 
-def _said(sheet: Sheet, x: float, y: float, text: str) -> float:
-    sheet.text(x, y, text, size=SMALL, colour=SOFT)
-    return x + width_of(text, SMALL) + 20
+def _sample_width(sample: str) -> float:
+    return _OTHERS.get(sample, 33.0) + width_of(sample, SMALL) + 20
+
+
+def _legend(sheet: Sheet, y: float, rows: Sequence[Sequence[str]]) -> None:
+    for number, row in enumerate(rows):
+        x = MARGIN
+        for sample in row:
+            _draw_sample(sheet, x, y + number * _LEGEND_HIGH, sample)
+            sheet.text(x + _OTHERS.get(sample, 33.0), y + number * _LEGEND_HIGH, sample, size=SMALL, colour=SOFT)
+            x += _sample_width(sample)
+
+
+def _draw_sample(sheet: Sheet, x: float, y: float, sample: str) -> None:
+    match sample:
+        case "event":
+            sheet.line([(x + 6, y - _STROKE), (x + 6, y + _STROKE)], thick=2)
+        case "killed" | "rejected":
+            sheet.cross(x + 6, y, size=4.5)
+        case "closed":
+            _stop(sheet, x + 4, y)
+        case "still open":
+            sheet.head(x + 8, y, "right", colour=SOFT)
+        case _:
+            _bar(sheet, x, x + 26, y, sample)

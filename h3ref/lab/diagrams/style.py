@@ -1,7 +1,8 @@
 """How every diagram looks: the colours, the fonts, and a sheet to draw on whose unit is a pixel of the screen.
 
 Colours are those of Okabe and Ito, which people tell apart who see no red or no green; beside each stands a word, a
-width or a dash that says the same. A diagram brings a light card of its own, so that it reads alike on a dark page.
+width or a dash that says the same. A diagram brings a card of its own, light as it is drawn; `palette` has the colours
+that take the place of these on a dark page.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ PIXELS_PER_INCH = 96
 """As in CSS: an SVG's points are shown at this rate, so that a sheet is as large as it says."""
 
 INK, SOFT, FAINT, CARD, EDGE = "#1f2328", "#59636e", "#afb8c1", "#ffffff", "#d1d9e0"
-WRONG, WRONG_TINT = "#c44e00", "#fdf0e6"
+BOX = "#f2f5f8"
+WRONG, WRONG_TINT = "#b54700", "#fdf0e6"
 WIRE = "#0072b2"
 PATH, PATH_TINT = "#0072b2", "#e6f1f8"
 
@@ -42,10 +44,13 @@ STATE_COLOURS = {
     State.CLOSED: "#1f2328",
 }
 
-SMALL, TEXT, HEAD, TITLE = 10.5, 12.0, 13.0, 15.0
-"""Sizes of letters, in pixels."""
+SMALL, TEXT, HEAD, TITLE = 13.0, 13.0, 13.0, 15.0
+"""Sizes of letters, in pixels. None is smaller than 13, and no page shows a diagram smaller than it was drawn."""
 
-MARGIN = 22.0
+WIDTH = 690.0
+"""Pixels that a page of the docs has for a diagram; where it has less, the diagram scrolls."""
+
+MARGIN = 16.0
 """Pixels that stay free around what is drawn."""
 
 DOTS, DASHES = (1.2, 2.6), (4.0, 2.5)
@@ -103,6 +108,16 @@ def plain() -> Any:
     return matplotlib.style.context("default", after_reset=True)
 
 
+class Drawing(Figure):
+    """A figure that knows where it may be broken.
+
+    Attributes:
+        parts: what it shows, as figures of their own, each narrow enough for a telephone; none if it is one piece.
+    """
+
+    parts: tuple[Figure, ...] = ()
+
+
 class Sheet:
     """A figure on a card; x goes right and y goes down, in pixels.
 
@@ -115,7 +130,7 @@ class Sheet:
     # that are set here once and for all.
 
     def __init__(self, width: float, height: float, words: str) -> None:
-        self.figure = Figure(
+        self.figure = Drawing(
             figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), dpi=PIXELS_PER_INCH, facecolor="none"
         )
         FigureCanvasAgg(self.figure)

@@ -52,7 +52,7 @@ def of_machine(marks: Marks, title: str = "") -> str:
     if marks.current is not None:
         told.append(f"{marks.tag}: {marks.current}{f' ({marks.reason})' if marks.reason else ''}")
     name = f"state machine{f' of {title}' if title else ''}"
-    return f"{name}: {'; '.join(told)}" if told else name
+    return f"{name}: {'; '.join(told) or f'five states, from {State.REQUESTED} to {State.CLOSED}'}"
 
 
 def _path(marks: Marks) -> list[str]:

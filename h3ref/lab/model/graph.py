@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from matplotlib.figure import Figure
+
+from h3ref.lifecycle import State
+
+from ..diagrams.style import BOX, CARD, DASHES, FAINT, INK, SOFT, TITLE, Sheet, plain
 from .path import Names
 from .runs import Run
 from .spin import prepared, verify
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _HEADER: Final = """#include <stdlib.h>
 static unsigned long graph_edges[64][8][8][16];
@@ -73,43 +74,70 @@ def edges(one: Run) -> list[Edge]:
 
 def draw(graphs: Mapping[str, Iterable[Edge]]) -> Figure:
     """The states of the lifecycle for each flow, with the steps that lead from one to another, and how often."""
-    from matplotlib.figure import Figure
+    words = "; ".join(f"{name}: {_told(found)}" for name, found in graphs.items())
+    with plain():
+        sheet = Sheet(_WIDE, _HIGH * len(graphs) + 12, f"the steps that each flow takes between the states: {words}")
+        for number, (name, found) in enumerate(graphs.items()):
+            _draw_one(sheet, number * _HIGH, name, list(found))
+    return sheet.figure
 
-    figure = Figure(figsize=(9.6, 2.5 * len(graphs)), layout="constrained")
-    for axes, (name, found) in zip(figure.subplots(len(graphs), squeeze=False)[:, 0], graphs.items(), strict=True):
-        _draw_one(axes, name, list(found))
-    return figure
+
+def _told(found: Iterable[Edge]) -> str:
+    """A flow in words: the states that it comes to."""
+    states = {state for edge in found for state in (edge.before, edge.after)}
+    return ", ".join(state for state in _PLACES if state in states)
 
 
+_WIDE, _HIGH, _BOX, _TALL = 690.0, 300.0, 138.0, 48.0
 _PLACES: Final = {
-    **{"requested": (0, 1), "sse_started": (1, 1), "headers_sent": (2, 1), "streaming": (3, 1)},
-    "closed": (1.5, 0),
+    **{state: (85.0 + 173 * number, 118.0) for number, state in enumerate(list(State)[:-1])},
+    State.CLOSED: (_WIDE / 2, 262.0),
 }
 
 
-def _draw_one(axes: Axes, name: str, found: list[Edge]) -> None:
+def _draw_one(sheet: Sheet, top: float, name: str, found: list[Edge]) -> None:
     between: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     taken: defaultdict[str, int] = defaultdict(int)
     for edge in found:
         taken[edge.before] += edge.number
         if edge.before != edge.after:
             between[edge.before, edge.after].add(edge.step)
+    sheet.text(16, top + 28, name, size=TITLE, weight="Sans-Bold")
     for (before, after), steps in between.items():
-        (x, y), (to_x, to_y) = _PLACES[before], _PLACES[after]
-        axes.annotate(
-            "",
-            xy=(to_x, to_y),
-            xytext=(x, y),
-            arrowprops={"arrowstyle": "-|>", "shrinkA": 40, "shrinkB": 40, "color": "0.4", "lw": 0.9},
-        )
-        text = "\n".join(sorted(steps)) if len(steps) < 4 else f"{len(steps)} steps"
-        at = (x + (to_x - x) * 0.45, y + (to_y - y) * 0.45)
-        axes.text(*at, text, ha="center", va="center", fontsize=6.5, bbox={"fc": "white", "ec": "none", "pad": 0.6})
+        if after == State.CLOSED:
+            _end(sheet, top, before, steps)
+        else:
+            _way(sheet, top, before, after, sorted(steps))
     for state, (x, y) in _PLACES.items():
-        count = f"{taken[state]:,} steps taken" if taken[state] else "never reached"
-        style = {"boxstyle": "round,pad=0.45", "fc": "white" if taken[state] else "0.92", "ec": "0.2"}
-        axes.text(x, y, f"{state}\n{count}", ha="center", va="center", fontsize=8, bbox=style)
-    axes.set_title(name, loc="left", fontsize=9, fontweight="bold")
-    axes.set_xlim(-0.5, 3.5)
-    axes.set_ylim(-0.35, 1.35)
-    axes.set_axis_off()
+        reached = bool(taken[state]) or any(edge.after == state for edge in found)
+        count = f"{taken[state]:,} steps" if taken[state] else "here it ends" if reached else "never reached"
+        sheet.box(
+            x - _BOX / 2, top + y - _TALL / 2, _BOX, _TALL, fill=BOX if reached else CARD,
+            line=SOFT if reached else FAINT, dash=() if reached else DASHES, radius=8, order=3,
+        )  # fmt: skip
+        sheet.text(x, top + y - 9, state, weight="Sans-Bold", colour=INK if reached else SOFT, align="center")
+        sheet.text(x, top + y + 10, count, colour=SOFT, align="center")
+
+
+def _way(sheet: Sheet, top: float, before: str, after: str, steps: list[str]) -> None:
+    """An arrow to the next state, with its steps above it."""
+    (start, y), (end, _) = _PLACES[State(before)], _PLACES[State(after)]
+    sheet.line([(start + _BOX / 2, top + y), (end - _BOX / 2 - 8, top + y)], colour=SOFT)
+    sheet.head(end - _BOX / 2 - 2, top + y, "right", colour=SOFT)
+    for number, step in enumerate(reversed(steps)):
+        sheet.text((start + end) / 2, top + y - _TALL / 2 - 12 - 17 * number, step, align="center")
+
+
+def _end(sheet: Sheet, top: float, before: str, steps: set[str]) -> None:
+    """A line down to the end: the name of its step, or how many there are."""
+    (x, y), (end_x, end_y) = _PLACES[State(before)], _PLACES[State.CLOSED]
+    x, y = x + (end_x - x) * 0.1, y + _TALL / 2
+    end_x, end_y = end_x + (x - end_x) * 0.18, end_y - _TALL / 2
+    sheet.line([(x, top + y), (end_x, top + end_y - 1)], colour=SOFT)
+    at = 0.3 if abs(x - end_x) > _BOX else 0.35
+    text = next(iter(steps)) if len(steps) == 1 else f"{len(steps)} steps"
+    middle, left = x + (end_x - x) * at, x < end_x
+    sheet.text(
+        middle + (-8 if left else 8), top + y + (end_y - y) * at + 6, text,
+        align="right" if left else "left", ground=CARD,
+    )  # fmt: skip
