@@ -19,6 +19,7 @@ FEW = {"as a stream": [0.8 + n / 25 for n in range(20)], "as one response": [2.0
 ALL = [
     lambda: charts.arrivals(FEW, what="tokens"),
     lambda: charts.arrivals(FEW, title="Tokens"),
+    lambda: charts.arrivals({"fixed": FEW["as a stream"], "broken": []}, until=2),
 ]
 
 
@@ -100,3 +101,14 @@ def test_series_differ_in_more_than_their_colour() -> None:
 )
 def test_times_are_in_the_unit_that_suits_them(microseconds: float, text: str) -> None:
     assert charts.time_text(microseconds) == text
+
+
+def test_what_had_nothing_is_a_flat_line_as_far_as_it_was_watched() -> None:
+    figure = charts.arrivals({"fixed": [0.5, 1.0], "broken": []}, until=2)
+    assert str(figure.get_label()) == "when events came: fixed, 2 from 0.5 s to 1 s; broken, none in 2 s"
+    [axes] = figure.axes
+    flat = [line for line in axes.get_lines() if xs_of(line) == [0, 2] and set(ys_of(line)) == {0}]
+    assert len(flat) == 1
+    assert "broken: nothing in 2 s" in [text.get_text() for text in axes.texts]
+    with pytest.raises(ValueError, match="broken has no value to draw"):
+        charts.arrivals({"fixed": [1.0], "broken": []})

@@ -121,6 +121,7 @@ async def test_the_virtual_clock_is_a_loop_of_its_own() -> None:
 async def test_compare_shows_steps_in_columns() -> None:
     broken = await in_memory(example, "/broken", flow=flows.broken)
     fixed = await in_memory(example, "/callback")
+    assert (broken.event_times, fixed.event_times) == ([], [0.0] * 4)
     lines = compare(broken=broken.recording, fixed=fixed.recording).splitlines()
     assert lines[0].split() == ["broken", "fixed"]
     assert lines[4] == "get_sse_writer × 10  set_stream_callback"

@@ -26,12 +26,15 @@ LEGEND: Final[dict[str, Any]] = {"frameon": False, "fontsize": TEXT * POINTS, "l
 """What every legend is made with."""
 
 
-def arrivals(curves: Mapping[str, Sequence[float]], *, what: str = "events", title: str = "") -> Figure:
+def arrivals(
+    curves: Mapping[str, Sequence[float]], *, what: str = "events", title: str = "", until: float | None = None
+) -> Figure:
     """How many had come by when: a staircase for each way of sending, with a mark where its first one came.
 
     Args:
-        curves: by name, the seconds at which each came, in order.
+        curves: by name, the seconds at which each came, in order; none only where `until` is told.
         what: what is counted, in the plural.
+        until: seconds for which all were watched; one that had nothing is a flat line up to there.
 
     Raises:
         ValueError: there is nothing to draw, or a curve without a single arrival.
@@ -39,24 +42,39 @@ def arrivals(curves: Mapping[str, Sequence[float]], *, what: str = "events", tit
     if not curves:
         raise ValueError("there is nothing to draw")
     for name, times in curves.items():
-        if not times:
+        if not times and until is None:
             raise ValueError(f"{name} has no value to draw")
     if len(curves) > len(SERIES):
         raise ValueError(f"at most {len(SERIES)} series can be told apart in one chart, not {len(curves)}")
-    came = [f"{name}, {len(times)} from {times[0]:.3g} s to {times[-1]:.3g} s" for name, times in curves.items()]
+    came = [f"{name}, {_came(times, until)}" for name, times in curves.items()]
     words = f"when {what} came: {'; '.join(came)}"
     with plain():
         figure, axes = chart(300, words, title)
-        end = max(times[-1] for times in curves.values()) * 1.08
+        end = max([until or 0.0, *(times[-1] * 1.08 for times in curves.values() if times)])
         for (colour, dash, mark), (name, times) in zip(SERIES, curves.items(), strict=False):
             steps = [(0.0, 0), *((time, count) for count, time in enumerate(times, 1)), (end, len(times))]
-            axes.step(*zip(*steps, strict=True), where="post", color=colour, linestyle=dash, linewidth=1.8, label=name)
+            thick = 1.8 if times else 3.5
+            axes.step(
+                *zip(*steps, strict=True), where="post", color=colour, linestyle=dash, linewidth=thick, label=name
+            )
+            if not times:
+                axes.annotate(
+                    f"{name}: nothing in {end:.3g} s", (end, 0), (-4, 7), textcoords="offset points", ha="right",
+                    color=INK, fontsize=TEXT * POINTS,
+                )  # fmt: skip
+                continue
             axes.plot(times[0], 1, mark, color=colour, markersize=7, markeredgecolor=CARD, zorder=4)
-        axes.set(xlim=(0, end), ylim=(0, None))
+        axes.set(xlim=(0, end), ylim=(0 if all(curves.values()) else -0.4, None))
         axes.set_xlabel("seconds after the request")
         axes.set_ylabel(f"{what} received")
         axes.legend(loc="upper left", **LEGEND)
     return figure
+
+
+def _came(times: Sequence[float], until: float | None) -> str:
+    if not times:
+        return f"none in {until:.3g} s"
+    return f"{len(times)} from {times[0]:.3g} s to {times[-1]:.3g} s"
 
 
 # -- how all of them look

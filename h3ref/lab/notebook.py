@@ -12,7 +12,7 @@ Importing this module registers the Jupyter formatters of `h3ref.lab.diagrams`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby, zip_longest
@@ -33,6 +33,7 @@ from h3ref.lifecycle import State
 from h3ref.testing import VirtualLoop
 from h3ref.trace import DATA, EVENT, Record
 
+from .code import CodeBeside, Piece
 from .diagrams import jupyter
 from .log_lines import captured_log
 from .recorder import Recorder, Recording
@@ -43,6 +44,7 @@ __all__ = [
     "Arrival",
     "End",
     "Run",
+    "code_beside",
     "in_memory",
     "on_socket",
     "raw_get",
@@ -115,6 +117,11 @@ class Run:
             if self.status
             else ""
         )
+
+    @property
+    def event_times(self) -> list[float]:
+        """Seconds from the request to each event, as its server recorded them."""
+        return [record.time - self.recording[0].time for record in self.recording if record.step == EVENT.name]
 
     @property
     def reason(self) -> str | None:
@@ -360,6 +367,21 @@ def step_through(*, code: Mapping[str, Code] | None = None, **recordings: Run | 
             for name, run in recordings.items()
         ]
     )
+
+
+def code_beside(*, bug: Sequence[str] = (), fix: Sequence[str] = (), **columns: Piece) -> CodeBeside:
+    """Return code in columns, coloured, the line on which all depends marked in each.
+
+        code_beside(broken=one, fixed=other, bug=["get_sse_writer()"], fix=["set_stream_callback"])
+
+    Args:
+        bug, fix: what the line has in it that is marked.
+        columns: by its heading, each piece: a function, several, or text; _ in a heading is a blank.
+
+    Raises:
+        ValueError: what is to be marked is in no line of any piece, or in several of one.
+    """
+    return CodeBeside({name.replace("_", " "): piece for name, piece in columns.items()}, bug=bug, fix=fix)
 
 
 if (shell := get_ipython()) is not None:
