@@ -62,9 +62,28 @@ async def test_each_fault_in_the_contract_is_found_by_its_check_and_by_no_unrela
 
 @virtual
 @pytest.mark.anyio
-async def test_who_keeps_the_contract_is_found_clean() -> None:
-    findings = await judged(contract_servers.GoodContract(), CONTRACT)
+@pytest.mark.parametrize("server", contract_servers.CORRECT, ids=lambda server: server.__name__)
+async def test_whoever_keeps_the_contract_is_found_clean(server: type[contract_servers.GoodContract]) -> None:
+    findings = await judged(server(), CONTRACT)
     assert {id: found for id, found in findings.items() if found.outcome != Outcome.PASSED} == {}
+
+
+@virtual
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("server", "then"),
+    [
+        (contract_servers.EmptySuccess, "the end, as of a stream that had nothing to send"),
+        (contract_servers.CutSuccess, "a cut, which does not say why"),
+        (contract_servers.SilentSuccess, "silence"),
+    ],
+    ids=lambda of: getattr(of, "__name__", ""),
+)
+async def test_what_follows_a_200_that_should_be_a_failure_is_told_as_it_is(
+    server: type[contract_servers.GoodContract], then: str
+) -> None:
+    findings = await judged(server(), CONTRACT)
+    assert findings["C-42"].seen == f"200, and then {then}"
 
 
 class Endless(Good):
@@ -146,6 +165,7 @@ def test_an_answer_is_read_the_same_however_it_is_cut(name: str, size: int) -> N
         ("", "Expecting value"),
         ("[]", "this reader knows format 1 of the checks"),
         ('{"format": 2}', "this reader knows format 1 of the checks"),
+        ("[" * 100_000, "it is nested too deeply"),
         ('{"format": 1}', "checks"),
         ('{"format": 1, "checks": [{"id": "C-01"}]}', "C-01: a check has group, id, level"),
     ],

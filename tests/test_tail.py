@@ -214,6 +214,7 @@ def test_a_failed_connection_is_one_line_and_status_1() -> None:
         ["http://127.0.0.1:1/", "-H", "no colon"],
         ["http://127.0.0.1:1/", "-H", "a b: c"],
         ["http://127.0.0.1:1/", "-H", "a: é"],
+        ["http://127.0.0.1:1/", "-H", "a: b\nc: d"],
         ["http://127.0.0.1:1/", "-d", "{"],
         ["http://127.0.0.1:1/", "-X", "GET", "-d", "{}"],
         ["http://127.0.0.1:1/", "--max", "0"],
@@ -229,6 +230,14 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str]) -> None:
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_header_that_would_be_two_is_refused_by_name_before_anything_is_asked() -> None:
+    ended = tail("http://127.0.0.1:1/", "-H", "a: b\r\nc: d")
+    assert ended.returncode == 2
+    said = "h3ref: argument -H/--header: the value of a header can be printed, which that of a can't"
+    assert ended.stderr.startswith(said), ended.stderr
+    assert "c: d" not in ended.stderr, "what a value says may be a secret"
 
 
 def test_ctrl_c_ends_it_quietly_with_130_and_lines_come_at_once(server: Serving) -> None:

@@ -17,7 +17,15 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
     "The ground: what the specification says, and tools": [
         {"errors", "trace", "headers", "limits"}
         | {"_core.logs", "_core.callables", "_core.parking", "_core.scopes"}
-        | {"_core.failure", "_core.cleanup", "_core.lifespan", "_core.owned", "_core.target", "_core.child"}
+        | {
+            "_core.failure",
+            "_core.jsons",
+            "_core.cleanup",
+            "_core.lifespan",
+            "_core.owned",
+            "_core.target",
+            "_core.child",
+        }
         | {"_core.deadlines", "_core.direct", "_core.errand", "_core.expiry", "_core.outflow"}
         | {"_core.steps", "_core.timer", "_core.turns"},
         {"sse", "lifecycle", "connection", "stats", "engine"},

@@ -178,6 +178,8 @@ def header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
         raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
+    if not value.isprintable():  # a line end would begin another header
+        raise argparse.ArgumentTypeError(f"the value of a header can be printed, which that of {name} can't")
     return name, value.strip()
 
 

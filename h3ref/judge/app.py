@@ -28,6 +28,8 @@ RATE: Final = 200.0
 BUSY_FOR: Final = 10.0
 """So many seconds it is filled after the last request for it."""
 PART: Final = "x" * 65536
+ENDLESS: Final = 16 * 1024 * 1024
+"""Characters of the event that is sent in place of an endless one, for a writer takes whole events alone."""
 
 
 class Contract:
@@ -63,6 +65,7 @@ class Contract:
             "/open": self._stay,
             "/flood": self._flood,
             "/large": self._large,
+            "/endless": self._endless,
             "/log": self._read_log,
             "/quiet": self._first,
             "/busy": self._busy,
@@ -142,6 +145,14 @@ class Contract:
 
     async def _large(self, writer: SSEWriter) -> None:
         await writer.send_event("x" * 1_000_000)
+
+    async def _endless(self, writer: SSEWriter) -> None:
+        self._open += 1
+        try:
+            await writer.send_event("x" * ENDLESS)
+            await anyio.sleep_forever()
+        finally:
+            self._open -= 1
 
     async def _read_log(self, writer: SSEWriter) -> None:
         self._log_until = anyio.current_time() + BUSY_FOR

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+
+from .._core.jsons import read_json
 
 _PACKAGED = Path(__file__).with_name("checks.json")  # put there when a wheel is built
 _IN_SOURCE = Path(__file__).resolve().parents[2] / "spec" / "checks.json"
@@ -70,7 +71,7 @@ def load_checks(path: str | Path | None = None) -> tuple[Check, ...]:
     """
     path = path if path is not None else _PACKAGED if _PACKAGED.exists() else _IN_SOURCE
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"this reader knows format {FORMAT} of the checks")
         return tuple(_check(item) for item in content["checks"])

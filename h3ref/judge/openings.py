@@ -65,4 +65,8 @@ async def early_failure(site: Site) -> Finding:
         return passed(f"{reply.head.status}")
     if reply.head.status == 404:
         return not_run("/early gets 404: the route is not there")
-    return failed(f"{reply.head.status}, and then nothing tells of the failure", reply.raw[:400])
+    if reply.is_complete:
+        then = "the end, as of a stream that had nothing to send"
+    else:
+        then = "silence" if reply.closed is None else "a cut, which does not say why"
+    return failed(f"{reply.head.status}, and then {then}", reply.raw[:400])

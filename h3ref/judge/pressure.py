@@ -1,14 +1,18 @@
-"""Scenes of large events, and of a reader that stalls."""
+"""Scenes of large and endless events, and of a reader that stalls."""
 
 from __future__ import annotations
 
 import anyio
 
-from .scenes import Site, data_of, playable, scene
+from .reply import Reply
+from .scenes import Site, data_of, has_messages, playable, scene
 from .verdict import Finding, failed, not_run, passed
 
 MOST_WAITING = 64 * 1024 * 1024
 """So much for one reader who reads nothing is too much: what the systems at both ends keep is a tenth of it."""
+
+PART_OF_ENDLESS = 1024 * 1024
+"""So much of an endless event is read before its reader leaves: less than the smallest that one may be."""
 
 _SAME = 5
 _LOOK = 0.1
@@ -57,3 +61,45 @@ async def large_event(site: Site) -> Finding:
     if sizes != [1_000_000] or not reply.is_complete:
         return failed(f"what came are events of {sizes} characters", reply.raw[-80:])
     return passed("a million characters in one event")
+
+
+@scene("C-59")
+async def endless_event(site: Site) -> Finding:
+    """An event that never ends, whose reader leaves in the middle; others ask meanwhile."""
+    before, _ = await site.number("/count")
+    async with site.opened("/endless") as (line, reply):
+        await line.read(reply, lambda reply: len(reply.body) >= PART_OF_ENDLESS, site.wait / 3)
+        if found := await _not_endless(site, reply):
+            return found
+        ready = await site.get("/ready")
+        if ready.head is None:
+            return failed(f"others get no answer in {site.wait / 2:g} s while it is sent", ready.proof)
+        during, said = await site.number("/count")
+    if during <= before:
+        return not_run("/count does not count it")
+    began = anyio.current_time()
+    with anyio.move_on_after(site.wait / 3):
+        while during > before:
+            during, said = await site.number("/count")
+            await anyio.sleep(_LOOK)
+        return passed(f"passed on; that its reader has left is noticed within {anyio.current_time() - began:.2f} s")
+    return failed(f"its reader has left in the middle, and it is sent on: /count says {during}", said)
+
+
+async def _not_endless(site: Site, reply: Reply) -> Finding | None:
+    """What else an endless event is; None where it is one, and is passed on as it comes."""
+    if reply.head is not None and reply.head.status >= 400 and reply.head.status not in (404, 405):
+        return passed(f"refused with {reply.head.status}, before anything was sent")
+    silent = reply.head is not None and reply.head.status == 200 and not reply.body and not reply.is_over
+    if silent and data_of(await site.get("/first", enough=has_messages(1))):
+        return failed("the head, and nothing of the event, while another stream's comes: it is gathered", reply.raw)
+    playable(reply, "/endless")
+    if data_of(reply):
+        return failed("it comes as an event that has an end, which it has not", reply.raw[-80:])
+    if reply.is_complete:
+        return failed("it is cut short, and ends as if it were whole", reply.raw[-80:])
+    if reply.is_over:
+        return passed(f"cut after {len(reply.body)} bytes, so that its reader can tell")
+    if len(reply.body) < PART_OF_ENDLESS:
+        return failed(f"{len(reply.body)} bytes of it come, and then none: the rest is gathered", reply.raw[-80:])
+    return None

@@ -9,7 +9,6 @@ stand on which. Nothing here knows a step by name, but for `request`, which begi
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from h3ref._core.jsons import read_json
 from h3ref.trace import REQUEST, Record
 
 _PACKAGED = Path(__file__).with_name("lifecycle.json")  # put there when a wheel is built
@@ -128,9 +128,7 @@ def load_rules(path: str | Path | None = None) -> Rules:
     """
     path = path if path is not None else _PACKAGED if _PACKAGED.exists() else _IN_SOURCE
     try:
-        return Rules(json.loads(Path(path).read_text(encoding="utf-8")))
-    except RecursionError as error:
-        raise ValueError(f"{path}: it is nested too deeply") from error
+        return Rules(read_json(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

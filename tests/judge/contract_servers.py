@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import parse_qs
 
 import anyio
@@ -146,6 +147,17 @@ class GoodContract:
         await self.event(client, "x" * 1_000_000)
         await client.end()
 
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """An event that never ends."""
+        await self.begin(client)
+        self.opened += 1
+        try:
+            await client.chunk(b"data: ")
+            while True:
+                await client.chunk(b"x" * 65536)
+        finally:
+            self.opened -= 1
+
     async def log(self, client: Client, query: dict[str, str]) -> None:
         """A hundred events a second, since the server began."""
         await self.begin(client)
@@ -250,6 +262,25 @@ class EmptySuccess(GoodContract):
         """Nothing tells of it."""
         await self.begin(client)
         await client.end()
+
+
+@faulty("C-42")
+class CutSuccess(GoodContract):
+    """A failure before the first event is a 200 that is cut."""
+
+    async def early(self, client: Client, query: dict[str, str]) -> None:
+        """It tells of a failure, and not of which."""
+        await self.begin(client)
+
+
+@faulty("C-42")
+class SilentSuccess(GoodContract):
+    """A failure before the first event is a 200, and then silence."""
+
+    async def early(self, client: Client, query: dict[str, str]) -> None:
+        """Nothing tells of it."""
+        await self.begin(client)
+        await anyio.sleep_forever()
 
 
 @faulty("C-43")
@@ -503,3 +534,103 @@ class GoesOnForEver(GoodContract):
         await self.begin(client)
         await self.event(client, "first")
         await anyio.sleep_forever()
+
+
+@faulty("C-59")
+class WaitsForItsEnd(GoodContract):
+    """An event is sent when it is whole."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """Never."""
+        await self.begin(client)
+        self.opened += 1
+        await anyio.sleep_forever()
+
+
+@faulty("C-59")
+class KeepsTheRest(GoodContract):
+    """Of an event's parts those behind a buffer's size are kept until it is whole."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """So much, and no more."""
+        await self.begin(client)
+        self.opened += 1
+        await client.chunk(b"data: " + b"x" * 65536)
+        await anyio.sleep_forever()
+
+
+@faulty("C-59")
+class SendsOnForNobody(GoodContract):
+    """Who leaves in the middle of an event is not noticed: its writes are not looked at."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """For ever."""
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await super().endless(client, query)
+        self.opened += 1
+        await anyio.sleep_forever()
+
+
+@faulty("C-59")
+class EndsIt(GoodContract):
+    """An event that is too long for it ends, and so does its stream, as if both were whole."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """Some of it, and the end."""
+        await self.begin(client)
+        await client.chunk(b"data: " + b"x" * 65536)
+        await client.end()
+
+
+@faulty("C-59")
+class MakesTwoOfIt(GoodContract):
+    """An event that is too long for it becomes several."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """One after the other."""
+        await self.begin(client)
+        self.opened += 1
+        try:
+            while True:
+                await self.event(client, "x" * 65536)
+        finally:
+            self.opened -= 1
+
+
+@faulty("C-59")
+class HoldsAllUp(GoodContract):
+    """Others wait for an event's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = anyio.Lock()
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """Nobody else is answered meanwhile."""
+        async with self.free:
+            await super().endless(client, query)
+
+    async def ready(self, client: Client, query: dict[str, str]) -> None:
+        """Not while an event is sent."""
+        async with self.free:
+            await super().ready(client, query)
+
+
+class Refuses(GoodContract):
+    """An event that is too large is refused."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """With a status."""
+        await self.say(client, "", "500 Internal Server Error")
+
+
+class Cuts(GoodContract):
+    """An event that is too large is cut."""
+
+    async def endless(self, client: Client, query: dict[str, str]) -> None:
+        """Without the end."""
+        await self.begin(client)
+        await client.chunk(b"data: " + b"x" * 65536)
+
+
+CORRECT = [GoodContract, Refuses, Cuts]

@@ -28,7 +28,8 @@ app.get("/:name", async (request, response, next) => {
     return streamed(request, response, one(echoed(query)), gone.signal);
   }
   if (!STREAMS.includes(name)) return next();
-  await streamed(request, response, stream(name, key, request.get("Last-Event-ID") ?? "", gone.signal), gone.signal);
+  const last = request.get("Last-Event-ID") ?? "";
+  await streamed(request, response, stream(name, key, last, gone.signal, true), gone.signal);
 });
 app.post("/shutdown", (request, response) => response.type("text/plain").send(say("shutdown", "", () => server.close())));
 const server = app.listen(port, "127.0.0.1");

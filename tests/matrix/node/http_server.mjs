@@ -17,7 +17,7 @@ const answer = async (request, response) => {
     response.setHeader("Cache-Control", "no-cache");
     if (query.has("header")) response.setHeader("X-Echo", query.get("header"));
     const last = request.headers["last-event-id"] ?? "";
-    const events = name === "echo" ? one(echoed(query)) : stream(name, query.get("key") ?? "", last, gone.signal);
+    const events = name === "echo" ? one(echoed(query)) : stream(name, query.get("key") ?? "", last, gone.signal, true);
     if (request.method === "HEAD") return response.end();
     response.flushHeaders();
     for await (const event of events) {

@@ -3,9 +3,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const RATE = 200;
 const PART = "x".repeat(65536);
+const ENDLESS = 16 * 1024 * 1024; // characters of the event in place of an endless one
 
 export const PLAIN = ["ready", "count", "flooded", "release"];
-export const STREAMS = ["ticks", "first", "quiet", "busy", "gated", "late", "open", "flood", "large", "log"];
+export const STREAMS = ["ticks", "first", "quiet", "busy", "gated", "late", "open", "flood", "large", "endless", "log"];
 export const port = Number(process.argv[2]);
 
 const gates = new Map();
@@ -35,12 +36,14 @@ export const say = (name, key = "", shutDown = () => {}) => {
 
 // As programs write it that have no library for it: nothing is looked at.
 export const byHand = (event) =>
+  event.part ??
   ["data", "event", "id", "retry"]
     .filter((name) => event[name] !== undefined)
     .map((name) => `${name}: ${event[name]}\n`)
     .join("") + "\n";
 
-export async function* stream(name, key, last, gone) {
+// With inParts the framework is handed text, which may be some of an event.
+export async function* stream(name, key, last, gone, inParts = false) {
   if (name === "ticks") {
     yield { retry: 3000 };
     let from = Number(last || 0);
@@ -82,6 +85,19 @@ export async function* stream(name, key, last, gone) {
     }
   } else if (name === "large") {
     yield { data: "x".repeat(1_000_000) };
+  } else if (name === "endless") {
+    opened++;
+    try {
+      if (inParts) yield { part: "data: " };
+      while (inParts) {
+        yield { part: PART };
+        await sleep(0);
+      }
+      yield { data: "x".repeat(ENDLESS) };
+      await whenGone(gone);
+    } finally {
+      opened--;
+    }
   } else if (name === "log") {
     began ??= performance.now();
     let number = last ? Number(last) : published();

@@ -8,7 +8,7 @@ from django.views.decorators.csrf import csrf_exempt
 from routes import Early, Event, Events, Routes, one
 
 settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="of no use", DEBUG=False)
-routes = Routes()
+routes = Routes(in_parts=True)
 
 
 async def encoded(events: Events):

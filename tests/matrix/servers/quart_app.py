@@ -6,7 +6,7 @@ from quart import Quart, Response, make_response, request
 from routes import Early, Event, Events, Routes, one
 
 app = Quart(__name__)
-routes = Routes()
+routes = Routes(in_parts=True)
 
 
 async def encoded(events: Events):

@@ -15,6 +15,9 @@ RATE = 200.0
 
 PART = "x" * 65536
 
+ENDLESS = 16 * 1024 * 1024
+"""Characters of the event in place of an endless one."""
+
 
 class Event(NamedTuple):
     """What is to be sent."""
@@ -34,13 +37,22 @@ class Event(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-Events = AsyncGenerator[Event, None]
+class Part(str):
+    """Some of an event, for frameworks that are handed text."""
+
+    def by_hand(self) -> str:
+        """As it is."""
+        return self
+
+
+Events = AsyncGenerator[Event | Part, None]
 
 
 class Routes:
-    """What the routes share."""
+    """What the routes share; `in_parts` says whether the framework is handed text, which may be some of an event."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_parts: bool = False) -> None:
+        self.in_parts = in_parts
         self.gates: dict[str, asyncio.Event] = {}
         self.opened = 0
         self.handed = 0
@@ -64,7 +76,7 @@ class Routes:
 
     # -- streams
 
-    STREAMS = ("ticks", "first", "quiet", "busy", "gated", "late", "open", "flood", "large", "log")
+    STREAMS = ("ticks", "first", "quiet", "busy", "gated", "late", "open", "flood", "large", "endless", "log")
 
     def stream(self, name: str, key: str = "", last_event_id: str = "") -> Events:
         """The stream of a route."""
@@ -126,6 +138,19 @@ class Routes:
 
     async def large(self) -> Events:
         yield Event("x" * 1_000_000)
+
+    async def endless(self) -> Events:
+        self.opened += 1
+        try:
+            if self.in_parts:
+                yield Part("data: ")
+            while self.in_parts:
+                yield Part(PART)
+                await asyncio.sleep(0)
+            yield Event("x" * ENDLESS)
+            await asyncio.Event().wait()
+        finally:
+            self.opened -= 1
 
     async def log(self, last: str) -> Events:
         self.log_began = self.log_began or time.monotonic()

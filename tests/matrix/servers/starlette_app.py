@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-routes = Routes()
+routes = Routes(in_parts=True)
 
 
 async def encoded(events: Events):

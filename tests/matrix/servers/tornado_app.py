@@ -8,7 +8,7 @@ from routes import Early, Event, Events, Routes, one
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler
 
-routes = Routes()
+routes = Routes(in_parts=True)
 
 
 class Answer(RequestHandler):

@@ -34,7 +34,7 @@ pub fn main() !void {
     _ = try app.get("/release", release);
     _ = try app.get("/early", early);
     if (arguments.len > 2 and std.mem.eql(u8, arguments[2], "polled")) {
-        const names = .{ "ticks", "first", "quiet", "busy", "gated", "late", "open", "flood", "large", "echo", "log" };
+        const names = .{ "ticks", "first", "quiet", "busy", "gated", "late", "open", "flood", "large", "endless", "echo", "log" };
         inline for (names) |name| _ = try app.get("/" ++ name, polled);
     } else {
         _ = try app.get("/first", first);
@@ -44,6 +44,7 @@ pub fn main() !void {
         _ = try app.get("/open", open);
         _ = try app.get("/flood", flood);
         _ = try app.get("/large", large);
+        _ = try app.get("/endless", endless);
         _ = try app.get("/ticks", asking(ticks));
         _ = try app.get("/gated", asking(gated));
         _ = try app.get("/echo", asking(echo));
@@ -130,6 +131,16 @@ fn floodStep(pulse: *Pulse) !bool {
 fn large(writer: *h3.SSEWriter) !void {
     try writer.sendEvent(.{ .data = &million });
     writer.close();
+}
+
+/// H3Z takes whole events alone; that a client has left shows as it does in `open`.
+fn endless(writer: *h3.SSEWriter) !void {
+    const data = try memory.alloc(u8, 16 * 1024 * 1024);
+    defer memory.free(data);
+    @memset(data, 'x');
+    opened += 1;
+    errdefer opened -= 1;
+    try writer.sendEvent(.{ .data = data });
 }
 
 /// Whether an event was taken; if not, it is to be sent again, for H3Z has no way to wait until there is room.

@@ -1,0 +1,20 @@
+"""`read_json`: what a JSON file says that somebody may have written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: str | Path) -> Any:
+    """What a file says.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
