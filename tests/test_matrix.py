@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from docs.generate import matrix
 from h3ref.judge.catalogue import Group, Level, load_checks
 from h3ref.judge.results import CLIENT, SERVER, Results
 from h3ref.judge.verdict import Outcome
-from tests.matrix.__main__ import LEFT_OUT, RESULTS, main
+from tests.matrix.__main__ import LEFT_OUT, PORT, RESULTS, main
+from tests.matrix.by_hand import bytes_of
 from tests.matrix.h3z import unpack
 from tests.matrix.systems import CLIENTS, NOT_HERE, ROOT, SERVERS, Absent, Client, Server
 from tests.matrix.taking import judged, running
@@ -105,8 +107,7 @@ def test_a_port_of_another_program_is_said_to_be_one(
 
 # -- the notes
 
-PEERS = [system for system in SYSTEMS if not system.ours and not system.name.startswith("H3Z")]
-"""H3Z is what this project is a reference for: what is wrong with it is told elsewhere."""
+PEERS = [system for system in SYSTEMS if not system.ours]
 
 
 def test_notes_are_on_cells_that_there_are() -> None:
@@ -131,6 +132,49 @@ def test_what_a_peer_fails_was_looked_up_in_its_documentation(system: Client | S
         if not notes.on(verdict.check.id)
     }
     assert not bare, f"read what {system.name} documents, and note it in {matrix.NOTES.name}: {bare}"
+
+
+@pytest.mark.parametrize("system", PEERS, ids=lambda system: str(system.file))
+def test_what_a_peer_fails_was_tried_by_hand_and_nothing_else_is_said_to_be(system: Client | Server) -> None:
+    """A cell that is red anew is tried twice, without the judge, before it is shown; what is green again needs none."""
+    tried = matrix.read_notes().get(system.name, matrix.Notes()).tried
+    failed = {verdict.check.id for verdict in results_of(system).verdicts if verdict.finding.outcome == Outcome.FAILED}
+    assert failed == tried.keys(), f"try {system.name} by hand, and say in {matrix.NOTES.name} how, and what happens"
+    for check, one in tried.items():
+        assert one.seen.endswith("."), (check, one)
+        if isinstance(system, Client):
+            assert shlex.split(one.command)[:4] == ["python", "-m", "tests.matrix.by_hand", system.name], (check, one)
+        else:
+            assert "curl " in one.command, (check, one)
+            assert f"127.0.0.1:{PORT}" in one.command, (check, one)
+
+
+def test_what_was_tried_stands_beside_its_cell() -> None:
+    page = matrix.PAGE.read_text(encoding="utf-8")
+    files = {system.name: system.file for system in SYSTEMS}
+    for name, notes in matrix.read_notes().items():
+        for check, tried in notes.tried.items():
+            item = page.partition(f'<li id="{files[name]}-{check}">')[2].partition("</li>")[0]
+            assert matrix.told_by_hand(tried) in item, (name, check)
+
+
+def test_by_hand_a_client_is_given_its_answers_in_turn() -> None:
+    """It ends with its client, so that the seconds are only the most that it may take."""
+    answers = ["retry: 1\\nid: 7\\ndata: {a*3}\\n\\n", "HTTP/1.1 204 No Content\\r\\n\\r\\n"]
+    command = [sys.executable, "-m", "tests.matrix.by_hand", "h3ref BlockingEventSource", *answers, "--seconds", "60"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line[4:].strip() for line in done.stdout.splitlines()]
+    assert [line.split()[0] for line in lines] == ["asks", "prints", "asks", "ended"], lines
+    assert '"data": "aaa"' in lines[1]
+    assert "last-event-id: 7" in lines[2].lower()
+    assert lines[3] == "ended   with status 0"
+
+
+def test_by_hand_an_answer_is_written_with_escapes() -> None:
+    assert bytes_of("") == b"", "an end before the head"
+    assert bytes_of(r"HTTP/1.1 204 No\r\n\r\n") == b"HTTP/1.1 204 No\r\n\r\n"
+    assert bytes_of(r"data: \xff{x*4}\n\n").partition(b"\r\n\r\n")[2] == b"data: \xffxxxx\n\n"
 
 
 def test_a_note_stands_beside_what_it_is_on() -> None:

@@ -15,9 +15,10 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from h3ref.judge.catalogue import Check, Group, Level, load_checks
@@ -52,11 +53,30 @@ class Note(NamedTuple):
     source: tuple[str, str] | None
 
 
+class Tried(NamedTuple):
+    """What a person saw who did twice by hand, without the judge, what a check does.
+
+    Attributes:
+        command: what does it again, in a shell at the root; a server has been started before.
+        seen: the sentence that says what then happens; what stands between backquotes is code.
+    """
+
+    command: str
+    seen: str
+
+
 class Notes(NamedTuple):
-    """What is noted of one system; head is what its column's head says below the version."""
+    """What is noted of one system.
+
+    Attributes:
+        head: what its column's head says below the version.
+        notes: what its documentation says.
+        tried: what was tried of it by hand, by the ids of the checks.
+    """
 
     head: str = ""
     notes: tuple[Note, ...] = ()
+    tried: Mapping[str, Tried] = MappingProxyType({})
 
     def on(self, check: str) -> list[Note]:
         """Those on a check."""
@@ -85,7 +105,12 @@ def read_notes(file: Path = NOTES) -> dict[str, Notes]:
     found = json.loads(file.read_text(encoding="utf-8"))
     if found["format"] != 1:
         raise ValueError(f"{file} has the format {found['format']}; 1 is what can be read")
-    return {name: Notes(one["head"], tuple(map(_note, one["notes"]))) for name, one in found["systems"].items()}
+    return {name: _notes(one) for name, one in found["systems"].items()}
+
+
+def _notes(found: dict[str, Any]) -> Notes:
+    tried = {check: Tried(one["command"], one["seen"]) for check, one in found.get("tried", {}).items()}
+    return Notes(found["head"], tuple(map(_note, found["notes"])), tried)
 
 
 def _note(found: dict[str, Any]) -> Note:
@@ -183,14 +208,26 @@ def _evidence(column: Column) -> Iterator[str]:
         mark = f'<b class="{_class(verdict)}">{_mark(verdict)} {finding.outcome}</b>'
         said = f": {escape(finding.seen)}" if finding.seen else ""
         remarks = "".join(map(told, column.notes.on(check.id)))
+        if tried := column.notes.tried.get(check.id):
+            remarks += told_by_hand(tried)
         seen = f"{check.id} {mark} {escape(check.title)}{said}{remarks}{_bytes(verdict)}"
         yield f'<li id="{column.name}-{check.id}">{seen}</li>'
     yield "</ul></section>"
 
 
+def told_by_hand(tried: Tried) -> str:
+    """What was tried as the evidence has it."""
+    return f'<p class="note">Twice by hand: {_text(tried.seen)} <code>{escape(tried.command)}</code></p>'
+
+
+def _text(says: str) -> str:
+    """Sentences as HTML."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(says))
+
+
 def told(note: Note) -> str:
     """A note as the evidence has it."""
-    says = re.sub("`([^`]+)`", r"<code>\1</code>", escape(note.says))
+    says = _text(note.says)
     source = f' See <a href="{escape(note.source[1])}">{escape(note.source[0])}</a>.' if note.source else ""
     return f'<p class="note">{says}{source}</p>'
 

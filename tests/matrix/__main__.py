@@ -52,16 +52,29 @@ def take(system: Client | Server, python: str) -> str:
     return ", ".join(f"{outcomes.count(one)} {one}" for one in dict.fromkeys(outcomes))
 
 
+def serve(parser: argparse.ArgumentParser, server: Client | Server | None) -> int:
+    """Have a server run until it ends or is ended, and return its status. `take` has made what it needs."""
+    if not isinstance(server, Server):
+        parser.error(f"the servers are {', '.join(one.name for one in SERVERS)}")
+    try:
+        return subprocess.call(server.command(os.path.relpath(sys.executable, ROOT), PORT), cwd=ROOT)
+    except KeyboardInterrupt:
+        return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take the columns that are asked for, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this system only; more than once")
+    parser.add_argument("--serve", metavar="NAME", help=f"have this server run on port {PORT}, for a try by hand")
     parser.add_argument("--h3z", type=Path, metavar="PATH", help="a checkout of H3Z, for its columns")
     parser.add_argument("--libxev", type=Path, metavar="PATH", help="one of libxev, on which H3Z is built")
     options = parser.parse_args(arguments)
     systems = {system.name: system for system in (*CLIENTS, *SERVERS)}
     if unknown := set(options.only) - systems.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}; the systems are {', '.join(systems)}")
+    if options.serve:
+        return serve(parser, systems.get(options.serve))
     wanted = [system for name, system in systems.items() if not options.only or name in options.only]
     if not (options.h3z and options.libxev):
         if left := [system.name for system in wanted if system.needs_checkouts]:
