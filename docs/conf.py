@@ -30,7 +30,6 @@ extensions = [
     "extensions.docstrings",
     "extensions.drawings",
     "extensions.limits",
-    "extensions.llms",
     "extensions.names",
     "extensions.places",
     "extensions.sources",

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.from_thread
@@ -32,6 +32,7 @@ from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.connection import ASGIConnection
 from h3ref.connection import End
 from h3ref.errors import WriteError
+from h3ref.event import host_of
 from h3ref.testing import virtual_backends
 from h3ref.trace import Record
 from h3ref.writer import stream_of
@@ -958,8 +959,10 @@ async def test_a_stream_that_is_over_at_once_is_sent_by_its_own_task_in_two_mess
 async def test_events_of_a_busy_stream_join_where_the_server_may_let_wait_and_others_leave_by_themselves(
     pause: int,
 ) -> None:
-    class Prompt(Call):
+    class LetsOneWait(Call):
         async def send(self, message: Any) -> None:
+            if message.get("body") == b"data: 0\n\n":
+                await anyio.lowlevel.checkpoint()
             self.sent.append(dict(message))
 
     async def callback(writer: SSEWriter) -> None:
@@ -971,7 +974,7 @@ async def test_events_of_a_busy_stream_join_where_the_server_may_let_wait_and_ot
         event.start_sse()
         event.set_stream_callback(callback)
 
-    call = Prompt(only(handler))
+    call = LetsOneWait(only(handler))
     await call.run()
     assert call.body == b"".join(b"data: %d\n\n" % number for number in range(30))
     messages = [message for message in call.sent if message.get("body")]
@@ -1049,9 +1052,18 @@ class Paused(Call):
 async def test_a_time_limit_around_a_send_that_waits_loses_nothing_and_doubles_nothing() -> None:
     expired: list[bool] = []
 
+    class TakesOne(Paused):
+        async def send(self, message: Any) -> None:
+            if message.get("body") == b"data: first\n\n":
+                await anyio.lowlevel.checkpoint()  # from now on it is known that it lets wait
+                self.sent.append(dict(message))
+            else:
+                await super().send(message)
+
     async def handler(event: H3Event) -> None:
         event.start_sse()
         async with await event.await_sse_writer() as writer:
+            await writer.send_event("first")
             with anyio.move_on_after(0.05) as limit:
                 for number in range(3):
                     await writer.send_event(str(number))
@@ -1060,13 +1072,88 @@ async def test_a_time_limit_around_a_send_that_waits_loses_nothing_and_doubles_n
             call.resumed.set()
             await writer.send_event("last")
 
-    call = Paused(only(handler))
+    call = TakesOne(only(handler))
     with anyio.fail_after(10):
         await call.run()
     assert expired == [True]
     told = b"".join(message.get("body", b"") for message in call.sent)
-    assert told in (b"data: 0\n\ndata: last\n\n", b"data: 0\n\ndata: 1\n\ndata: 2\n\ndata: last\n\n")
+    assert told.startswith(b"data: first\n\ndata: 0\n\n")
+    assert told.endswith((b"data: 0\n\ndata: last\n\n", b"data: 1\n\ndata: 2\n\ndata: last\n\n"))
     assert call.end is End.PROPER
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asyncio", "trio"])
+@pytest.mark.parametrize("taken", ["before", "after"])
+async def test_the_first_message_that_waits_is_sent_once_whatever_limit_is_around_it(taken: str) -> None:
+    """A server may take it before it lets wait, or after: nobody can tell, so that it can't be sent again."""
+
+    class Slow(Call):
+        async def send(self, message: Any) -> None:
+            if taken == "before":
+                self.sent.append(dict(message))
+            if message.get("body"):
+                await anyio.sleep(1)
+            if taken == "after":
+                self.sent.append(dict(message))
+
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        async with await event.await_sse_writer() as writer:
+            with anyio.move_on_after(0.5):
+                await writer.send_event("1")
+            await writer.send_event("2")
+
+    call = Slow(only(handler))
+    with anyio.fail_after(60):
+        await call.run()
+    assert call.body == b"data: 1\n\ndata: 2\n\n"
+    assert call.end is End.PROPER
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asyncio", "trio"])
+@pytest.mark.parametrize("shield", [False, True], ids=["", "though it shields itself"])
+@pytest.mark.parametrize("ends", ["client", "shutdown", "server", "reader"])
+async def test_a_first_message_that_waits_for_ever_holds_nobody(ends: str, shield: bool) -> None:
+    waits = anyio.Event()
+    events: list[H3Event] = []
+    cleaned_up: list[bool] = []
+
+    class Stuck(Call):
+        async def send(self, message: Any) -> None:
+            if message.get("body"):
+                waits.set()
+                with anyio.CancelScope(shield=shield):
+                    await anyio.sleep(10_000)
+            await super().send(message)
+
+    async def handler(event: H3Event) -> None:
+        events.append(event)
+        event.start_sse()
+        try:
+            async with await event.await_sse_writer() as writer:
+                await writer.send_event("1")
+                await writer.flush()
+                await anyio.sleep_forever()
+        finally:
+            with suppress(Exception):
+                await anyio.sleep(1)
+            cleaned_up.append(True)
+
+    call = Stuck(only(handler))
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call.run)
+        await waits.wait()
+        if ends == "client":
+            call.put.send_nowait({"type": "http.disconnect"})
+        elif ends == "shutdown":
+            cast(Exchange, host_of(events[0])).shut_down()
+        elif ends == "server":
+            tasks.cancel_scope.cancel()
+    assert cleaned_up == [True]
+    assert anyio.current_time() - began < 60
 
 
 @pytest.mark.anyio

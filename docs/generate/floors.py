@@ -25,6 +25,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
             "_core.owned",
             "_core.target",
             "_core.child",
+            "_core.companion",
         }
         | {"_core.deadlines", "_core.direct", "_core.errand", "_core.expiry", "_core.outflow"}
         | {"_core.steps", "_core.timer", "_core.turns"},

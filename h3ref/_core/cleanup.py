@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from types import coroutine
 from typing import Any
 
@@ -31,9 +32,12 @@ class Cleanup:
 
     Attributes:
         turn: a number above 0 while the code runs, another one each time when it has waited; else it is below 1.
+        cancelled: what is called, and raises nothing, when the code is cancelled; None for nothing.
     """
 
     __slots__ = (
+        "_around",
+        "_calls",
         "_ends_at",
         "_groups",
         "_is_over",
@@ -42,8 +46,8 @@ class Cleanup:
         "_reason",
         "_scopes",
         "_seconds",
-        "_status",
         "_waits",
+        "cancelled",
         "turn",
     )
 
@@ -52,13 +56,15 @@ class Cleanup:
         self._seconds = seconds
         self._waits = waits
         self.turn = 0
+        self.cancelled: Callable[[], object] | None = None
+        self._calls: list[Callable[[], None]] | None = None  # made by the first that is told when the code waits
         self._scopes = scopes.Enclosure()
         self._reason: str | None = None  # by which our cancellation is told from others, once there is one
         self._ends_at = math.inf
         self._is_passing = False  # whether the code unwinds by a cancellation of its own, with which ours goes on
         self._is_over = False  # whether the cleanup itself was cancelled
-        self._status: Any = None  # trio's of the inner scope
-        self._groups: tuple[Any, ...] = ()  # trio's nurseries that were open when the cancellation came
+        self._around = 0  # how many of trio's nurseries were open when the code began
+        self._groups: tuple[Any, ...] = ()  # those of the code's own that were open when the cancellation came
 
     @coroutine
     def run(self, awaitable: Awaitable[None]) -> Generator[Any, Any, None]:
@@ -68,12 +74,15 @@ class Cleanup:
         """
         code = awaitable.__await__()
         with self._scopes:
-            self._status = scopes.status_of_trio_task()
+            if self._scopes.status is not None:
+                self._around = len(scopes.open_nurseries())
             try:
                 self.turn = 1
                 yielded = next(code)
                 while True:
                     self.turn = -self.turn
+                    if self._calls:
+                        self._tell()
                     try:
                         sent = yield yielded
                         self.turn = 1 - self.turn
@@ -89,13 +98,34 @@ class Cleanup:
                 return
             finally:
                 self.turn = -abs(self.turn)
+                if self._calls:
+                    self._tell()
                 self._owner, self._waits = None, _nothing  # they have this one
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Call a function, which raises nothing, when the code waits, or is over; at once, if it does or is so now."""
+        if self.turn < 1:
+            call()
+        elif self._calls is None:
+            self._calls = [call]
+        else:
+            self._calls.append(call)
+
+    def _tell(self) -> None:
+        calls, self._calls = self._calls or (), None
+        for call in calls:
+            call()
 
     def cancel(self) -> None:
         """Cancel the code; it has its time to clean up."""
         if self._reason is None:
             self._reason = f"what it belongs to is over ({id(self):#x})"
-            self._scopes.cancel(self._reason)
+            if self._scopes.status is None:
+                self._scopes.cancel(self._reason)
+            else:  # of a call that the code is just beginning it is not known yet what it enters
+                self.add(partial(self._scopes.cancel, self._reason))
+            if self.cancelled is not None:
+                self.cancelled()
 
     def hurry(self, seconds: float) -> None:
         """Let the cleanup take no more than so many seconds from now on; also one that has still to begin."""
@@ -130,8 +160,9 @@ class Cleanup:
         What trio says of it is of the innermost scope, which may be cancelled as well; it is ours if no shield of the
         code's own keeps ours away.
         """
-        if self._reason is not None and self._status is not None:
-            shielded = any(map(scopes.shields, scopes.statuses_within(self._status)))
+        status = self._scopes.status
+        if self._reason is not None and status is not None:
+            shielded = any(map(scopes.shields, scopes.statuses_within(status)))
             return not shielded and isinstance(error, anyio.get_cancelled_exc_class())
         while self._reason is not None and isinstance(error, anyio.get_cancelled_exc_class()):
             if self._reason in str(error):
@@ -141,12 +172,16 @@ class Cleanup:
 
     def _is_kept_by_nursery(self) -> bool:
         """Whether it came while the code waited for the tasks of its nursery, which throws it when they are over."""
-        nurseries = scopes.open_nurseries()
+        nurseries = self._open_groups()
         return bool(nurseries) and any(map(self._is_ours, scopes.waiting_in(nurseries[-1])))
+
+    def _open_groups(self) -> tuple[Any, ...]:
+        """The code's own nurseries of trio's, outermost first."""
+        return scopes.open_nurseries()[self._around :]
 
     def _is_the_codes_own(self, error: BaseException | None) -> bool:
         """Whether it is the cancellation of a scope of the code's own, on asyncio, which takes it unless ours comes."""
-        if error is None or self._status is not None or not isinstance(error, anyio.get_cancelled_exc_class()):
+        if error is None or self._scopes.status is not None or not isinstance(error, anyio.get_cancelled_exc_class()):
             return False
         if not scopes.is_a_scopes(error):
             return False
@@ -155,9 +190,9 @@ class Cleanup:
     def _begin(self) -> None:
         self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)
         self._scopes.shield(self._ends_at)
-        self._groups = scopes.open_nurseries()
+        self._groups = self._open_groups()
         # No scope of the code's own swallows it for being cancelled itself: that of trio's checkpoint always is.
-        for status in scopes.statuses_within(self._status):
+        for status in scopes.statuses_within(self._scopes.status):
             scopes.let_pass(status)
 
     def _go_on(self, error: BaseException | None) -> None:
@@ -175,7 +210,7 @@ class Cleanup:
         It has cancelled itself because of that, and sees no other: the outer scope is behind the shield. On asyncio
         anyio counts the cancellations of a task, and knows better.
         """
-        nurseries = scopes.open_nurseries()
+        nurseries = self._open_groups()
         if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:
             scopes.let_pass(scopes.status_of_nursery(nurseries[-1]))
 

@@ -1,4 +1,4 @@
-"""Cancel scopes: two that are put around code, and what anyio and trio keep private of those around a task.
+"""Cancel scopes: those that are put around code, and what anyio and trio keep private of the ones around a task.
 
 `Cleanup` needs the latter in rare cases only, such as a scope of the code's own that is cancelled in the moment in
 which the code is. Where a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -41,41 +41,51 @@ _LINKS: Final = {"_active", "_cancelling_at_enter", "_child_scopes", "_host_task
 class Enclosure:
     """Two scopes, one in the other, around code that the running task begins.
 
-    Nearly no code is ever cancelled, and to enter and leave two scopes costs as much as to begin a task. So on asyncio
-    they are made when the code is cancelled, and put where they would be had they been entered before it began: within
-    the scopes that were around the task then, and around those that the code itself has entered since. On trio, and
-    where anyio does not let that be done, they are entered at once.
+    Nearly no code is ever cancelled, and to enter and leave two scopes costs as much as to begin a task. So they are
+    made when the code is cancelled, and put where they would be had they been entered before it began: within the
+    scopes that were around the task then, and around those that the code itself has entered since. Where anyio or trio
+    does not let that be done, they are entered at once.
     """
 
-    __slots__ = ("_around", "_cancelling", "_inner", "_outer", "_reason", "_task")
+    __slots__ = ("_around", "_base", "_cancelling", "_inner", "_outer", "_reason", "_task")
 
     def __init__(self) -> None:
         self._outer: Any = None
         self._inner: Any = None
         self._reason: str | None = None
-        self._task: asyncio.Task[object] | None = None  # of asyncio, while they can still be put around its code
-        self._around: Any = None  # the innermost scope that the task was in when the code began
-        self._cancelling = 0  # how often it had been cancelled then
+        self._task: Any = None  # asyncio's or trio's, while they can still be put around its code
+        self._around: Any = None  # the innermost scope that asyncio's task was in when the code began
+        self._base: Any = None  # what trio knows of that
+        self._cancelling = 0  # how often asyncio's task had been cancelled then
 
     def __enter__(self) -> None:
+        self._task = self._task_to_put_around()
+        if self._task is not None:
+            return
+        self._make()
+        self._outer.__enter__()
+        self._inner.__enter__()
+        if self._reason is not None:
+            self._outer.cancel(self._reason)
+
+    def _task_to_put_around(self) -> Any:
+        """The running task, if they can be put around its code later."""
+        self._base = base()
+        if self._base is not None:
+            return trio_task() if self._reason is None else None
         module = _of_anyio()
         task = None if module is None else asyncio_task()
         if task is None or self._reason is not None:
-            self._make()
-            self._outer.__enter__()
-            self._inner.__enter__()
-            if self._reason is not None:
-                self._outer.cancel(self._reason)
-            return
+            return None
         state = module._task_states.get(task)
         self._around = None if state is None else state.cancel_scope
         self._cancelling = task.cancelling()
-        self._task = task
+        return task
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> bool | None:
-        self._task = self._around = None
+        self._task = self._around = self._base = None
         if self._inner is None:
             return False
         nested = ExitStack()
@@ -88,7 +98,11 @@ class Enclosure:
         self._reason = reason
         if self._task is not None:
             self._make()
-            self._put_around(self._task)
+            if self._base is not None:
+                _enter(self._outer, self._task, self._base)
+                _enter(self._inner, self._task, status_of(self._outer))
+            else:
+                self._put_around(self._task)
             self._task = None
         if self._outer is not None:
             self._outer.cancel(reason)
@@ -108,12 +122,17 @@ class Enclosure:
         """Whether that time is up."""
         return self._inner is not None and bool(self._inner.cancel_called)
 
+    @property
+    def status(self) -> Any:
+        """What trio knows of the innermost scope around the code; None on asyncio."""
+        return self._base if self._base is None or self._inner is None else status_of(self._inner)
+
     def within(self) -> Iterator[Any]:
         """The scopes of the code's own that the running task of asyncio is in, innermost first."""
         return _of_asyncio_task(self._around if self._inner is None else self._inner)
 
     def _make(self) -> None:
-        kind = _class_here(asyncio_loop() is None)
+        kind: Any = _class_here(asyncio_loop() is None)
         self._outer, self._inner = kind(), kind()
 
     def _put_around(self, task: asyncio.Task[object]) -> None:
@@ -143,9 +162,73 @@ class Enclosure:
 
 
 @cache
-def _class_here(_: bool) -> type[anyio.CancelScope]:
-    """The class that `anyio.CancelScope()` makes scopes of, which it looks up each time."""
+def _class_here(is_trio: bool) -> Any:
+    """The class that `anyio.CancelScope()` makes scopes of, which it looks up each time; trio's own, uncovered."""
+    if is_trio:
+        from trio import CancelScope
+
+        return CancelScope
     return type(anyio.CancelScope())
+
+
+def base() -> Any:
+    """What trio knows of the innermost scope of the running task, if `put_around` can be used for it; else None."""
+    task = trio_task()
+    if task is None:
+        return None
+    status = getattr(task, "_cancel_status", None)
+    return status if hasattr(status, "parent") and hasattr(task, "_activate_cancel_status") else None
+
+
+@contextmanager
+def put_around(status: Any, deadline: float = math.inf, *, shield: bool = False) -> Iterator[Any]:
+    """Have a scope around what the running task of trio has begun since it was in another one.
+
+    A call that has begun may have entered scopes, which it will leave: one that were entered now would be within them.
+
+    Args:
+        status: what trio knows of that other one, as `base` has returned it.
+        deadline: of the scope, by the loop's clock.
+        shield: whether scopes around it have to wait.
+    """
+    scope = _class_here(True)(shield=shield)
+    _enter(scope, trio_task(), status)
+    if deadline < math.inf:
+        scope.deadline = deadline
+    with ExitStack() as stack:
+        stack.push(scope)
+        yield scope
+
+
+def _enter(scope: Any, task: Any, around: Any) -> None:
+    """What entering a scope of trio's does, in place: by now the task may be in others, and it may not run."""
+    scope._has_been_entered = True
+    scope._cancel_status = status = type(around)(scope=scope, parent=around)
+    own = task._cancel_status
+    if own is around:
+        task._activate_cancel_status(status)
+        return
+    while own.parent is not around:
+        own = own.parent
+    own.parent = status
+
+
+def is_cancelled(status: Any) -> bool:
+    """Whether trio cancels a task in the scope of which it knows this."""
+    return bool(status.effectively_cancelled)
+
+
+def lay_open(scope: Any, task: Any) -> None:
+    """Have no shield within a scope of trio's keep the scope's cancellation away from a task."""
+    own = task._cancel_status
+    while own is not None and own is not status_of(scope):
+        own._scope.shield = False
+        own = own.parent
+
+
+def adopt(task: Any, status: Any) -> None:
+    """Have a task of trio's that was just started be in the scope of which trio knows this."""
+    task._activate_cancel_status(status)
 
 
 def is_from_outside(error: BaseException) -> bool:
@@ -179,6 +262,11 @@ def is_a_scopes(error: BaseException) -> bool:
 def status_of_trio_task() -> Any:
     """What trio knows of the innermost scope of the running task; None on asyncio."""
     return getattr(trio_task(), "_cancel_status", None)
+
+
+def status_of(scope: Any) -> Any:
+    """What trio knows of a scope of its own that was entered; None on asyncio."""
+    return getattr(scope, "_cancel_status", None)
 
 
 def statuses_within(outermost: Any) -> Iterator[Any]:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Awaitable, Generator
 from contextlib import suppress
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from .parking import asyncio_loop
+from . import scopes
+from .parking import asyncio_loop, trio_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
 class Steps:
     """A call that has begun, and waits for something.
 
-    On trio only a call that has entered no scope can be gone on with: its scopes would be around those of the caller.
-
     Attributes:
         is_over: whether it has come to its end, or was given up.
     """
 
-    __slots__ = ("_code", "_gives_up", "_proxy", "_waited", "is_over")
+    __slots__ = ("_base", "_code", "_gives_up", "_proxy", "_scope", "_task", "_waited", "is_over")
 
-    def __init__(self, code: Generator[Any, None, object], waited: Any) -> None:
+    def __init__(self, code: Generator[Any, None, object], waited: Any, base: Any = None) -> None:
         self._code = code
         self._waited = waited  # for what it waits: a future of its loop's, or None for the loop's next turn
+        self._base = base  # what trio knows of the scope in which it began
+        self._scope: Any = None  # trio's, in which it goes on
+        self._task: Any = None  # trio's that goes on with it
         self._proxy: asyncio.Future[None] | None = None  # where the task waits that goes on with it
         self._gives_up = False
         self.is_over = False
@@ -38,6 +40,8 @@ class Steps:
     def follow(self) -> Generator[Any, Any, None]:
         """Go on with it to its end, as `await` does: a cancellation is the call's, and raises what it makes of that."""
         try:
+            if self._waited is _NOT_BEGUN:
+                self._waited = next(self._code)
             while True:
                 try:
                     sent = yield self._waited
@@ -63,9 +67,7 @@ class Steps:
             BaseException: what the call raises.
         """
         if asyncio_loop() is None:
-            with anyio.CancelScope(deadline=math.inf if deadline is None else deadline, shield=shield) as scope:
-                await self.follow()
-            return scope.cancelled_caught
+            return await self._go_on_in_scope(math.inf if deadline is None else deadline, shield)
         while not self.is_over:
             if deadline is None:
                 await self._until_ready()
@@ -77,11 +79,27 @@ class Steps:
             self._step()
         return self._gives_up
 
+    async def _go_on_in_scope(self, deadline: float, shield: bool) -> bool:
+        self._task = trio_task()
+        with scopes.put_around(self._base, deadline, shield=shield) as self._scope:
+            if self._gives_up:
+                self._scope.cancel()
+            await self.follow()
+        self._gives_up |= self._scope.cancelled_caught
+        return self._gives_up
+
+    def due(self) -> None:
+        """Its time is up."""
+        self.abandon()
+
     def abandon(self) -> None:
-        """Have the task that goes on with it end it instead."""
+        """Have the task that goes on with it end it instead, whatever it shields."""
         self._gives_up = True
         if self._proxy is not None:
             _wake(self._proxy)
+        if self._scope is not None and not self.is_over:
+            scopes.lay_open(self._scope, self._task)
+            self._scope.cancel()
 
     async def _until_ready(self) -> None:
         loop = asyncio_loop()
@@ -116,13 +134,22 @@ class Steps:
 
 
 def begin(call: Awaitable[object]) -> Steps | None:
-    """Await something as far as it goes without waiting; None if that is to its end. Raises what it raises."""
+    """Await something as far as it goes without waiting; None if that is to its end. Raises what it raises.
+
+    A task of trio's that is cancelled just now does not begin before it goes on.
+    """
+    base = scopes.base()
     code = call.__await__()
+    if base is not None and scopes.is_cancelled(base):  # of which a scope that is put around it would come too late
+        return Steps(code, _NOT_BEGUN, base)
     try:
         waited = next(code)
     except StopIteration:
         return None
-    return Steps(code, waited)
+    return Steps(code, waited, base)
+
+
+_NOT_BEGUN: Final = object()
 
 
 def _wake(proxy: asyncio.Future[None]) -> None:

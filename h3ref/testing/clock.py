@@ -29,6 +29,7 @@ import anyio
 
 from .._core.child import Child
 from .._core.cleanup import Cleanup
+from .._core.companion import in_this_task
 from .outside import PAUSE, Outside
 
 if TYPE_CHECKING:
@@ -344,11 +345,13 @@ def awaits(awaitable: object) -> str:
 def _awaited(awaitable: object) -> object:
     """What a coroutine waits for; of the user's, which is run step by step, the step that runs it knows.
 
-    Of one that attends a task of its own, it is what that runs.
+    Of one that attends a task of its own, or has company, it is what that runs.
     """
     frame = getattr(awaitable, "cr_frame", None)
     if frame is not None and frame.f_code is Child.attend.__code__:
         return frame.f_locals["self"].code
+    if frame is not None and frame.f_code is in_this_task.__code__:
+        return frame.f_locals["code"]
     frame = getattr(awaitable, "gi_frame", None)
     if frame is not None and frame.f_code is Cleanup.run.__code__:
         return frame.f_locals["awaitable"]

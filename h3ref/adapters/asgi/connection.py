@@ -10,6 +10,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
+from ..._core.cleanup import Cleanup
 from ..._core.errand import within
 from ..._core.outflow import Outflow
 from ..._core.parking import Parking, clock_here, current_task_id, now, start_task
@@ -18,7 +19,7 @@ from ..._core.turns import Turns
 from ...connection import StreamHead
 from ...errors import WriteError
 from ...limits import Limits
-from .messages import Message, Send, head_size, part, start
+from .messages import END, Message, Send, head_size, part, start
 from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class ASGIConnection(Outflow):
         lost: called when the server says that the client has left.
         opened: called when the head has left.
         note: called just before that, and just after.
-        turns: the loop's; None where there are none.
+        turns: those of the loop, or of the code that streams; None where neither can be told.
         flow: says by `write_paused` whether the server would let a message wait; None if that is not known.
         context: the stream's, in which `send` is called.
         task: returns the number of the task that streams.
@@ -87,7 +88,7 @@ class ASGIConnection(Outflow):
         opened: Callable[[], None],
         note: Callable[[], None],
         *,
-        turns: Turns | None,
+        turns: Turns | Cleanup | None,
         flow: Any = None,
         context: Context,
         task: Callable[[], int],
@@ -185,12 +186,16 @@ class ASGIConnection(Outflow):
             return False
         self._rest = WAITING
         try:
-            return await steps.go_on(now() + self._limits.close_timeout, shield=True)
+            return await self._go_on(steps, shield=True)
         except BaseException:
             steps.abandon()
             raise
         finally:
             self._steps = None
+
+    async def _go_on(self, steps: Steps, *, shield: bool) -> bool:
+        """Go on with a call for no longer than `close_timeout`. True if it was given up."""
+        return await steps.go_on(now() + self._limits.close_timeout, shield=shield)
 
     # -- what is written
 
@@ -345,7 +350,7 @@ class ASGIConnection(Outflow):
         if self._steps is not None:
             return  # who waits for it wakes this one when it is over
         while self._stage is not OVER and self._pending:
-            is_last = self._pending[-1] is _END
+            is_last = self._pending[-1] is END
             data = self._take_pending()
             if is_last:
                 self._in_flight += 1
@@ -412,14 +417,14 @@ class ASGIConnection(Outflow):
             try:
                 self._steps = begin(self._send(part(data, more=not proper)))
                 if self._steps is not None:
-                    await self._steps.go_on(now() + self._limits.close_timeout)
+                    await self._go_on(self._steps, shield=False)
             except Exception as error:
                 self._refused(error)
 
     def _end_by_helper(self, *, proper: bool) -> None:
         self._stage = ENDING
         if proper:
-            self._pending.append(_END)
+            self._pending.append(END)
             self._size += 1  # it has none, but is waited for
         if self._pending:
             self._wake_helper()
@@ -439,10 +444,3 @@ class ASGIConnection(Outflow):
         if self._scope is not None:
             self._scope.cancel()
         self._tell_waiters()
-
-
-class _End(bytes):
-    """Stands for the end of the body, behind what is pending."""
-
-
-_END = _End()

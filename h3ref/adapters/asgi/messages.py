@@ -30,6 +30,13 @@ def part(data: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
+class _End(bytes):
+    """Stands for the end of the body, behind what is pending."""
+
+
+END: Final = _End()
+
+
 def head_size(status: int, headers: list[tuple[str, str]]) -> int:
     """The size that the head has in HTTP/1.1, without what the server adds."""
     known = _KNOWN.get(tuple(headers))

@@ -6,12 +6,15 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Final
 
-from ..._core.child import Child
+from ..._core import scopes
+from ..._core.cleanup import Cleanup
+from ..._core.companion import accompanied
 from ..._core.errand import within
 from ..._core.exchange import Exchange
-from ..._core.parking import loop_context
+from ..._core.parking import loop_context, trio_task
 from ..._core.service import Service
 from ..._core.turns import Turns, turns_here
 from ...connection import Request, Response
@@ -21,6 +24,7 @@ from .connection import ASGIConnection
 from .ending import Endings, Origin
 from .incoming import Incoming
 from .messages import Message, Receive, Send, head_size, part, start
+from .shielding import ShieldingConnection
 from .target import target_of
 
 log = logging.getLogger(__name__)
@@ -130,13 +134,18 @@ class ASGITransport:
     def create_connection(self) -> ASGIConnection:
         self.incoming.throw_away_the_rest()
         self._loop.clock.run()
-        self.connection = ASGIConnection(
+        assert self.exchange is not None, "it creates one"
+        kind: Callable[..., ASGIConnection] = ASGIConnection
+        turns: Turns | Cleanup | None = self._loop.turns
+        if turns is None and scopes.base() is not None:
+            kind, turns = partial(ShieldingConnection, self._loop.service.streams), self.exchange.running
+        self.connection = kind(
             self._send,
             self._loop.service.limits,
             self._lost,
             self.incoming.opened,
             self.origin.note,
-            turns=self._loop.turns,
+            turns=turns,
             flow=self.origin.flow,
             context=self._context,
             task=self._task,
@@ -172,8 +181,8 @@ async def answer(
 ) -> None:
     """Answer one request of the http scope.
 
-    The exchange has a task of its own, whose suspensions do not pass through all that stands around the application;
-    the server's task listens.
+    On asyncio the exchange has a task of its own, whose suspensions do not pass through all that stands around the
+    application, and the server's task listens; on trio it is the other way round, see `accompanied`.
 
     Args:
         loop: what the request shares with the others.
@@ -182,7 +191,7 @@ async def answer(
         prepare: is given what comes from the client before anything of it is received.
         respond: sends a plain response in place of `send`.
     """
-    context = loop_context()
+    context = loop_context() if loop.turns is not None or scopes.base() is None else trio_task().context
     transport = ASGITransport(scope, receive, send, loop, origin, context, respond)
     exchange = transport.exchange = loop.service.begin(transport)
 
@@ -197,7 +206,7 @@ async def answer(
         end = exchange.abandon  # who is cancelled twice waits for no cleanup
 
     try:
-        await Child(loop.service.run(exchange), context, cancelled).attend(transport.incoming.listen)
+        await accompanied(loop.service.run(exchange), context, cancelled, transport.incoming.listen)
         if exchange.lifecycle.reason is Reason.CLIENT_GONE and transport.connection is None:
             await transport.answer_nobody()
     finally:

@@ -1,0 +1,119 @@
+"""`accompanied`: code, and something else that is done as long as it is not over."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context, copy_context
+from typing import Any
+
+import anyio.lowlevel
+
+from . import scopes
+from .child import Child
+from .parking import Parking
+from .steps import begin
+
+
+def accompanied(
+    code: Coroutine[Any, Any, None],
+    context: Context,
+    cancelled: Callable[[], None],
+    meanwhile: Callable[[], Awaitable[None]],
+) -> Coroutine[Any, Any, None]:
+    """Run code to its end, and do something else meanwhile, until that returns.
+
+    On asyncio the code is a `Child`. On trio a task costs three times as much, so that the code runs in the one that
+    calls, and what is done meanwhile in a `Companion`, which begins when the code first waits. A cancellation is
+    raised when the code is over, and not before.
+
+    Args:
+        code: what runs.
+        context: in which it runs as a `Child`.
+        cancelled: called when the task that calls is cancelled: the code has to come to its end.
+        meanwhile: what is done.
+
+    Raises:
+        BaseException: what the code has raised, else what was raised meanwhile.
+    """
+    base = scopes.base()
+    if base is None:
+        return Child(code, context, cancelled).attend(meanwhile)
+    return in_this_task(code, base, cancelled, meanwhile)
+
+
+async def in_this_task(
+    code: Coroutine[Any, Any, None],
+    base: object,
+    cancelled: Callable[[], None],
+    meanwhile: Callable[[], Awaitable[None]],
+) -> None:
+    from trio import CancelScope
+
+    with CancelScope(shield=True):
+        steps = begin(code)
+        if steps is None:
+            return
+        companion = Companion(meanwhile, cancelled, base)
+        try:
+            await steps.follow()
+        finally:
+            await companion.end()
+    await anyio.lowlevel.checkpoint_if_cancelled()
+    if companion.failure is not None:
+        raise companion.failure
+
+
+class Companion:
+    """A system task of trio's beside code of another task, which is shielded. It hears what that can't: a cancellation.
+
+    For that it is in the same scope as that task. It raises nothing, since that would end the loop.
+
+    Args:
+        meanwhile: what it does, until that returns.
+        cancelled: called when the scope is cancelled, or what it does has failed.
+        base: what trio knows of the scope.
+
+    Attributes:
+        failure: what it has failed with.
+    """
+
+    __slots__ = ("_cancelled", "_is_over", "_parking", "_scope", "failure")
+
+    def __init__(self, meanwhile: Callable[[], Awaitable[None]], cancelled: Callable[[], None], base: object) -> None:
+        from trio import CancelScope, lowlevel
+
+        self._cancelled: Callable[[], None] | None = cancelled
+        self._parking = Parking()
+        self._scope = CancelScope()
+        self._is_over = False
+        self.failure: BaseException | None = None
+        task = lowlevel.spawn_system_task(self._run, meanwhile, name=meanwhile, context=copy_context())
+        scopes.adopt(task, base)
+
+    async def end(self) -> None:
+        """Cancel it, and wait until it has ended."""
+        self._cancelled = None
+        if not self._is_over:
+            self._scope.cancel()
+        while not self._is_over:
+            await self._parking.wait()
+
+    async def _run(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        try:
+            try:
+                with self._scope:
+                    await meanwhile()
+            except anyio.get_cancelled_exc_class():
+                self._tell()
+        except BaseException as error:
+            self.failure = error
+            with suppress(Exception):
+                self._tell()
+        finally:
+            self._is_over = True
+            self._parking.wake()
+
+    def _tell(self) -> None:
+        if self._cancelled is not None:
+            self._cancelled()

@@ -1,0 +1,104 @@
+"""`ShieldingConnection`: an `ASGIConnection` of trio's, whose task shields the one message that waits.
+
+On asyncio a call that waits is gone on with by another task, or is known not to have taken its message. On trio only
+the task that has begun a call can go on with it. A server may take a message, and wait then; so who is cancelled there
+would leave in doubt whether it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Final
+
+from ..._core.cleanup import Cleanup
+from ..._core.parking import now
+from ..._core.steps import Steps, begin
+from ..._core.upkeep import Upkeep
+from .connection import ASGIConnection
+from .messages import part
+from .stage import JOINING, QUIET, SENDING, WAITING
+
+DIRECT_MOST: Final = 16 * 1024
+"""Bytes that the task sends by itself. The system has room for so few, so that who sends them seldom waits for long."""
+
+
+class ShieldingConnection(ASGIConnection):
+    """As that, but the task that streams sends by itself under every server, as long as none has let it wait.
+
+    The one message that has to wait is sent to its end, unless the stream is cut, or has been over for
+    `Limits.close_timeout`: a time limit of the user's can't end that wait. From then on the helper sends, and whoever
+    waits for room can be cancelled.
+
+    Args:
+        streams: who looks after them keeps the time.
+        turns: those of the code that streams.
+        args, options: the same.
+    """
+
+    __slots__ = ("_running", "_streams")
+
+    def __init__(self, streams: Upkeep, *args: Any, turns: Cleanup, **options: Any) -> None:
+        super().__init__(*args, turns=turns, **options)
+        self._streams = streams
+        self._running = turns
+        self._stage = self._rest = QUIET
+
+    async def _go_on(self, steps: Steps, *, shield: bool) -> bool:
+        # A scope's own deadline would not reach into what the server shields.
+        self._streams.add_deadline(steps, self._limits.close_timeout)
+        try:
+            return await steps.go_on(shield=shield)
+        finally:
+            self._streams.discard_deadline(steps, self._limits.close_timeout)
+
+    @property
+    def is_free(self) -> bool:
+        return self._rest is QUIET and self._stage <= JOINING
+
+    @property
+    def can_end(self) -> bool:
+        return self.is_free and self._size <= DIRECT_MOST
+
+    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+        if self._size + len(data) > DIRECT_MOST:
+            self.write_chunk(data)
+            return None
+        if self._pending:
+            self._pending.append(data)
+            self._size += len(data)
+            data = self._take_pending()
+            self._size -= len(data)
+        stage, self._stage = self._stage, SENDING
+        try:
+            steps = self._steps = begin(self._send(part(data)))
+        except Exception as error:
+            self._refused(error)
+            return None
+        if steps is not None:
+            return self._send_slowly(steps, data)
+        if self._stage is SENDING:
+            self._stage = stage if stage is QUIET else JOINING
+            if self._pending and stage is QUIET:  # the server's own code has written it meanwhile
+                self._join()
+            self._tell_waiters()
+        return None
+
+    async def _send_slowly(self, steps: Steps, data: bytes) -> None:
+        self._rest = WAITING
+        self._in_flight = len(data)
+        self._size += self._in_flight
+        self.stalled_since = now()
+        seconds = self._limits.close_timeout
+        self._running.cancelled = partial(self._streams.add_deadline, steps, seconds)  # it is to end
+        try:
+            await steps.go_on(shield=True)
+        except Exception as error:
+            self._refused(error)
+        else:
+            self._taken()
+        finally:
+            self._running.cancelled = None
+            self._streams.discard_deadline(steps, seconds)
+        if self._pending:
+            self._wake_helper()
