@@ -455,6 +455,82 @@ def test_a_timeline_has_no_stream_go_on_when_its_process_was_killed() -> None:
     assert "still open" not in said
 
 
+def with_ids(count: int, apart: float) -> Recording:
+    """Two connections of one client; each sends events with ids, a time apart."""
+    found = []
+    for exchange, first in ((1, 1), (2, count + 3)):
+        begin = 100 + (exchange - 1) * (count + 4) * apart
+        request = trace.STEPS["request"]
+        ends = [
+            (begin, request, "", "requested", "GET /news", None),
+            (begin, trace.STEPS["get_sse_writer"], "requested", "streaming", None, None),
+            *(
+                (
+                    begin + number * apart,
+                    trace.STEPS["event"],
+                    "streaming",
+                    "streaming",
+                    f"id: {number + first}\ndata: x\n\n",
+                    9,
+                )
+                for number in range(count)
+            ),
+            (begin + count * apart, trace.STEPS["close"], "streaming", "closed", None, None),
+        ]
+        if exchange == 1:
+            ends.append((begin + count * apart, trace.STEPS["cuts_connection"], "closed", "closed", None, None))
+        found += [
+            Record(
+                time,
+                exchange,
+                step.name,
+                step.who,
+                step.to,
+                step.trigger,
+                before,
+                after,
+                detail=detail,
+                size=size,
+                reason="error" if after == "closed" else None,
+            )
+            for time, step, before, after, detail, size in ends
+        ]
+    return Recording(found)
+
+
+def test_the_strokes_of_a_timeline_have_the_ids_of_their_events() -> None:
+    figure = diagrams.timeline(with_ids(3, 0.1))
+    check(figure)
+    said = words(figure).split("\n")
+    assert [text for text in said if text.isdigit() and text not in ("1", "2")] == ["3", "6", "7", "8"]
+    crowded = words(diagrams.timeline(with_ids(60, 0.001))).split("\n")
+    assert [text for text in crowded if "–" in text] == ["1–60", "63–122"]
+
+
+def test_a_stream_that_was_cut_is_torn_in_a_timeline() -> None:
+    figure = diagrams.timeline(with_ids(3, 0.1))
+    said = words(figure).split("\n")
+    assert {"cut", "closed"} <= {*said}, "what each end means"
+    assert "error, cut, 3 events" in said
+    assert figure.get_label() == "timeline of 2 exchanges: 1 error, cut, 1 error"
+    only = diagrams.timeline(with_ids(3, 0.1).of(1))
+    assert "closed" not in words(only).split("\n")
+
+
+def test_what_nobody_had_is_hollow_and_leads_to_where_it_was_sent() -> None:
+    recording = with_ids(3, 0.1)
+    figure = diagrams.timeline(recording, missed={"6": 100.4, "7": 100.5})
+    check(figure)
+    said = words(figure).split("\n")
+    assert said.count("6") == said.count("7") == 2, "where it was missed, and where it was sent"
+    assert "missed, and sent later" in said
+    assert str(figure.get_label()).endswith(", 2 missed and sent later")
+    with pytest.raises(ValueError, match="the event 1 was missed, as it is said, and no stream but the first sent it"):
+        diagrams.timeline(recording, missed={"1": 100.4})
+    with pytest.raises(ValueError, match="marks are times of one clock"):
+        diagrams.timeline([recording, [replace(one, time=one.time + 9) for one in recording]], missed={"6": 100.4})
+
+
 def test_recordings_of_several_clocks_begin_together() -> None:
     later = [replace(one, time=one.time + 1e6) for one in recorded("callback")]
     figure = diagrams.timeline([recorded("broken"), later])

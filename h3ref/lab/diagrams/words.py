@@ -59,8 +59,9 @@ def _path(marks: Marks) -> list[str]:
     return [f"{trigger} ×{times}" if times > 1 else trigger for _, trigger, times in marks.steps]
 
 
-def of_timeline(ends: Sequence[str], title: str = "") -> str:
-    """A timeline in words: how many streams ended in which way."""
+def of_timeline(ends: Sequence[str], title: str = "", missed: int = 0) -> str:
+    """A timeline in words: how many streams ended in which way, and how many events were missed and sent later."""
     told = [f"{count} {end}" for end, count in Counter(ends).items()] or ["nothing was recorded"]
+    told += [f"{missed} missed and sent later"] if missed else []
     name = f"timeline of {len(ends)} exchange{'' if len(ends) == 1 else 's'}{f', {title}' if title else ''}"
     return f"{name}: {', '.join(told)}"
