@@ -203,3 +203,28 @@ def test_every_page_fits_and_has_its_pictures(site: Path, browser: Browser, widt
             if seen["over"] > 0 or seen["broken"] or cut:
                 wrong[str(path.relative_to(site))] = seen
     assert not wrong
+
+
+@pytest.mark.parametrize("name", ["index", "why"])
+def test_the_stepper_runs_in_the_sites_pages(site: Path, browser: Browser, name: str) -> None:
+    with browser.new_context(viewport={"width": WIDE, "height": 900}) as context:
+        tab = context.new_page()
+        tab.goto((site / "docs" / f"{name}.html").as_uri())
+        assert tab.locator(".h3step.live .h3step-play").is_visible()
+        there = tab.locator(".h3game-verdict a").get_attribute("href")
+        assert there == "../spec/rules.html#L-17"
+        assert "L-17" in page(site / "spec" / "rules.html").places
+        tab.locator(".h3step-play").click()
+        assert tab.locator(".h3step-bar input").input_value() == "0"
+
+
+def test_the_first_screen_shows_the_line_of_the_bug_the_line_of_the_fix_and_what_comes_of_them(
+    site: Path, browser: Browser
+) -> None:
+    with browser.new_context(viewport={"width": WIDE, "height": 900}) as context:
+        tab = context.new_page()
+        tab.goto((site / "docs" / "index.html").as_uri())
+        for place in (".broken .bug", ".fixed .fix", ".broken .h3step-status", ".fixed .h3step-status"):
+            box = tab.locator(place).last.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= 900, f"{place} has to be scrolled to"

@@ -430,7 +430,7 @@ def test_without_a_script_it_is_a_picture_of_the_end(browser: Browser, address: 
         tab.goto(address)
         assert tab.locator(".h3step-bar").is_hidden()
         assert tab.locator(".h3step-rows .row").evaluate_all("rows => rows.length") > 20
-        assert tab.locator(".broken .h3step-status").inner_text() == "60 s of silence, then client_gone"
+        assert tab.locator(".broken .h3step-status").inner_text() == "60 s of silence, the client left"
         assert tab.locator(".h3step-states .now").all_inner_texts() == ["closed", "closed"]
         assert tab.locator(".h3game button:visible").count() == 0
 

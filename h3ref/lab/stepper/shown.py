@@ -41,7 +41,8 @@ class Stepper:
     def _repr_html_(self) -> str:
         """A frame with the page. Where a notebook is not trusted, it and the style are left out, and a table shows."""
         return (
-            f'<div class="h3step-still">{self._still()}</div>\n<style>.h3step-still {{ display: none }}</style>\n'
+            f'<div class="h3step-still">{self._still()}</div>\n'
+            "<style>.h3step-still:has(~ .h3step-frame) { display: none }</style>\n"
             f'<iframe class="h3step-frame" title="{escape(self._title)}, step by step" width="100%" height="{HEIGHT}" '
             f'style="border: 0" srcdoc="{escape(self._page)}"></iframe>'
         )

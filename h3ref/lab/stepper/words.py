@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from h3ref.lifecycle import Reason
 from h3ref.trace import Record
 
 from ..story import Arrow, printable
@@ -53,7 +54,8 @@ def status(moment: Moment, row: Row | None) -> str:
     if moment.silence and not moment.events:
         has = f"{clock(moment.silence)} of silence"
     if moment.closed is not None:
-        return f"{has}, then {printable(moment.closed)}" if has else f"closed: {printable(moment.closed)}"
+        why = "the client left" if moment.closed == Reason.CLIENT_GONE else printable(moment.closed)
+        return f"{has}, {why}" if has else f"closed: {why}"
     if row is not None and row.too_late and not has:
         return "nobody is left to write"
     return has or ("waits" if moment.waits else "")
