@@ -16,9 +16,12 @@ from h3ref.lab import charts
 
 FEW = {"as a stream": [0.8 + n / 25 for n in range(20)], "as one response": [2.0] * 20}
 
+SENT, READ = [0.0] * 4 + [2.0, 2.0, 3.0], [2.0, 2.0, 3.0, 4.0, 4.0]
+
 ALL = [
     lambda: charts.arrivals(FEW, what="tokens"),
     lambda: charts.arrivals(FEW, title="Tokens"),
+    lambda: charts.buffered(SENT, READ, limit=4),
     lambda: charts.arrivals({"fixed": FEW["as a stream"], "broken": []}, until=2),
 ]
 
@@ -112,3 +115,18 @@ def test_what_had_nothing_is_a_flat_line_as_far_as_it_was_watched() -> None:
     assert "broken: nothing in 2 s" in [text.get_text() for text in axes.texts]
     with pytest.raises(ValueError, match="broken has no value to draw"):
         charts.arrivals({"fixed": [1.0], "broken": []})
+
+
+def test_between_what_was_sent_and_what_was_received_is_what_waits() -> None:
+    figure = charts.buffered(SENT, READ, limit=4)
+    assert str(figure.get_label()) == (
+        "A slow reader: at most 4 events wait for it; 7 sent from 0 s to 3 s, 5 received"
+    )
+    sent, received = figure.axes[0].get_lines()
+    assert [(xs_of(line), ys_of(line)) for line in (sent, received)] == [
+        ([0, 2, 3, 4], [4, 6, 7, 7]),
+        ([0, 2, 3, 4], [0, 2, 3, 5]),
+    ]
+    for sent_at, read_at in (([], []), ([1.0], [1.0, 2.0])):
+        with pytest.raises(ValueError, match=f"{len(read_at)} of {len(sent_at)} events were received"):
+            charts.buffered(sent_at, read_at, limit=4)

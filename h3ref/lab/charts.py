@@ -71,6 +71,37 @@ def arrivals(
     return figure
 
 
+def buffered(sent: Sequence[float], received: Sequence[float], *, limit: int, what: str = "events") -> Figure:
+    """How many had been sent by when, how many received, and between them what waited for its reader.
+
+    Args:
+        sent, received: the seconds at which each was, in order.
+        limit: how many may wait before whoever sends must wait, too.
+        what: what is counted, in the plural.
+
+    Raises:
+        ValueError: nothing was sent, or more was received than was sent.
+    """
+    if not sent or len(received) > len(sent):
+        raise ValueError(f"{len(received)} of {len(sent)} {what} were received: there is nothing to draw")
+    times = sorted({0.0, *sent, *received})
+    taken = [sum(at <= time for at in sent) for time in times]
+    had = [sum(at <= time for at in received) for time in times]
+    most = max(one - other for one, other in zip(taken, had, strict=True))
+    title = f"A slow reader: at most {most} {what} wait for it"
+    words = f"{title}; {len(sent)} sent from {sent[0]:.3g} s to {sent[-1]:.3g} s, {len(received)} received"
+    with plain():
+        figure, axes = chart(300, words, title)
+        for (colour, dash, _), name, counts in zip(SERIES, ("sent", "received"), (taken, had), strict=False):
+            axes.step(times, counts, where="post", color=colour, linestyle=dash, linewidth=1.8, label=name)
+        axes.fill_between(times, had, taken, step="post", color=EDGE, label=f"in the buffer, which is full at {limit}")
+        axes.set(xlim=(0, times[-1] * 1.04 or 1), ylim=(0, None))
+        axes.set_xlabel("seconds after the request")
+        axes.set_ylabel(what)
+        axes.legend(loc="upper left", **LEGEND)
+    return figure
+
+
 def _came(times: Sequence[float], until: float | None) -> str:
     if not times:
         return f"none in {until:.3g} s"
