@@ -122,7 +122,7 @@ def test_a_table_that_a_cell_puts_out_is_a_table(site: Path) -> None:
     text = (site / "notebooks" / "04-the-machine.html").read_text(encoding="utf-8")
     (table,) = re.findall(r"<table.*?</table>", text, re.DOTALL)
     assert table.count("<tr") == 1 + len(TRIGGERS)
-    assert "ConnectionNotReady" in table
+    assert "ConnectionNotReady" in table.replace("<wbr>", "")  # where a long word may break
     assert "| --- |" not in text
 
 
