@@ -19,7 +19,7 @@ CORE_TESTS := blocking_writer callables contract contract_bytes exchange guard h
 CORE := h3ref/blocking.py,h3ref/flows.py,h3ref/lifecycle.py,h3ref/sse/*.py,h3ref/writer.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers matrix fmt notebooks bench bench-guard docs clean FORCE
+.PHONY: help demo demo-cluster test quick lint types unit core coverage model model-mutants soak fuzz peers matrix fmt notebooks bench bench-guard docs lab dist clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
@@ -106,6 +106,12 @@ docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	$(PY) -m sphinx -c docs -b html -W --keep-going -n -q -d build/doctrees $(ARGS) . build/docs
 	@echo 'Open build/docs/index.html'
 
+lab: $(VENV)/.jupyter ## open the notebooks in JupyterLab, with all that they need (ARGS=--no-browser)
+	$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+
+dist: $(VENV)/.dist ## build sdist and wheel, check both, try each extra in a clean environment (ARGS=--users for three of them)
+	$(PY) -m tests.dist $(ARGS)
+
 clean: ## remove .venv, caches and built files
 	rm -rf $(VENV) .venv-core .venv-peers .venv-matrix build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -122,6 +128,12 @@ $(VENV)/.core-tests: pyproject.toml $(VENV)/.core
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(call install,atheris,.[fuzz])
+
+$(VENV)/.jupyter: $(VENV)/.core
+	$(call install,JupyterLab and what the notebooks need,.[jupyter])
+
+$(VENV)/.dist: $(VENV)/.core
+	$(call install,what builds and checks archives,.[dist])
 
 $(VENV)/.peers: $(VENV)/.core
 	$(call install,what the suites of others need,.[peers])

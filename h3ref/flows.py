@@ -44,7 +44,7 @@ async def awaited(exchange: Exchange) -> SSEWriter:
     connection = exchange.create_connection()
     await exchange.send_headers(connection)
     writer = exchange.connection_ready(connection)
-    return exchange.hand_over(writer)  # the fix: who waits goes on once there is something to write to
+    return exchange.hand_over(writer)  # the fix: the handler goes on once there is something to write to
 
 
 async def blocking(exchange: Exchange) -> BlockingSSEWriter:

@@ -19,7 +19,8 @@ from tests.clients import ADAPTERS
 from tests.pages import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIRST_SCREEN = "\n".join(README.splitlines()[:40])
+HOME = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+FIRST_SCREEN = "\n".join(README.splitlines()[:45])
 
 
 LINK: dict[Callable[..., object], str] = {
@@ -63,12 +64,26 @@ def test_the_first_screen_has(words: str) -> None:
     assert words in FIRST_SCREEN
 
 
-@pytest.mark.parametrize("flow", [flows.broken, flows.callback])
-def test_the_line_that_it_quotes_is_the_line_that_it_links(flow: Callable[..., object]) -> None:
+@pytest.mark.parametrize("text", [README, HOME], ids=["README", "home"])
+def test_it_opens_with_the_readers_trouble_then_the_bug_then_what_fixes_it(text: str) -> None:
+    trouble = text.index("Your stream returned 200, and then nothing.")
+    bug, fix, install = (text.index(part) for part in (_line_of(flows.broken), _line_of(flows.callback), "pip install"))
+    assert trouble < 200
+    assert bug < fix < text.index("## Why choose it")
+    assert install < text.index("## Why choose it")
+    assert "flows.py" in text
+
+
+def _line_of(flow: Callable[..., object]) -> str:
     path, _, line = place(flow).partition(":")
     code = (ROOT / path).read_text(encoding="utf-8").splitlines()[int(line) - 1].partition("  # the ")[0].strip()
+    return f"`{code}`"
+
+
+@pytest.mark.parametrize("flow", [flows.broken, flows.callback])
+def test_the_line_that_it_quotes_is_the_line_that_it_links(flow: Callable[..., object]) -> None:
     (row,) = (row for row in README.splitlines() if f"({LINK[flow]})" in row)
-    assert f"`{code}`" in row
+    assert _line_of(flow) in row
 
 
 def test_what_it_says_of_adapters_holds() -> None:

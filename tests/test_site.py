@@ -118,6 +118,29 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     assert {*DOCUMENTED, "module-h3ref.flows"} - places == set()
 
 
+def test_llms_txt_lists_each_page_and_each_is_there_as_markdown(site: Path) -> None:
+    text = (site / "llms.txt").read_text(encoding="utf-8")
+    assert re.match(r"# h3ref\n\n> \S", text)
+    links = re.findall(r"^- \[[^\]]+\]\(([^)]+)\)(?:: \S|$)", text, re.MULTILINE)
+    written = {*PAGES, *(ROOT / "notebooks").glob("*.ipynb")} - {ROOT / "README.md", ROOT / "docs" / "index.md"}
+    assert {str(path.relative_to(ROOT).with_suffix(".md").as_posix()) for path in written} <= set(links)
+    assert len(links) == len(set(links))
+    for link in links:
+        assert (site / link).read_text(encoding="utf-8").startswith("# "), link
+
+
+def test_one_file_has_all_pages_as_documentation_for_tools(site: Path) -> None:
+    whole = (site / "llms-full.txt").read_text(encoding="utf-8")
+    pages = re.findall(r"^- \[[^\]]+\]\(([^)]+)\)", (site / "llms.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in ("docs/index.md", *pages):
+        assert (site / name).read_text(encoding="utf-8") in whole, name
+    assert "Serve an app until SIGINT or SIGTERM" in whole, "docstrings are in it"
+    assert "| limit " in whole or "stream_buffer" in whole, "what directives make is in it"
+    assert 'states = " → ".join(run.recording.states)' in whole, "notebooks are in it"
+    assert "[source]" not in whole
+    assert str(ROOT) not in whole
+
+
 def test_a_table_that_a_cell_puts_out_is_a_table(site: Path) -> None:
     text = (site / "notebooks" / "04-the-machine.html").read_text(encoding="utf-8")
     (table,) = re.findall(r"<table.*?</table>", text, re.DOTALL)
