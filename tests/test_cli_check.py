@@ -109,7 +109,22 @@ def test_a_page_escapes_what_a_server_says() -> None:
     assert f'1 failed: <a href="#{CHECKS[0].id}">' in page, "and is named first"
 
 
-def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", [80, 120])
+def test_an_explanation_is_as_wide_as_the_terminal_and_breaks_no_word(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for check in load_checks():
+        monkeypatch.setenv("COLUMNS", "10000")
+        _, whole, _ = called(capsys, "--explain", check.id)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        status, out, _ = called(capsys, "--explain", check.id)
+        assert status == 0
+        assert max(map(len, out.split("\n"))) <= columns
+        assert out.split() == whole.split()
+
+
+def test_list_and_explain(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "10000")  # those of a terminal that pytest may run in would fold it
     status, out, _ = called(capsys, "--list")
     assert status == 0
     assert [line[:4] for line in out.splitlines()] == [check.id for check in CHECKS]

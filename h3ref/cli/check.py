@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, header, seconds, write_out
+from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, folded, header, seconds, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
     elif options.explain:
         if options.explain not in checks:
             raise CommandError(f"there is no check {options.explain}; h3ref check --list shows them", USAGE)
-        write_out(explanation(checks[options.explain]))
+        write_out(folded(explanation(checks[options.explain]), len("rests on: ")))
     else:
         _judge(options, list(checks.values()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -114,6 +115,17 @@ def _kind_of_line(numbered: tuple[int, str]) -> tuple[str, str, int]:
     if line.endswith(":"):
         return indent, "heading", number
     return (indent, "item", number) if _ITEM.fullmatch(line) else (indent, "text", -1)
+
+
+def folded(text: str, indent: int) -> str:
+    """Each line of a text folded to the width of the terminal, what goes on so far to the right; as it is without one.
+
+    No word is broken. COLUMNS says the width, too.
+    """
+    width = shutil.get_terminal_size((0, 0)).columns
+    if not width:
+        return text
+    return "\n".join("\n".join(_filled(line, width, "", " " * indent)) for line in text.split("\n"))
 
 
 def _filled(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
