@@ -12,6 +12,7 @@ from .verdict import Outcome, Verdict, shown
 
 _STYLE: Final = """\
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #c62828; --none: #888; --open: #9a6700 }
+@media (prefers-color-scheme: dark) { :root { --good: #56d364; --bad: #ff8182; --none: #999; --open: #e3b341 } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
 h1 { font-size: 1.3rem; overflow-wrap: anywhere }
 details { border-top: 1px solid var(--line); padding: .4rem 0 }

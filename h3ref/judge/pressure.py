@@ -59,7 +59,8 @@ async def large_event(site: Site) -> Finding:
     reply = playable(await site.get("/large"), "/large")
     sizes = [len(data) for data in data_of(reply)]
     if sizes != [1_000_000] or not reply.is_complete:
-        return failed(f"what came are events of {sizes} characters", reply.raw[-80:])
+        came = ", ".join(f"an event of {size:,} characters" for size in sizes[:5]) or "no event"
+        return failed(f"what comes is {came}{'' if reply.is_complete else ', and no end'}", reply.raw[-80:])
     return passed("a million characters in one event")
 
 
