@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -398,8 +399,26 @@ def test_the_request_is_found_where_a_generator_has_it() -> None:
     async def callback(writer: Any) -> None:
         await writer.send_event(str(request))
 
-    for content in (direct(request), enclosing(), items(direct(request)), callback):
+    class Called(partial[Any]):
+        """The one holder that can have subclasses."""
+
+    class Service:
+        def __init__(self) -> None:
+            self.request = request
+
+        async def callback(self, writer: Any) -> None: ...
+
+    async def helper(asked: Request) -> None: ...
+
+    def plain(asked: Any) -> Iterator[str]:
+        yield str(asked)
+
+    waiting = helper(request)
+    holders = (partial(helper, request), Called(helper, asked=request), Service().callback, plain(request), waiting)
+    for content in (direct(request), enclosing(), items(direct(request)), callback, *holders):
         assert request_in(content, receive) is request
+    waiting.close()
+    assert request_in(plain([request]), receive) is None, "a list may hold a million"
     assert request_in(none(), receive) is None
     assert request_around(receive) is request
     assert request_around(send_nothing) is None
@@ -407,6 +426,17 @@ def test_the_request_is_found_where_a_generator_has_it() -> None:
 
 
 async def send_nothing() -> Any: ...
+
+
+def test_a_request_of_a_class_of_ones_own_is_found() -> None:
+    class Own(Request):
+        """As an application has it that adds something to Starlette's."""
+
+    async def direct(asked: Request) -> AsyncIterator[str]:
+        yield str(asked)
+
+    own = Own({"type": "http"}, send_nothing)
+    assert request_in(direct(own), send_nothing) is own
 
 
 def test_what_is_no_request_is_refused() -> None:

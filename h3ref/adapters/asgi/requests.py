@@ -5,10 +5,10 @@ Starlette keeps private by what a Request receives, and whether it has received 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from inspect import currentframe
-from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType
+from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType, NoneType
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -60,30 +60,22 @@ def give_receive(request: Request, receive: Receive) -> None:
     setattr(request, _RECEIVE, receive)
 
 
-def _within(thing: object, receive: Receive, depth: int) -> Request | None:
-    if isinstance(thing, Request):
-        return thing if getattr(thing, _RECEIVE, None) == receive else None
-    for part in _parts_of(thing) if depth else ():
+def _within(thing: Any, receive: Receive, depth: int) -> Request | None:
+    kind = type(thing)
+    if kind in _PLAIN:
+        return None
+    parts_of = _PARTS.get(kind)
+    if parts_of is None:
+        if isinstance(thing, Request):
+            return thing if getattr(thing, _RECEIVE, None) == receive else None
+        if not isinstance(thing, partial):
+            return None
+        parts_of = _PARTS[partial]
+    for part in parts_of(thing) if depth else ():
         found = _within(part, receive, depth - 1)
         if found is not None:
             return found
     return None
-
-
-def _parts_of(thing: Any) -> Iterable[Any]:
-    if isinstance(thing, AsyncGeneratorType):
-        return _locals_of(thing.ag_frame)
-    if isinstance(thing, GeneratorType):
-        return _locals_of(thing.gi_frame)
-    if isinstance(thing, CoroutineType):
-        return _locals_of(thing.cr_frame)
-    if isinstance(thing, MethodType):
-        return (thing.__func__, *getattr(thing.__self__, "__dict__", {}).values())
-    if isinstance(thing, partial):
-        return (thing.func, *thing.args, *thing.keywords.values())
-    if isinstance(thing, FunctionType):
-        return _enclosed(thing)
-    return ()
 
 
 def _enclosed(function: FunctionType) -> Iterator[Any]:
@@ -97,3 +89,17 @@ def _enclosed(function: FunctionType) -> Iterator[Any]:
 def _locals_of(frame: Any) -> Iterable[Any]:
     """Arguments, variables and what is enclosed in the function; a generator that is over has none."""
     return () if frame is None else tuple(frame.f_locals.values())
+
+
+_PLAIN: Final = frozenset((NoneType, bool, bytes, dict, float, int, list, set, str, tuple, type))
+"""What most arguments are. Nothing is looked for in them, and to ask each whether it is a Request takes a while."""
+
+_PARTS: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
+    AsyncGeneratorType: lambda thing: _locals_of(thing.ag_frame),
+    GeneratorType: lambda thing: _locals_of(thing.gi_frame),
+    CoroutineType: lambda thing: _locals_of(thing.cr_frame),
+    MethodType: lambda thing: (thing.__func__, *getattr(thing.__self__, "__dict__", {}).values()),
+    partial: lambda thing: (thing.func, *thing.args, *thing.keywords.values()),
+    FunctionType: lambda thing: _enclosed(thing),
+}
+"""Where something may be in what has one of these types, of which `partial` alone can have subclasses."""
