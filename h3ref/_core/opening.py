@@ -16,6 +16,7 @@ from ..errors import H3Error, TooManyStreams
 from ..event import H3Event
 from ..lifecycle import Lifecycle, State
 from ..writer import SSEWriter
+from . import threads
 from .parking import current_task_id
 from .threads import ThreadUse
 
@@ -109,6 +110,11 @@ class Opening:
     def open_blocking(self, exchange: Opener) -> BlockingSSEWriter:
         """What `event.start_sse_blocking()` is."""
         if threading.get_ident() == exchange.loop_thread:
+            if not threads.HAS_THREADS:
+                raise RuntimeError(
+                    "start_sse_blocking() needs a thread to block, and here are none, as in a browser: "
+                    "call start_sse() and set_stream_callback(callback)"
+                )
             raise RuntimeError(
                 "start_sse_blocking() would block the event loop; it is for plain def handlers: "
                 "in an async def call start_sse() and await event.await_sse_writer()"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from enum import Enum, auto
 from inspect import isawaitable, iscoroutine
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,9 @@ from .callables import name_of
 from .parking import caller_from_threads
 
 log = logging.getLogger("h3ref.threads")
+
+HAS_THREADS: Final = sys.platform != "emscripten"
+"""Whether threads can be started. In a browser they can't: there a plain `def` runs on the event loop, in one piece."""
 
 
 class Places:
@@ -213,7 +217,11 @@ class ThreadUse:
         call = _Call(self, self._pool, function, args)
         self._running += 1
         try:
-            await anyio.to_thread.run_sync(call.run, abandon_on_cancel=True, limiter=self._pool.unlimited)
+            if HAS_THREADS:
+                await anyio.to_thread.run_sync(call.run, abandon_on_cancel=True, limiter=self._pool.unlimited)
+            else:
+                await anyio.lowlevel.checkpoint()
+                call.run()
         finally:
             if call.abandon():
                 self.ended()

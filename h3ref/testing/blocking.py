@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import anyio
 
+from .._core import threads
 from .._core.exchange import Flow
 from ..app import H3App
 from ..connection import End
@@ -20,6 +21,7 @@ from ..limits import Limits
 from ..sse import MessageEvent
 from ..trace import Record
 from .asynchronous import PATIENCE, UNREAD, AsyncTestClient, HeaderFields
+from .inline import InlineRunner
 from .outside import PAUSE
 from .results import Arrival, Response, StreamEnded, Stuck
 from .runner import Runner
@@ -29,7 +31,7 @@ from .stream import ASGI, AsyncStream
 class Clock:
     """The client's clock. Virtual time passes only while a call waits for something, never between calls."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner | InlineRunner) -> None:
         self._runner = runner
 
     def now(self) -> float:
@@ -40,7 +42,7 @@ class Clock:
 class Stream:
     """One request with its response; `TestClient.stream` makes it. On leaving it disconnects."""
 
-    def __init__(self, runner: Runner, stream: AsyncStream) -> None:
+    def __init__(self, runner: Runner | InlineRunner, stream: AsyncStream) -> None:
         self._runner = runner
         self._stream = stream
 
@@ -210,6 +212,8 @@ class TestClient:
     ) -> None:
         if backend not in ("asyncio", "trio"):
             raise ValueError(f'backend is "asyncio" or "trio", not {backend!r}')
+        if not threads.HAS_THREADS and not (backend == "asyncio" and virtual):
+            raise ValueError('without threads, as in a browser, time is virtual, and the backend is "asyncio"')
         if backend == "trio" and find_spec("trio") is None:
             raise ImportError('backend="trio" needs trio: pip install trio', name="trio")
         if timeout is None:
@@ -229,8 +233,10 @@ class TestClient:
             flow=flow,
             limits=limits,
         )
-        self._runner = Runner(
-            self._client, backend=backend, virtual=virtual, outside=outside, real_timeout=real_timeout
+        self._runner: Runner | InlineRunner = (
+            Runner(self._client, backend=backend, virtual=virtual, outside=outside, real_timeout=real_timeout)
+            if threads.HAS_THREADS
+            else InlineRunner(self._client)
         )
         self.clock = Clock(self._runner)
 
