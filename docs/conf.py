@@ -30,6 +30,7 @@ extensions = [
     "extensions.docstrings",
     "extensions.drawings",
     "extensions.limits",
+    "extensions.live",
     "extensions.llms",
     "extensions.names",
     "extensions.places",
