@@ -129,7 +129,7 @@ class Reader:
         if block.language == "python":
             self._take_python(block)
         elif block.language == "text":
-            assert _contains(self.output, block.text), f"{block.place}: not printed, but:\n{self.output}"
+            assert contains(self.output, block.text), f"{block.place}: not printed, but:\n{self.output}"
         elif block.language == "diff":
             for name, before, after in changes_of(block):
                 self._change(block, name, before, after)
@@ -179,7 +179,7 @@ class Reader:
         assert bool(done.returncode) == fails, f"{block.place}: {command}\nends with {done.returncode}:\n{shown}"
         hidden = {*_FAILURE.findall(shown)} - {*_FAILURE.findall(output)}
         assert fails or not hidden, f"{block.place}: {command}\nsays {hidden}, which the page leaves out:\n{shown}"
-        assert _matches(output, shown), f"{block.place}: {command}\nsays:\n{shown}\nand not:\n{output}"
+        assert matches(output, shown), f"{block.place}: {command}\nsays:\n{shown}\nand not:\n{output}"
 
     def _serves_what_was_saved(self, program: str, arguments: list[str]) -> bool:
         modules = [argument.partition(":")[0] for argument in arguments if ":" in argument]
@@ -213,7 +213,7 @@ class Reader:
             assert line, f"{command}: {said}"
             said += line
         if output:
-            assert _matches(output, self._without_port(said)), f"{command}: {said}"
+            assert matches(output, self._without_port(said)), f"{command}: {said}"
 
     def _start_redis(self, command: str) -> None:
         path = require_program("redis-server", "redis-server")
@@ -344,13 +344,14 @@ def commands_of(block: Block) -> Iterator[tuple[str, str]]:
         yield re.split(r"\s+# ", command)[0].strip(), output
 
 
-def _matches(wanted: str, found: str) -> bool:
+def matches(wanted: str, found: str) -> bool:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     return not wanted.strip() or doctest.OutputChecker().check_output(wanted.strip(), found.strip(), flags)
 
 
-def _contains(whole: str, part: str) -> bool:
-    return _matches(f"...{part.strip()}...", f" {whole.strip()} ")
+def contains(whole: str, part: str) -> bool:
+    """Whether a part stands in what was put out, where `...` stands for anything, and blanks for blanks."""
+    return matches(f"...{part.strip()}...", f" {whole.strip()} ")
 
 
 @contextmanager

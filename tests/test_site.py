@@ -18,8 +18,10 @@ import pytest
 
 from h3ref import flows
 from h3ref.lifecycle import TRIGGERS
+from tests.accessibility import axe, faults
 from tests.conftest import require_module, require_program
-from tests.pages import PAGES, ROOT
+from tests.live_cells import cells, served
+from tests.pages import PAGES, ROOT, contains
 from tests.test_browser import OPTIONS
 from tests.test_versioning import DOCUMENTED
 
@@ -251,3 +253,93 @@ def test_the_first_screen_shows_the_line_of_the_bug_the_line_of_the_fix_and_what
             box = tab.locator(place).last.bounding_box()
             assert box is not None
             assert box["y"] + box["height"] <= 900, f"{place} has to be scrolled to"
+
+
+LONG = 180_000
+"""Milliseconds that a page gets to load Python, on a machine that does much else."""
+
+
+@pytest.fixture(scope="module")
+def hosted(site: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The site on a host of files; its cells need npm when it is built."""
+    require_program("npm", "npm")
+    with served(site) as url:
+        yield url
+
+
+def finish(tab: Any, number: int, state: str = "done") -> None:
+    """Wait until a cell has come to its end, and see which."""
+    tab.locator(f".live-cell >> nth={number}").wait_for()
+    tab.wait_for_function(
+        "number => !['loading', 'running', undefined].includes("
+        "document.querySelectorAll('.live-cell')[number].dataset.state)",
+        arg=number,
+        timeout=LONG,
+    )
+    assert tab.locator(".live-cell").nth(number).get_attribute("data-state") == state
+
+
+@pytest.mark.parametrize("name", sorted({cell.page for cell in cells()}))
+def test_a_cell_puts_out_in_the_page_what_stands_there(hosted: str, browser: Browser, name: str) -> None:
+    with browser.new_context() as context:
+        tab = context.new_page()
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(f"{hosted}/{name}.html")
+        for cell in (cell for cell in cells() if cell.page == name):
+            tab.locator(".live-run").nth(cell.number).click()
+            finish(tab, cell.number)
+            put_out = tab.locator(".live-result").nth(cell.number).locator(".live-output").inner_text()
+            assert contains(put_out, cell.said)
+    assert [url for url in asked if not url.startswith((hosted, "about:", "data:"))] == []
+
+
+def test_a_cell_is_edited_run_by_keys_stopped_and_put_back(
+    hosted: str, browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    program = axe(request)
+    with browser.new_context(viewport={"width": NARROW, "height": 900}) as context:
+        tab = context.new_page()
+        tab.goto(f"{hosted}/docs/why.html")
+        bar = tab.locator(".live-bar").nth(1)
+        bar.get_by_role("button", name="Edit").click()
+        area = tab.locator(".live-cell").nth(1).locator("textarea")
+        code = area.input_value()
+        area.fill(code.replace("hello", "good day"))
+        area.press("Control+Enter")
+        finish(tab, 1)
+        result = tab.locator(".live-result").nth(1)
+        assert result.locator(".live-output").inner_text().strip() == "good day"
+        assert "GET /events: 200, 1 event, complete" in result.inner_text()
+        assert tab.frame_locator(".live-result iframe").locator(".h3step").is_visible()
+
+        area.fill("1 / 0")
+        area.press("Control+Enter")
+        finish(tab, 1, "failed")
+        assert result.locator(".live-failure").inner_text() == "✗ ZeroDivisionError: division by zero"
+        result.locator("summary").click()
+        assert "cell.py" in result.locator("details pre").inner_text()
+        for part in (".live-bar >> nth=1", ".live-result >> nth=1"):
+            tab.locator(part).scroll_into_view_if_needed()
+        assert faults(tab, program, ".live-bar") == []
+        assert faults(tab, program, ".live-result") == []
+
+        area.fill("print('begun')\nwhile True:\n    pass")
+        area.press("Control+Enter")
+        tab.wait_for_function("document.querySelectorAll('.live-result')[1].innerText.includes('begun')", timeout=LONG)
+        bar.get_by_role("button", name="Stop").click()
+        finish(tab, 1, "stopped")
+
+        bar.get_by_role("button", name="Reset").click()
+        bar.locator(".live-run").click()
+        finish(tab, 1)
+        assert result.locator(".live-output").inner_text().strip() == "hello"
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_cell_opened_from_a_file_says_what_it_needs(hosted: str, site: Path, browser: Browser) -> None:
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto((site / "docs" / "why.html").as_uri())
+        tab.locator(".live-run").first.click()
+        assert "Cells need a server" in tab.locator(".live-says").first.inner_text()

@@ -243,7 +243,12 @@ class ThreadUse:
 
         Raises:
             TooManyStreams: all threads for streams are taken.
+            RuntimeError: there are no threads.
         """
+        if not HAS_THREADS:
+            raise RuntimeError(
+                "a plain def streams on a thread of its own, and here are none, as in a browser: make it async def"
+            )
         if self._takes is not Kind.STREAM:
             self._pool.admit(self)
             if self._takes is Kind.HANDLER:
