@@ -193,6 +193,7 @@ def test_only_the_machine_rejects(path: Path) -> None:
 FOREIGN = {
     "_core/scopes.py": {"_task_states"},  # anyio keeps what is asked for nowhere else; the module does without it, too
     "cli/shared.py": {"_SubParsersAction"},  # argparse names the type nowhere else
+    "testing/inline.py": {"_get_running_loop", "_set_running_loop"},  # asyncio documents them for those who build loops
     "client/http2.py": {"_events", "_h2_state", "_state_lock", "_write_outgoing_data"},  # httpcore's, looked for first
 }
 """Private names of other libraries that a module asks for, each with its reason there."""

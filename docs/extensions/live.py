@@ -94,7 +94,8 @@ def pyodide() -> Path | None:
     if not whole.exists():
         npm = shutil.which("npm")
         if npm is None:
-            return _without("there is no npm")
+            _tell_without("there is no npm")
+            return None
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
             for name in ("package.json", "package-lock.json"):
@@ -107,13 +108,14 @@ def pyodide() -> Path | None:
                 text=True,
             )
             if done.returncode:
-                return _without(f"npm can't install Pyodide: {' '.join(done.stderr.split())[:200]}")
+                _tell_without(f"npm can't install Pyodide: {' '.join(done.stderr.split())[:200]}")
+                return None
             if not whole.exists():  # another build may have been faster
                 shutil.move(Path(unfinished, "node_modules"), whole)
     return whole / "pyodide"
 
 
-def _without(why: str) -> None:
+def _tell_without(why: str) -> None:
     log.info("the site is built without cells that run in the page: %s", why)
 
 

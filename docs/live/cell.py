@@ -6,20 +6,23 @@ import asyncio
 import json
 import logging
 import traceback
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from h3ref import H3App
-from h3ref._core.service import Service
 from h3ref.lab.stepper import Column, page
-from h3ref.testing import TestClient
-from h3ref.testing.asynchronous import AsyncTestClient
-from h3ref.testing.stream import AsyncStream
+from h3ref.testing import AsyncStream, TestClient
+from h3ref.trace import Record
 
 FILE = "cell.py"
 
-# Steps are recorded by the cell's own clock, as arrivals are: in it, waiting takes no time.
-(Service.__init__.__kwdefaults__ or {})["clock"] = lambda: asyncio.get_running_loop().time()
+
+class Records(list[Record]):
+    """Steps with the times of the cell's own clock, as arrivals have them: in it, waiting takes no time."""
+
+    def append(self, record: Record) -> None:
+        super().append(replace(record, time=asyncio.get_running_loop().time()))
 
 
 def run(source: str, path: str) -> str:
@@ -31,21 +34,21 @@ def run(source: str, path: str) -> str:
     """
     _forget_logging()
     streams: list[tuple[str, AsyncStream]] = []
-    opening = AsyncTestClient.stream
+    made = AsyncStream.__init__
 
-    async def noted(client: AsyncTestClient, method: str, target: str, **options: Any) -> AsyncStream:
-        stream = await opening(client, method, target, **options)
-        streams.append((f"{method} {target}", stream))
-        return stream
+    def noted(stream: AsyncStream, client: Any, scope: dict[str, Any], body: bytes, **options: Any) -> None:
+        made(stream, client, scope, body, **options)
+        stream.records = Records()
+        streams.append((f"{scope['method']} {scope['path']}", stream))
 
-    setattr(AsyncTestClient, "stream", noted)  # noqa: B010  # so that what the code opens can be drawn
+    setattr(AsyncStream, "__init__", noted)  # noqa: B010  # so that what the code asks for can be drawn
     failure: dict[str, str] | None = None
     try:
         _perform(source, path)
     except BaseException as error:
         failure = {"line": "".join(traceback.format_exception_only(error)).strip(), "whole": _seen_from_cell(error)}
     finally:
-        setattr(AsyncTestClient, "stream", opening)  # noqa: B010
+        setattr(AsyncStream, "__init__", made)  # noqa: B010
     return json.dumps({"failure": failure, "streams": [_told(name, stream) for name, stream in streams]})
 
 
