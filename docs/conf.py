@@ -34,6 +34,7 @@ extensions = [
     "extensions.llms",
     "extensions.names",
     "extensions.places",
+    "extensions.reading",
     "extensions.sources",
     "extensions.stepper",
 ]
@@ -75,8 +76,10 @@ toc_object_entries_show_parents = "hide"
 # -- how it looks
 
 html_theme = "furo"
-html_static_path = ["static"]
+html_static_path = ["static", "pictures/card.png"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
+html_favicon = "pictures/favicon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_additional_pages = {"index": "to_index.html"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ PROJECT = Path(__file__).parent / "axe"
 
 SERIOUS = ("serious", "critical")
 
-_RUN = """async (selector) => {
-    const found = await axe.run(selector ?? document, {resultTypes: ["violations"]});
+_RUN = """async ([selector, rules]) => {
+    const only = rules ? {runOnly: {type: "rule", values: rules}} : {};
+    const found = await axe.run(selector ?? document, {resultTypes: ["violations"], ...only});
     return found.violations.map(({id, impact, help, nodes}) => ({
         id, impact, help, where: nodes.map(({html, any, all, none}) =>
             `${html.slice(0, 160)} | ${[...any, ...all, ...none].map(({message}) => message).join("; ")}`),
@@ -30,13 +32,17 @@ def axe(request: pytest.FixtureRequest) -> str:
     return (installed(request, PROJECT) / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
-def faults(page: Page | Frame, program: str, selector: str | None = None) -> list[dict[str, Any]]:
+def faults(
+    page: Page | Frame, program: str, selector: str | None = None, rules: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """Return what is serious or worse in a page, or in a part of it.
 
     Args:
         program: what `axe` returned.
         selector: of the part; None for all.
+        rules: which to look for, by axe-core's names; None for all.
     """
-    page.evaluate(program)
-    found: list[dict[str, Any]] = page.evaluate(_RUN, selector)
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(program)
+    found: list[dict[str, Any]] = page.evaluate(_RUN, [selector, rules])
     return [fault for fault in found if fault["impact"] in SERIOUS]

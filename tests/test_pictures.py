@@ -6,9 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.image import imread
 
 from docs.generate import pictures
-from docs.generate.pictures import DARK, FOLDER, PICTURES
+from docs.generate.pictures import CARD_HIGH, CARD_WIDE, DARK, FOLDER, PICTURES, SITE
 from tests.pages import PAGES
 
 NAMES = [*PICTURES, *(name.replace(".", "-dark.") for name in DARK)]
@@ -40,7 +41,14 @@ def test_a_picture_is_well_formed_and_says_what_it_shows(name: str) -> None:
 
 
 def test_no_picture_is_left_over_and_each_is_shown() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == set(NAMES)
+    assert {path.name for path in FOLDER.iterdir()} == {*NAMES, *SITE}
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in NAMES:
         assert f"pictures/{name}" in pages, f"no page shows {name}"
+
+
+def test_the_card_and_the_icon_are_what_is_drawn_now(drawn: Path) -> None:
+    card, fresh = (imread(folder / "card.png") for folder in (FOLDER, drawn))
+    assert card.shape[:2] == (CARD_HIGH, CARD_WIDE)
+    assert abs(card - fresh).max() < 0.01, AGAIN
+    assert (FOLDER / "favicon.svg").read_bytes() == (drawn / "favicon.svg").read_bytes(), AGAIN

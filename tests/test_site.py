@@ -212,16 +212,102 @@ LOOK = """() => {
 }"""
 
 
-@pytest.mark.parametrize("width", [NARROW, WIDE])
-def test_every_page_fits_and_has_its_pictures(site: Path, browser: Browser, width: int) -> None:
+def pages_of(site: Path) -> list[Path]:
+    """All pages but those that show a file, of which two stand for all."""
     forwards = site / "index.html"  # to another page, at once
     paths = [path for path in site.rglob("*.html") if "source" not in path.relative_to(site).parts and path != forwards]
-    paths += [site / "source" / "h3ref" / "flows.py.html", site / "source" / "spec" / "lifecycle.json.html"]
     assert len(paths) > 20
+    return [*paths, site / "source" / "h3ref" / "flows.py.html", site / "source" / "spec" / "lifecycle.json.html"]
+
+
+def test_everybody_can_read_every_page(site: Path, browser: Browser, request: pytest.FixtureRequest) -> None:
+    """axe-core finds nothing serious: on a desk, in the dark as to contrast, on a telephone as to scrolling."""
+    program = axe(request)
+    wrong: dict[str, Any] = {}
+    with browser.new_context(viewport={"width": WIDE, "height": 900}, color_scheme="light") as context:
+        tab = context.new_page()
+        for path in pages_of(site):
+            tab.set_viewport_size({"width": WIDE, "height": 900})
+            tab.emulate_media(color_scheme="light")
+            tab.goto(path.as_uri())
+            found = faults(tab, program)
+            tab.emulate_media(color_scheme="dark")
+            found += faults(tab, program, rules=["color-contrast"])
+            tab.set_viewport_size({"width": NARROW, "height": 900})
+            tab.wait_for_function("() => innerWidth === 390")
+            found += faults(tab, program, rules=["scrollable-region-focusable"])
+            if found:
+                wrong[str(path.relative_to(site))] = found
+    assert not wrong
+
+
+DRAWINGS = """() => [...document.querySelectorAll("article svg[role=img], article img")].map((drawing) => {
+    const rounded = (box) => [box.left, box.top, box.right, box.bottom];
+    const card = drawing.getBoundingClientRect();
+    const frames = [...drawing.querySelectorAll("path")]
+        .filter((path) => /Q.*Q.*Q.*Q.*z/s.test(path.getAttribute("d")) && !path.closest(".text"))
+        .map((path) => path.getBoundingClientRect())
+        .filter((box) => box.width > 30 && box.height > 15);
+    const texts = [...drawing.querySelectorAll(".text")].map((text) => {
+        const letters = text.querySelector("g[transform*=scale], path") ?? text;
+        const box = text.getBoundingClientRect();
+        const crossed = frames.some((frame) => {
+            const beside = box.right <= frame.left || box.left >= frame.right || box.bottom <= frame.top ||
+                box.top >= frame.bottom;
+            const within = box.left >= frame.left + 2 && box.right <= frame.right - 2 && box.top >= frame.top + 1 &&
+                box.bottom <= frame.bottom - 1;
+            return !beside && !within;
+        });
+        const matrix = letters.getScreenCTM();
+        return {size: Math.hypot(matrix.c, matrix.d) * 100, crossed, box: rounded(box),
+                within: box.left >= card.left + 2 && box.right <= card.right - 2 && box.top >= card.top + 2 &&
+                    box.bottom <= card.bottom - 2};
+    });
+    return {
+        alt: drawing.getAttribute("aria-label") ?? drawing.getAttribute("alt") ?? "", texts, wide: card.width,
+        src: (drawing.getAttribute("src") ?? "").slice(0, 80),
+    };
+})"""
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_every_drawing_can_be_read_where_it_stands(site: Path, browser: Browser, width: int) -> None:
+    """Its letters have 13 pixels and more, touch no frame, and it has a sentence for those who can't see it."""
+    wrong: list[str] = []
+    letters = 0
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        tab = context.new_page()
+        for path in pages_of(site):
+            tab.goto(path.as_uri())
+            for drawing in tab.evaluate(DRAWINGS) if path.name != "py-modindex.html" else ():  # its signs fold lists
+                where = f"{path.relative_to(site)}: {drawing['alt'][:60]!r} {drawing['src']}"
+                if len(drawing["alt"].split()) < 4 or re.search(r"\.(?:png|svg)\b", drawing["alt"]):
+                    wrong.append(f"{where} does not say what it shows")
+                letters += len(drawing["texts"])
+                small = [text["size"] for text in drawing["texts"] if text["size"] < 12.99]
+                crossed = [text["box"] for text in drawing["texts"] if text["crossed"] or not text["within"]]
+                if small or crossed:
+                    wrong.append(f"{where}: {len(small)} texts of {min(small, default=0)} px; on a frame: {crossed}")
+    assert letters > 500
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_page_says_what_it_is_about(site: Path) -> None:
+    for path in site.glob("docs/**/*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r'<meta name="description" content="[^"]{30,260}" />', text), path
+        assert re.search(r'<meta property="og:title" content="[^"<]+" />', text), path
+        (card,) = re.findall(r'<meta property="og:image" content="([^"]+)" />', text)
+        assert (path.parent / card).resolve().exists(), f"{path}: {card}"
+        assert 'rel="icon"' in text or 'rel="shortcut icon"' in text, path
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_every_page_fits_and_has_its_pictures(site: Path, browser: Browser, width: int) -> None:
     wrong: dict[str, Any] = {}
     with browser.new_context(viewport={"width": width, "height": 900}) as context:
         tab = context.new_page()
-        for path in paths:
+        for path in pages_of(site):
             tab.goto(path.as_uri())
             seen = tab.evaluate(LOOK)
             cut = seen["cut"] if width == WIDE and "source" not in path.relative_to(site).parts else []
