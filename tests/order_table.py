@@ -30,18 +30,47 @@ def render(page: str, orders: Orders) -> str:
 
 
 def _lines(orders: Orders) -> Iterator[str]:
-    """A table of flows and adapters, each cell the number of its order; then each order, written out."""
+    """One grid: a row for each step, a column for each flow, and one more for each adapter that differs from the first.
+
+    A cell says when the step is taken; one that is not taken by all is marked.
+    """
     adapters = list(next(iter(orders.values())))
-    numbered: list[list[str]] = []
-    yield f"| flow | {' | '.join(adapters)} |"
-    yield "| --- " * (len(adapters) + 1) + "|"
+    columns: dict[str, list[str]] = {}
     for flow, recorded in orders.items():
-        cells = []
-        for adapter in adapters:
-            if recorded[adapter] not in numbered:
-                numbered.append(recorded[adapter])
-            cells.append(f"order {numbered.index(recorded[adapter]) + 1}")
-        yield f"| {flow} | {' | '.join(cells)} |"
-    for number, order in enumerate(numbered, 1):
-        yield ""
-        yield f"Order {number}: {' → '.join(f'`{step}`' for step in order)}"
+        columns[flow] = recorded[adapters[0]]
+        for adapter in adapters[1:]:
+            if recorded[adapter] != columns[flow]:
+                columns[f"{flow}, {adapter}"] = recorded[adapter]
+    same = "all alike" if len(columns) == len(orders) else "but for those that have a column of their own"
+    yield f"Recorded on {'; '.join(adapters)}: {same}."
+    yield ""
+    yield '<div class="table-wrapper"><table class="orders">'
+    yield f"<thead><tr><th>step</th>{''.join(f'<th>{name}</th>' for name in columns)}</tr></thead>"
+    yield "<tbody>"
+    for step in _merged(list(columns.values())):
+        everywhere = all(step in taken for taken in columns.values())
+        cells = "".join(_cell(_places(step, taken), everywhere) for taken in columns.values())
+        yield f"<tr><th><code>{step}</code></th>{cells}</tr>"
+    yield "</tbody></table></div>"
+
+
+def _cell(places: str, everywhere: bool) -> str:
+    return f"<td>{places}</td>" if everywhere or places == "–" else f'<td class="differs">{places}</td>'
+
+
+def _places(step: str, taken: list[str]) -> str:
+    return ", ".join(str(place) for place, one in enumerate(taken, 1) if one == step) or "–"
+
+
+def _merged(orders: list[list[str]]) -> list[str]:
+    """Each step once, before those that come after it in the orders that have it, as far as the orders agree."""
+    found: list[str] = []
+    for order in orders:
+        at = 0
+        for step in order:
+            if step in found:
+                at = max(at, found.index(step) + 1)
+            else:
+                found.insert(at, step)
+                at += 1
+    return found

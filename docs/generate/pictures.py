@@ -19,7 +19,7 @@ from h3ref import H3App, H3Event, SSEWriter, flows
 from h3ref.examples import callback
 from h3ref.flows import Flow
 from h3ref.lab import diagrams
-from h3ref.lab.bench.plots import scaling
+from h3ref.lab.bench.plots import ratios, scaling
 from h3ref.lab.bench.results import Results
 from h3ref.lab.diagrams.files import svg
 from h3ref.lab.diagrams.palette import dark
@@ -136,6 +136,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "growth-cpu.svg": partial(grown, "cpu"),
     "growth-p99.svg": partial(grown, "p99"),
     "machine.svg": the_machine,
+    "ratios.svg": lambda: ratios(Results.load(RESULTS)),
 }
 
 SITE: dict[str, Callable[[], bytes]] = {
