@@ -23,6 +23,12 @@ from tests.servers import Served, started
 CHECKS = load_checks()
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep each line whole: the terminal that pytest may run in would fold it."""
+    monkeypatch.setenv("COLUMNS", "10000")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with started(["-m", "h3ref.judge.app", "--port", "0"], tmp_path_factory.mktemp("judge")) as served:
@@ -123,8 +129,42 @@ def test_an_explanation_is_as_wide_as_the_terminal_and_breaks_no_word(
         assert out.split() == whole.split()
 
 
-def test_list_and_explain(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "10000")  # those of a terminal that pytest may run in would fold it
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_report_is_as_wide_as_the_terminal(
+    columns: int, server: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    status, out, _ = called(capsys, url(server, "/early"), "--only", "C-01", "--timeout", "60")
+    assert status == 1
+    assert "     remedy: " in out
+    assert max(map(len, out.split("\n"))) <= columns
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_a_report_says_of_each_check_is_folded_and_nothing_is_lost(columns: int, coloured: bool) -> None:
+    evidence = b"data:  two  blanks\r\n\xff\\" * 20 + b"x" * 200
+    for check in CHECKS:
+        verdict = Verdict(check, failed("what was seen, which is a sentence as long as one may be " * 3, evidence))
+        written: dict[int, str] = {}
+        for width in (0, columns):
+            parts: list[str] = []
+            Text(parts.append, coloured=coloured, columns=width).tell(verdict)
+            written[width] = re.sub(r"\x1b\[[\d;]*[mK]|\r", "", "".join(parts))
+        assert max(map(len, written[columns].split("\n"))) <= columns
+        (whole, folded) = (
+            re.fullmatch(r"(C-.*)\n     bytes:  (.*)\n     remedy: (.*)\n", text, re.DOTALL)
+            for text in (written[0], written[columns])
+        )
+        assert whole is not None
+        assert folded is not None
+        assert folded[1].split() == whole[1].split()
+        assert folded[2].replace("\n" + 13 * " ", "") == whole[2]
+        assert not re.search(r"(?<!\\)(\\\\)*\\(x.?)?\n", folded[2]), "no escape is broken"
+        assert folded[3].split() == whole[3].split()
+
+
+def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = called(capsys, "--list")
     assert status == 0
     assert [line[:4] for line in out.splitlines()] == [check.id for check in CHECKS]

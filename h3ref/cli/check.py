@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from .shared import FAILED, USAGE, CommandError, add_command, exit_statuses, folded, header, seconds, write_out
+from .shared import FAILED, USAGE, CommandError, add_command, columns, exit_statuses, folded, header, seconds, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -160,7 +160,7 @@ def _judge_stream(options: argparse.Namespace, checks: list[Check]) -> None:
         await judge_contract(target, of[Group.CONTRACT], tell, seconds=seconds / 2)
 
     if options.contract and options.format == "text":
-        write_out(f"{NOTICE}\n")
+        write_out(folded(f"{NOTICE}\n", 0))
     try:
         _report(options, SERVER, options.url, wanted, judge)
     except Unreachable as error:
@@ -207,7 +207,7 @@ def _report(
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
-    report = report_as(options.format, write_out, coloured=_shows_colours())
+    report = report_as(options.format, write_out, coloured=_shows_colours(), columns=columns())
     verdicts: list[Verdict] = []
 
     def tell(verdict: Verdict) -> None:

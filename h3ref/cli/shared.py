@@ -117,12 +117,17 @@ def _kind_of_line(numbered: tuple[int, str]) -> tuple[str, str, int]:
     return (indent, "item", number) if _ITEM.fullmatch(line) else (indent, "text", -1)
 
 
+def columns() -> int:
+    """How wide the terminal is, or COLUMNS says; 0 without either."""
+    return shutil.get_terminal_size((0, 0)).columns
+
+
 def folded(text: str, indent: int) -> str:
     """Each line of a text folded to the width of the terminal, what goes on so far to the right; as it is without one.
 
     No word is broken. COLUMNS says the width, too.
     """
-    width = shutil.get_terminal_size((0, 0)).columns
+    width = columns()
     if not width:
         return text
     return "\n".join("\n".join(_filled(line, width, "", " " * indent)) for line in text.split("\n"))

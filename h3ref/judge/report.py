@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -14,6 +16,9 @@ from .verdict import Outcome, Verdict, shown
 _STYLES: Final = {Outcome.PASSED: "32", Outcome.FAILED: "1;31", Outcome.NOT_APPLICABLE: "2", Outcome.NOT_RUN: "33"}
 _BYTES: Final = 480
 """So many of the evidence's bytes a text shows; JSON and the page have all."""
+_BYTES_ARE: Final = "     bytes:  "
+_INDENT: Final = len("C-07 ")
+_BYTE: Final = re.compile(r"\\x..|\\.|.")  # as `shown` writes one
 
 
 class Report(Protocol):
@@ -35,30 +40,33 @@ class Text:
     Args:
         write: takes text.
         coloured: whether there is a terminal that shows colours; it also shows how far the judge is.
+        columns: how wide a line may be. No word is broken, and no escape of the bytes. 0: each line stays whole.
     """
 
-    def __init__(self, write: Callable[[str], object], *, coloured: bool) -> None:
+    def __init__(self, write: Callable[[str], object], *, coloured: bool, columns: int = 0) -> None:
         self._write = write
         self._coloured = coloured
+        self._columns = columns
         self._told = self._all = 0
 
     def begin(self, subject: str, checks: Sequence[Check]) -> None:
         """Say what is judged."""
         self._all = len(checks)
-        self._write(f"{subject}: {self._all} check{'' if self._all == 1 else 's'}\n")
+        self._write(self._folded(f"{subject}: {self._all} check{'' if self._all == 1 else 's'}", _INDENT))
         self._progress()
 
     def tell(self, verdict: Verdict) -> None:
         """Write its line, and what proves and mends it."""
         check, finding = verdict.check, verdict.finding
         self._told += 1
-        outcome = self._paint(_STYLES[finding.outcome], f"{finding.outcome:<14}")
-        text = f"{check.id} {check.level:<6} {outcome} {check.title}: {finding.seen}\n"
+        outcome = f"{finding.outcome:<14}"
+        text = self._folded(f"{check.id} {check.level:<6} {outcome} {check.title}: {finding.seen}", _INDENT)
+        text = text.replace(outcome, self._paint(_STYLES[finding.outcome], outcome), 1)  # a colour takes no room
         if finding.outcome == Outcome.FAILED:
             if finding.evidence:
                 cut = " ..." if len(finding.evidence) > _BYTES else ""
-                text += f"     bytes:  {shown(finding.evidence[:_BYTES])}{cut}\n"
-            text += f"     remedy: {check.remedy} ({check.section})\n"
+                text += self._bytes(f"{shown(finding.evidence[:_BYTES])}{cut}")
+            text += self._folded(f"     remedy: {check.remedy} ({check.section})", len(_BYTES_ARE))
         self._write(("\r\x1b[K" if self._coloured else "") + text)
         self._progress()
 
@@ -68,8 +76,29 @@ class Text:
         said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
         broken = [v for v in results.verdicts if v.finding.outcome == Outcome.FAILED]
         named = ", ".join(f"{verdict.check.id} ({verdict.check.level})" for verdict in broken)
-        text = f"{said or 'nothing was checked'}{'; ' if named else ''}{named}\n"
+        text = self._folded(f"{said or 'nothing was checked'}{'; ' if named else ''}{named}", _INDENT)
         self._write(("\r\x1b[K" if self._coloured else "") + text)
+
+    def _folded(self, line: str, indent: int) -> str:
+        """A line as wide as it may be; what goes on stands so far to the right."""
+        if not self._columns:
+            return f"{line}\n"
+        lines = textwrap.wrap(
+            line, self._columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        )
+        return "".join(f"{part}\n" for part in lines)
+
+    def _bytes(self, text: str) -> str:
+        """The evidence, which is broken where the line is full: its blanks count, and it may have none."""
+        if not self._columns:
+            return f"{_BYTES_ARE}{text}\n"
+        room = max(self._columns - len(_BYTES_ARE), len("\\xff"))
+        parts = [""]
+        for byte in _BYTE.findall(text):
+            if len(parts[-1]) + len(byte) > room:
+                parts.append("")
+            parts[-1] += byte
+        return _BYTES_ARE + f"\n{' ' * len(_BYTES_ARE)}".join(parts) + "\n"
 
     def _progress(self) -> None:
         if self._coloured and self._told < self._all:
@@ -105,8 +134,8 @@ class Whole:
 FORMATS: Final = ("text", "json", "html")
 
 
-def report_as(form: str, write: Callable[[str], object], *, coloured: bool) -> Report:
-    """The report that writes in one of `FORMATS`."""
+def report_as(form: str, write: Callable[[str], object], *, coloured: bool, columns: int) -> Report:
+    """The report that writes in one of `FORMATS`; only a text is coloured, and as wide as it may be."""
     if form == "text":
-        return Text(write, coloured=coloured)
+        return Text(write, coloured=coloured, columns=columns)
     return Whole(write, Results.to_json if form == "json" else page_of)
