@@ -177,7 +177,19 @@ def base() -> Any:
     if task is None:
         return None
     status = getattr(task, "_cancel_status", None)
-    return status if hasattr(status, "parent") and hasattr(task, "_activate_cancel_status") else None
+    return status if _knows(type(task), type(status)) else None
+
+
+@cache
+def _knows(task: type, status: type) -> bool:
+    """Whether trio's classes have all that is used of them to put a scope around code that has begun."""
+    has_all = all(hasattr(task, name) for name in _OF_A_TASK) and all(hasattr(status, name) for name in _OF_A_STATUS)
+    return has_all and all(hasattr(_class_here(True), name) for name in _OF_A_SCOPE)
+
+
+_OF_A_TASK: Final = ("_activate_cancel_status", "_cancel_status")
+_OF_A_STATUS: Final = ("_scope", "effectively_cancelled", "parent")
+_OF_A_SCOPE: Final = ("_cancel_status", "_has_been_entered")
 
 
 @contextmanager
