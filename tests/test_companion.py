@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import re
 from collections.abc import AsyncIterator
 from contextvars import ContextVar, copy_context
 from typing import Any
@@ -207,6 +209,25 @@ async def in_scopes(log: list[str]) -> None:
             tasks.start_soon(anyio.sleep, 1)
             await anyio.sleep(1)
     log.append("over")
+
+
+@pytest.mark.parametrize("names", ["_OF_A_TASK", "_OF_A_STATUS", "_OF_A_SCOPE"])
+async def test_a_trio_that_lacks_a_private_name_that_is_used_is_told_apart(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scopes.base() is not None
+    monkeypatch.setattr(scopes, names, (*getattr(scopes, names), "_renamed"))
+    scopes._knows.cache_clear()
+    try:
+        assert scopes.base() is None
+    finally:
+        scopes._knows.cache_clear()
+
+
+async def test_every_private_name_of_trios_that_is_used_is_asked_for() -> None:
+    used = set(re.findall(r"\.(_[a-z]\w+|parent|effectively_cancelled)\b", inspect.getsource(scopes)))
+    trios = used & {*dir(trio.CancelScope), *dir(trio.lowlevel.Task), *dir(type(trio.CancelScope()._cancel_status))}
+    assert trios - {"_pending_excs"} <= {*scopes._OF_A_TASK, *scopes._OF_A_STATUS, *scopes._OF_A_SCOPE}
 
 
 async def test_a_call_that_has_entered_scopes_is_gone_on_with_in_another() -> None:
