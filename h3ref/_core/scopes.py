@@ -177,7 +177,8 @@ def base() -> Any:
     if task is None:
         return None
     status = getattr(task, "_cancel_status", None)
-    return status if _knows(type(task), type(status)) else None
+    kinds: tuple[Any, Any] = (type(task), type(status))
+    return status if _knows(*kinds) else None
 
 
 @cache
