@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Child:
     """Code in a task of its own. The task that starts it attends it to its end: it is left in no other way.
 
-    A task group does the same for any number of tasks, at ten times the cost. On asyncio this is a plain task, and who
-    attends is interrupted by a cancellation that is taken back; on trio it is a system task, and a scope.
+    A task group does the same for any number of tasks, at ten times the cost. On asyncio this is a plain task, and
+    whoever attends is interrupted by a cancellation that is taken back; on trio it is a system task, and a scope.
 
     Args:
         code: what runs, from the loop's next turn on.
@@ -61,7 +61,7 @@ class Child:
         """
         try:
             if self._loop is not None:
-                # Much is over within one turn, and who has begun to do something else would have to be interrupted.
+                # Much is over within one turn, and whoever has begun to do something else would have to be interrupted.
                 try:
                     await _turn()
                 finally:
@@ -124,7 +124,7 @@ class Child:
         failure: BaseException | None = None
         try:
             await code
-        except BaseException as error:  # a system task that raises ends the loop; it is raised by who attends
+        except BaseException as error:  # a system task that raises ends the loop; it is raised by whoever attends
             failure = error
         self._end(failure)
 

@@ -1,4 +1,4 @@
-"""Looks at when a stream's bytes arrive, and at who stands between that holds them back."""
+"""Looks at when a stream's bytes arrive, and at what stands between and holds them back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .seen import Content, Seen, content_of
 from .verdict import Finding, failed, not_applicable, passed
 
 _BUFFERS = {2**power for power in range(10, 18)}
-"""Sizes of buffers: who hands on chunks of just such a size hands on full buffers."""
+"""Sizes of buffers: whoever hands on chunks of just such a size hands on full buffers."""
 
 
 @look("C-11", in_time=True)
@@ -118,7 +118,7 @@ def heartbeats(seen: Seen) -> Finding:
 
 
 def proxies(heads: list[Head | None]) -> str:
-    """Those on the way who say so, by RFC 9110's Via and Server and by what the large ones add."""
+    """Those on the way that say so, by RFC 9110's Via and Server and by what the large ones add."""
     found: list[str] = []
     for head in filter(None, heads):
         for name in ("via", "server", "cf-ray", "x-amz-cf-id", "x-varnish", "x-served-by", "x-powered-by"):

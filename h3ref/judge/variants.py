@@ -130,15 +130,15 @@ def comes_back(seen: Seen) -> Finding:
     """9.2.3: a client comes back as soon as its connection breaks."""
     found = _answered(seen.again)
     if found is None:
-        return failed("who comes back at once gets no answer", _proof(seen.again))
+        return failed("a client that comes back at once gets no answer", _proof(seen.again))
     if found.status in (409, 423, 429) or found.status >= 500:
-        return failed(f"who comes back at once gets {found.status}", found.raw[:300])
+        return failed(f"a client that comes back at once gets {found.status}", found.raw[:300])
     return passed(f"{found.status}")
 
 
 @look("C-36", "stranger", of_events=True)
 def tells_gaps(seen: Seen) -> Finding:
-    """9.2.4: who comes back with an id that is not known has missed something."""
+    """9.2.4: a client that comes back with an id that is not known has missed something."""
     if not seen.content.ids:
         return not_applicable("there is no id to go on after")
     assert seen.stranger is not None, "it is needed"

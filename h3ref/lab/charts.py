@@ -116,7 +116,7 @@ def chart(height: float, words: str, title: str = "", *, width: float = WIDTH) -
 
     Args:
         height, width: in pixels.
-        words: what the chart shows, in words, for who can't see it.
+        words: what the chart shows, in words, for whoever can't see it.
         title: above it, if there is one.
     """
     figure = Figure(

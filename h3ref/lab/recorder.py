@@ -311,7 +311,7 @@ class _Waiting:
 
 
 def _call_soon() -> Callable[[Callable[[], None]], object]:
-    """How any thread has something called on this loop without waiting for it, as who holds a lock must."""
+    """How any thread has something called on this loop without waiting for it, as whoever holds a lock must."""
     try:
         return asyncio.get_running_loop().call_soon_threadsafe
     except RuntimeError:

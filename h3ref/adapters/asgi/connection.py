@@ -105,7 +105,7 @@ class ASGIConnection(Outflow):
         self._context = context
         self._task = task
         self._can_cut = can_cut
-        # The stage when nothing is under way. A server that may let wait after it has taken a message leaves who is
+        # The stage when nothing is under way. A server that may let wait after it has taken a message leaves whoever is
         # cancelled then in doubt: only the helper sends there, whom nobody cancels.
         self._rest = WAITING if turns is None or flow is None else QUIET
         self._stage = self._rest
@@ -115,7 +115,7 @@ class ASGIConnection(Outflow):
         self._steps: Steps | None = None  # the call that the server makes wait
         self._scope: anyio.CancelScope | None = None  # what abort ends: the waiting for a head, or the helper
         self._helper: object = None  # the task, while there is one
-        self._helper_over: anyio.Event | None = None  # made by who waits for its end
+        self._helper_over: anyio.Event | None = None  # made by whoever waits for its end
         self._parking: Parking | None = None  # where it waits for what is next
         self.stalled_since: float | None = None  # while the server has something that it has not taken
 
@@ -248,8 +248,8 @@ class ASGIConnection(Outflow):
     async def _send_slowly(self, steps: Steps, data: bytes) -> None:
         """The server makes a message wait: from now on the helper sends.
 
-        Who waits for that may be cancelled, as by a time limit of the user's: the helper sends it then. That the server
-        has not taken it is what servers do that let wait before they take; of one that does not see `__init__`.
+        Whoever waits for that may be cancelled, as by a time limit of the user's: the helper sends it then. That the
+        server has not taken it is what servers do that let wait before they take; of one that does not see `__init__`.
         """
         self._rest = WAITING
         self._in_flight = len(data)
@@ -348,7 +348,7 @@ class ASGIConnection(Outflow):
 
     async def _send_pending(self) -> None:
         if self._steps is not None:
-            return  # who waits for it wakes this one when it is over
+            return  # whoever waits for it wakes this one when it is over
         while self._stage is not OVER and self._pending:
             is_last = self._pending[-1] is END
             data = self._take_pending()

@@ -53,7 +53,7 @@ class Reader(Enum):
     ASKING = auto()  # that object, which waits for more
     UNKNOWN = auto()  # nobody said so: it may be somebody who calls the server's own `receive`
     MISSED = auto()  # nobody: the stream is open, and whoever is unknown does not get it
-    SERVER = auto()  # who asks is passed on to the server: nobody listens here any more
+    SERVER = auto()  # whoever asks is passed on to the server: nobody listens here any more
 
 
 _WAITS: Final = {Reader.HANDLER: Reader.READING, Reader.NOBODY: Reader.LAST, Reader.REQUEST: Reader.ASKING}
@@ -97,7 +97,7 @@ class Incoming:
         self._gone: Callable[[], None] | None = None
         self._body = bytearray()  # as far as it has come, and is kept
         self._size = 0  # of all that came of the body, up to the first part past the limit
-        self._arrived: anyio.Event | None = None  # made by who reads
+        self._arrived: anyio.Event | None = None  # made by whoever reads
 
     # -- what is wanted
 
@@ -130,7 +130,7 @@ class Incoming:
         return self._stage is Body.COMING
 
     def share(self, *, is_read: bool) -> Receive:
-        """Return a `receive` for who reads the body beside: it loses nothing of what is received here.
+        """Return a `receive` for whoever reads the body beside: it loses nothing of what is received here.
 
         Args:
             is_read: whether the body was read to its end before.

@@ -233,7 +233,7 @@ class EventSourceResponse(Response):
             await self.background()
 
     def _prepare(self, receive: Receive, incoming: Incoming) -> None:
-        """Who reads the body beside has the same `receive`."""
+        """Code that reads the body beside has the same `receive`."""
         request = self._request or request_in(self._content, receive)
         if request is None and incoming.may_have_body:
             request = request_around(receive)

@@ -1,8 +1,8 @@
 """`ShieldingConnection`: an `ASGIConnection` of trio's, whose task shields the one message that waits.
 
 On asyncio a call that waits is gone on with by another task, or is known not to have taken its message. On trio only
-the task that has begun a call can go on with it. A server may take a message, and wait then; so who is cancelled there
-would leave in doubt whether it was sent.
+the task that has begun a call can go on with it. A server may take a message, and wait then; so whoever is cancelled
+there would leave in doubt whether it was sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .messages import part
 from .stage import JOINING, QUIET, SENDING, WAITING
 
 DIRECT_MOST: Final = 16 * 1024
-"""Bytes that the task sends by itself. The system has room for so few, so that who sends them seldom waits for long."""
+"""Bytes that the task sends by itself. The system has room for so few, so that whoever sends them seldom waits for
+long."""
 
 
 class ShieldingConnection(ASGIConnection):
@@ -31,7 +32,7 @@ class ShieldingConnection(ASGIConnection):
     waits for room can be cancelled.
 
     Args:
-        streams: who looks after them keeps the time.
+        streams: their keeper, which keeps the time.
         turns: those of the code that streams.
         args, options: the same.
     """

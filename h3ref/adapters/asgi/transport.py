@@ -33,7 +33,7 @@ CLIENT_CLOSED_REQUEST: Final = 499
 """Nginx's status, for logs: it is never sent."""
 
 PART: Final = 64 * 1024
-"""Bytes of a plain answer in one message: who takes none of so few within `send_timeout` does not read."""
+"""Bytes of a plain answer in one message: whoever takes none of so few within `send_timeout` does not read."""
 
 
 class ASGILoop:
@@ -203,7 +203,7 @@ async def answer(
     def cancelled() -> None:
         nonlocal end
         end()
-        end = exchange.abandon  # who is cancelled twice waits for no cleanup
+        end = exchange.abandon  # whoever is cancelled twice waits for no cleanup
 
     try:
         await accompanied(loop.service.run(exchange), context, cancelled, transport.incoming.listen)

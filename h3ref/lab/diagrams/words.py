@@ -1,4 +1,4 @@
-"""What a diagram shows, in a line of words: for who can't see it, and for a notebook's text to be compared."""
+"""What a diagram shows, in a line of words: for whoever can't see it, and for a notebook's text to be compared."""
 
 from __future__ import annotations
 
