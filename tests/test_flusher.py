@@ -188,10 +188,10 @@ async def test_a_stream_whose_reader_falls_behind_at_its_very_end_is_waited_for_
             await connection.send_headers(StreamHead([]))
             connection.write_chunk(b"x" * 60_000)  # not so much that it is sent at once
             assert connection.can_end
-            steps = begin(connection.close())
-            assert steps is not None, "the socket takes less than that"
             received: list[bytes] = []
             async with anyio.create_task_group() as tasks:
+                steps = begin(connection.close())
+                assert steps is not None, "the socket takes less than that"
                 if reads:
                     tasks.start_soon(receive_all, theirs, received)
                 assert await steps.go_on(now() + (30 if reads else 0.01), shield=True) is not reads

@@ -59,6 +59,8 @@ class Steps:
     async def go_on(self, deadline: float | None = None, *, shield: bool = False) -> bool:
         """Go on with it to its end, while what it waits for is not cancelled; True if it was given up.
 
+        The task that calls is in the scopes in which the call has begun, and in no others of its own.
+
         Args:
             deadline: when it is given up, by the loop's clock.
             shield: whether scopes around the task that calls have to wait.
