@@ -126,7 +126,7 @@ class H3Event:
 
     @property
     def target(self) -> str:
-        """The request's target as it came: path and query, still encoded."""
+        """The request's target as it came, path and query, still encoded."""
         return self._request.target
 
     @property

@@ -237,7 +237,7 @@ class Source(ABC, Generic[Client, Reopen]):
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID as of the last message that was handed over: resume elsewhere from here."""
+        """The last event ID as of the last message that was handed over, to resume from elsewhere."""
         return self._core.last_event_id
 
     @property

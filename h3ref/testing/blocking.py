@@ -78,7 +78,7 @@ class Stream:
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID, as of the events that came: what a client that comes back would send."""
+        """The last event ID, as of the events that came, which a client that comes back would send."""
         return self._stream.last_event_id
 
     @property
@@ -93,7 +93,7 @@ class Stream:
 
     @property
     def records(self) -> list[Record]:
-        """Of an `H3App`: the steps that it took, as a `trace` listener gets them."""
+        """The steps that an `H3App` took, as a `trace` listener gets them; none of other apps."""
         return self._stream.records
 
     def next_event(self, timeout: float | None = None) -> MessageEvent:

@@ -97,7 +97,7 @@ class AsyncStream:
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID, as of the events that came: what a client that comes back would send."""
+        """The last event ID, as of the events that came, which a client that comes back would send."""
         return self._parser.last_event_id
 
     @property

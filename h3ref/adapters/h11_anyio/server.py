@@ -70,7 +70,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds it, without a slash at the end; "unix:" and the path of a socket."""
+        """Where a client on this machine finds it, without a slash at the end, or a socket's path behind "unix:"."""
         return self._listeners.url
 
     @property
