@@ -161,8 +161,6 @@ class Origin:
 
     def _find_cycle(self, receive: Callable[..., Any]) -> None:
         self._receive = None
-        if asyncio_loop() is None:
-            return  # uvicorn does not run on trio
         for owner in _owners((receive,), ("_receive", "receive")):
             if _is_cycle(owner):
                 self._cycle = owner
