@@ -297,7 +297,8 @@ def test_a_long_command_of_a_help_goes_on_after_a_backslash(
     assert "/chat -d '{\"prompt\": \"hi\"}' \\\n      -H 'Authorization: Bearer abc'\n" in out
 
 
-def test_the_help_of_serve_tells_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_of_serve_tells_its_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
     status, out, errors = called(capsys, "serve", "--help")
     assert (status, errors) == (0, "")
     assert "  1    the port is taken, the app's lifespan failed, or no worker is left\n" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -214,6 +215,7 @@ def check(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "h3ref", "check", *arguments],
         cwd=ROOT,
+        env={**os.environ, "COLUMNS": "10000"},  # readline, in pytest, tells programs that it starts 80: they fold
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
