@@ -24,24 +24,12 @@ import h3ref
 from h3ref import H3App, H3Event, SSEEvent, SSEWriter, running
 from h3ref.cors import cors
 from h3ref.writer import stream_of
-from tests.conftest import require_module, require_program
+from tests.chromium import PATIENCE, launched
 from tests.pages import ROOT, module_of
 from tests.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Page
-
-PATIENCE = 30_000
-"""Milliseconds that a condition may take to come true; far from what it takes."""
-
-OPTIONS = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-)
 
 CONNECTING, OPEN, CLOSED = 0, 1, 2
 
@@ -150,13 +138,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = require_program("chromium", "chromium")
-    playwright = require_module("playwright.sync_api", "playwright")
-    playwright.expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
-        yield launched
-        launched.close()
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from h3ref.lab.code import CodeBeside
 from h3ref.lab.notebook import code_beside
 from h3ref.lab.themed import style
 from h3ref.lifecycle import TRIGGERS
-from tests.conftest import require_module, require_program
+from tests.chromium import launched
 from tests.pages import ROOT
 
 LIFECYCLE = ROOT / "spec" / "lifecycle.json"
@@ -132,12 +132,9 @@ def test_every_colour_has_a_dark_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_columns_stand_below_each_other_on_a_phone_and_all_can_be_read(scheme: Any) -> None:
-    chromium = require_program("chromium", "chromium")
-    playwright = require_module("playwright.sync_api", "playwright")
     shown = code_beside(broken=example.broken, fixed=example.callback, bug=["event.get_sse_writer()"])
     html = f"<!DOCTYPE html><body>{shown._repr_html_()}{Cells(TRIED, IDS)._repr_html_()}"
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--disable-gpu"], chromium_sandbox=False)
+    with launched() as browser:
         for width, columns in ((390, 1), (759, 1), (1280, 2)):
             page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
             page.set_content(html)
@@ -149,4 +146,3 @@ def test_columns_stand_below_each_other_on_a_phone_and_all_can_be_read(scheme: A
                 ".map(each => parseFloat(getComputedStyle(each).fontSize))"
             )
             assert min(sizes) >= 13
-        browser.close()

@@ -19,10 +19,10 @@ import pytest
 from h3ref import flows
 from h3ref.lifecycle import TRIGGERS
 from tests.accessibility import axe, faults
-from tests.conftest import require_module, require_program
+from tests.chromium import launched
+from tests.conftest import require_program
 from tests.live_cells import cells, served
 from tests.pages import PAGES, ROOT, contains
-from tests.test_browser import OPTIONS
 from tests.test_versioning import DOCUMENTED
 
 if TYPE_CHECKING:
@@ -182,12 +182,8 @@ def test_it_asks_no_other_host_for_anything(site: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = require_program("chromium", "chromium")
-    playwright = require_module("playwright.sync_api", "playwright")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
-        yield launched
-        launched.close()
+    with launched() as browser:
+        yield browser
 
 
 LOOK = """() => {

@@ -22,9 +22,8 @@ from h3ref.lab.stepper.columns import rows_of
 from h3ref.lab.stepper.frames import frames_of
 from h3ref.lab.stepper.game import H3Z, STEPS, results_of
 from tests.accessibility import axe, faults
-from tests.conftest import require_module, require_program
+from tests.chromium import PATIENCE, launched
 from tests.pages import ROOT
-from tests.test_browser import OPTIONS, PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -147,12 +146,8 @@ def test_it_asks_no_other_host_for_anything() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = require_program("chromium", "chromium")
-    playwright = require_module("playwright.sync_api", "playwright")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=OPTIONS, chromium_sandbox=False)
-        yield launched
-        launched.close()
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
