@@ -221,10 +221,7 @@ class ASGIConnection(Outflow):
 
     def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
         if self._pending:
-            self._pending.append(data)
-            self._size += len(data)
-            data = self._take_pending()
-            self._size -= len(data)
+            data = self._behind_pending(data)
         stage = self._stage
         self._stage = SENDING
         try:
@@ -290,6 +287,13 @@ class ASGIConnection(Outflow):
         data = pending[0] if len(pending) == 1 else b"".join(pending)
         pending.clear()
         self._in_flight = len(data)
+        return data
+
+    def _behind_pending(self, data: bytes) -> bytes:
+        self._pending.append(data)
+        self._size += len(data)
+        data = self._take_pending()
+        self._size -= len(data)
         return data
 
     def _turn_over(self) -> None:

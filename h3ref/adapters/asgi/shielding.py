@@ -66,10 +66,7 @@ class ShieldingConnection(ASGIConnection):
             self.write_chunk(data)
             return None
         if self._pending:
-            self._pending.append(data)
-            self._size += len(data)
-            data = self._take_pending()
-            self._size -= len(data)
+            data = self._behind_pending(data)
         stage, self._stage = self._stage, SENDING
         try:
             steps = self._steps = begin(self._send(part(data)))
