@@ -93,9 +93,9 @@ def test_what_it_says_of_adapters_holds() -> None:
 
 def test_what_it_says_of_time_and_of_slow_readers_holds() -> None:
     text = " ".join(README.split())
-    assert "a generator's first item they wait a second (`commit_after`)" in text
+    assert "its first item, for which the headers wait a second at most (`commit_after`)" in text
     assert DEFAULT_COMMIT_AFTER == 1
-    assert "A silent stream is kept alive**, by a comment after 15 seconds" in text
+    assert "A silent stream is kept alive** by a comment every 15 seconds" in text
     assert Limits().stream_keep_alive == DEFAULT_PING == 15
-    assert "what becomes of a slow one: it is cut and comes back, it misses events, or all wait for it" in text
+    assert "what happens to a slow reader: it is cut and resumes, it misses events, or all others wait for it" in text
     assert get_args(Policy) == ("disconnect", "drop", "wait")

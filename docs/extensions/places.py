@@ -1,6 +1,7 @@
 """Places in a page that Markdown marks by `<a id="L-17"></a>`: links from other pages may lead to them.
 
-A code host knows such a place by itself. Here it becomes a target of the page, beside its headings.
+A code host knows such a place by itself. Here it becomes a target of the page, beside its headings, and so does each
+term of a glossary: `[flow](glossary.md#term-flow)`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def mark(app: Any, doctree: nodes.document) -> None:
                 after.parent.remove(after)
             raw.replace_self(nodes.target("", "", ids=[name]))
             slugs[name] = (raw.line, name, name)
+    for term in doctree.findall(nodes.term):
+        slugs.update((name, (term.line, name, term.astext())) for name in term["ids"])
     app.env.metadata[app.env.docname]["myst_slugs"] = slugs
 
 
