@@ -44,7 +44,7 @@ def asks_too_early(event: H3Event) -> None:
 
 def says_who_writes(event: H3Event) -> None:
     event.start_sse()
-    # the fix: say who writes, and leave
+    # the fix: name a callback, and return
     event.set_stream_callback(tick)
 
 
