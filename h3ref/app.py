@@ -1,4 +1,4 @@
-"""`H3App`: an application's routes and hooks."""
+"""`H3App`: an app's routes and hooks."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _LATER: Any = object()  # no handler was given: it comes by decoration (None wou
 
 
 class H3App:
-    """Routes and hooks; served by `serve`, `running` or an ASGI server.
+    """An app's routes and hooks, served by `serve`, `running` or an ASGI server.
 
     A handler takes the `H3Event`. An `async def` runs on the event loop, a plain `def` on a worker thread.
 
-    Hooks, each called in the order of registration, `async def` or plain `def`:
-        on_request(event): before the handler; one that answers takes the handler's place.
-        on_response(event): before the head leaves, plain or stream; may still set headers.
-        on_error(event, error): when a hook, handler or callback raised; may still answer, if nothing has.
+    Hooks, `async def` or plain `def`, are called in the order in which you register them:
+        on_request(event): before the handler; a hook that answers takes the handler's place.
+        on_response(event): before the head leaves, for plain answers and streams alike; it may still set headers.
+        on_error(event, error): after a hook, a handler or a callback has raised; it may still answer, if nothing has.
 
     Args:
-        lifespan: what the app holds as long as it is served, as a pool of connections: an async context manager, or a
-            function that takes the app and returns one, made with `contextlib.asynccontextmanager`. Each server enters
-            it before its first request, and leaves it in the same task when its last stream has ended. What it yields
-            is not looked at. What it raises when it is entered ends the server.
+        lifespan: what the app holds while it is served, such as a connection pool: an async context manager, or a
+            function that takes the app and returns one, such as one made with `contextlib.asynccontextmanager`. Each
+            server enters it before its first request, and leaves it in the same task after its last stream has ended.
+            The value that it yields is ignored. If entering it raises, the server does not start.
 
     Raises:
-        TypeError: the lifespan is neither.
+        TypeError: `lifespan` is neither of these.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class H3App:
     @overload
     def on(self, method: str, pattern: str, handler: F) -> F: ...
     def on(self, method: str, pattern: str, handler: Any = _LATER) -> Any:
-        """Register a handler for a method and a pattern, called directly or as a decorator.
+        """Register a handler for a method and a pattern; call it directly, or use it as a decorator.
 
         Args:
             method: such as "GET" or "PATCH".
-            pattern: a path; a segment ":id" matches any one segment (`event.params["id"]`), a last "/*" all
-                that follows (`event.params["*"]`). Static segments are preferred to ":id", that to "/*".
+            pattern: a path. A segment ":id" matches any one segment (`event.params["id"]`), and a last "/*" the rest of
+                the path (`event.params["*"]`). A static segment wins over ":id", and ":id" wins over "/*".
             handler: takes the `H3Event`.
 
         Raises:
             TypeError: the handler can't be called with an event, or is a generator.
-            ValueError: the pattern or the method can't be used, or has a handler already.
+            ValueError: the pattern or the method can't be used, or already has a handler.
         """
 
         _check_pattern(method, pattern)
@@ -133,22 +133,22 @@ class H3App:
     def sse(
         self, pattern: str, *, method: str = "GET", commit_after: float = DEFAULT_COMMIT_AFTER, json: bool = False
     ) -> Any:
-        """Register a generator, async or plain, that yields `SSEEvent`s or strs: the stream is what it yields.
+        """Register a generator, async or plain, that yields `SSEEvent`s or strs: its items become the stream.
 
-        Until its first item nothing is sent, so that it may still answer (`event.send_error(404); return`) and
-        its failure is a real 500.
+        Nothing is sent before the first item, so until then the generator may still answer plainly
+        (`event.send_error(404); return`), and if it raises, the client gets a real 500.
 
         Args:
             pattern: as in `on`.
             method: the method, such as "POST" for a stream that answers a prompt.
-            commit_after: seconds after which the headers are sent though no item has come. If they can't be, the client
-                is told why at once; an async generator is closed then, a plain one at its next item.
-            json: the generator yields values instead: all but an `SSEEvent`, a str too, is sent as the JSON that
-                `SSEEvent.json` makes of it.
+            commit_after: seconds after which the headers are sent even if no item has come. If they can't be sent, the
+                client is told why at once; an async generator is then closed, a plain one at its next item.
+            json: the generator yields values instead. Each value, a str too, is sent as the JSON that `SSEEvent.json`
+                makes of it; only an `SSEEvent` is sent as it is.
 
         Raises:
-            TypeError: not a generator.
-            ValueError: the pattern or the method can't be used, or has a handler already; a negative `commit_after`.
+            TypeError: it is not a generator.
+            ValueError: the pattern or the method can't be used, or already has a handler; a negative `commit_after`.
         """
 
         _check_pattern("sse", pattern)
@@ -162,32 +162,32 @@ class H3App:
         return register
 
     def on_request(self, hook: F) -> F:
-        """Register a hook that is called with the event before the handler."""
+        """Register a hook to be called with the event before the handler."""
         return _hook(self.request_hooks, hook, 1, "the H3Event")
 
     def on_response(self, hook: F) -> F:
-        """Register a hook that is called with the event before the head of its response leaves."""
+        """Register a hook to be called with the event before the head of its response leaves."""
         return _hook(self.response_hooks, hook, 1, "the H3Event")
 
     def on_error(self, hook: E) -> E:
-        """Register a hook that is called with the event and the exception when something raised."""
+        """Register a hook to be called with the event and the exception after something has raised."""
         return _hook(self.error_hooks, hook, 2, "the H3Event and the exception")
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Return what enters the app's lifespan, and leaves it in the same task; an app without one holds nothing.
+        """Return a context manager that enters the app's lifespan, if it has one, and leaves it in the same task.
 
-        `serve`, `running`, the test clients and ASGI servers do so by themselves. An application that mounts this one
-        does it in its own lifespan, since no server sees that of a mounted app: `async with streams.lifespan(): yield`.
+        `serve`, `running`, the test clients and ASGI servers enter it themselves. An app that mounts this one does it
+        in its own lifespan, since no server sees that of a mounted app: `async with streams.lifespan(): yield`.
         """
         return self._lifespan.entered(self)
 
     @property
     def lacks_lifespan(self) -> bool:
-        """Whether it has a lifespan that nobody has entered in the event loop that runs here."""
+        """Whether the app has a lifespan that nobody has entered in the event loop that runs here."""
         return self._lifespan.is_missing
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer as an ASGI 3 application: `uvicorn module:app` serves it. See `adapters.asgi.ASGIApp`."""
+        """Answer as an ASGI 3 app: `uvicorn module:app` serves it. See `adapters.asgi.ASGIApp`."""
         if self._asgi is None:
             from .adapters.asgi import ASGIApp
 
@@ -208,6 +208,6 @@ def _check_pattern(method: str, pattern: object) -> None:
 def _hook(hooks: list[Handler], hook: H, count: int, what: str) -> H:
     check_takes(hook, count, "a hook", what)
     if is_generator(hook):
-        raise TypeError(f"{name_of(hook)} is a generator, whose body would never run: a hook must not yield")
+        raise TypeError(f"{name_of(hook)} is a generator, whose body would never run: write a hook without yield")
     hooks.append(hook)
     return hook

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class BlockingSSEWriter:
     """`SSEWriter` for a plain `def` on a worker thread: the same methods, which block that thread only.
 
-    What it sends is taken over by the event loop at once after quiet, else within half a millisecond. A client that
-    left is noticed at the next send, which raises `WriterClosed`; so does one after the event loop has ended.
+    The event loop takes over what you send: at once after a quiet spell, otherwise within half a millisecond. You learn
+    that a client has left at the next send, which raises `WriterClosed`; so does a send after the event loop has ended.
 
-    Any thread may call it, also one that the user has started, and several at once: each event is sent whole. Only on
-    the event loop's own thread, which it would block, a call that may wait is a `RuntimeError`.
+    Any thread may call it, even one that you started, and several at once: each event is sent whole. Only on the event
+    loop's own thread, which it would block, a call that may wait raises `RuntimeError`.
 
     Attributes:
         event: the `H3Event` whose stream this is.
@@ -80,5 +80,5 @@ class BlockingSSEWriter:
 
 
 def mailbox_of(writer: BlockingSSEWriter) -> Mailbox:
-    """Where a writer leaves its events."""
+    """The mailbox in which a writer leaves its events."""
     return writer._mailbox

@@ -15,9 +15,9 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 LAST_EVENT_ID = "Last-Event-ID"
-"""A browser's own EventSource sends it without asking; a page that streams with `fetch` has to ask, so it is allowed.
+"""A browser's EventSource sends it without asking; a page that streams with `fetch` has to ask, so it is allowed.
 
-It is exposed too, for a server that says in its answer where it takes a stream up.
+It is also exposed, for a server whose answer says where it resumes a stream.
 """
 
 
@@ -31,28 +31,28 @@ def cors(
     credentials: bool = False,
     max_age: int = 600,
 ) -> None:
-    """Let pages of other origins read the app's answers: streams, plain ones and errors alike.
+    """Let pages of other origins read the app's answers: streams, plain answers and errors alike.
 
-    It registers two hooks. On request, it answers a browser's preflight, for every path; so call it before you
-    register hooks that refuse whoever is not logged in, since a preflight carries no credentials. On response, it names
-    the origin that may read. It keeps nobody from sending a request: what a request does must be guarded by itself.
+    It registers two hooks. On request, it answers a browser's preflight, on every path; so call it before you register
+    hooks that refuse visitors who are not logged in, since a preflight carries no credentials. On response, it names
+    the origin that may read. It keeps nobody from sending a request: you still have to guard what a request does.
 
     Args:
-        origins: as a browser writes them, such as "https://example.com"; "*" alone for all of them.
-        methods: that a page may use.
-        headers: that a page may send, besides those that need no permission and `Last-Event-ID`.
-        expose: headers of the answer that a page may read, besides those that need no permission and `Last-Event-ID`.
-        credentials: whether pages may send cookies and the like. Then the origins have to be named.
-        max_age: seconds that a browser may remember what a preflight was told.
+        origins: as a browser writes them, such as "https://example.com"; "*" alone stands for all of them.
+        methods: the methods that a page may use.
+        headers: the headers that a page may send, besides `Last-Event-ID` and those that need no permission.
+        expose: the answer's headers that a page may read, besides `Last-Event-ID` and those that need no permission.
+        credentials: whether pages may send cookies and the like. If so, the origins have to be named.
+        max_age: seconds for which a browser may remember the answer to a preflight.
 
     Raises:
-        TypeError: a str in place of several, or what is no str.
-        ValueError: no origin at all, or what is none; what is no method or name; "*" with credentials, or beside other
-            origins; a negative time.
+        TypeError: a str where a list is wanted, or an item that is not a str.
+        ValueError: no origin at all; an item that is not an origin, a method or a header's name; "*" with credentials,
+            or beside other origins; a negative time.
     """
     allowed = frozenset(_several("origins", origins))
     if not allowed:
-        raise ValueError('origins names none: name those that may read, or let all of them with ["*"]')
+        raise ValueError('origins is empty: name those that may read, or allow all of them with ["*"]')
     if "*" in allowed and len(allowed) > 1:
         raise ValueError('"*" stands for all origins: leave the others out, or leave "*" out')
     for origin in allowed - {"*"}:
@@ -63,7 +63,7 @@ def cors(
         "expose": _names("expose", expose),
     }
     if credentials and ("*" in allowed or any("*" in names for names in lists.values())):
-        raise ValueError('with credentials there is no "*": any page could act for its visitor; name what is allowed')
+        raise ValueError('"*" is not for credentials, which any page could then use: name what is allowed')
     if type(max_age) is not int or max_age < 0:
         raise ValueError(f"max_age is a whole number of seconds, 0 or more, not {max_age!r}")
 
@@ -80,7 +80,7 @@ def cors(
         if event.method != "OPTIONS" or "access-control-request-method" not in event.headers or event.answered:
             return
         if _grantee(event, allowed) is None:
-            event.send_error(403, "pages of this origin may not read what this server answers")
+            event.send_error(403, "pages of this origin may not read this server's answers")
             return
         for name, value in permits:
             event.set_header(name, value)
@@ -111,10 +111,10 @@ def _grantee(event: H3Event, allowed: frozenset[str]) -> str | None:
 def _check_origin(origin: str) -> None:
     """Refuse what no browser sends as an origin, so that it would never match."""
     if origin == "null":
-        raise ValueError("\"null\" is the origin of every sandboxed page, also an attacker's: it can't be allowed")
+        raise ValueError("\"null\" is the origin of every sandboxed page, an attacker's too: it can't be allowed")
     if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin):
         raise ValueError(
-            f"an origin is a scheme, a host and a port unless it is the default one, in lower case and without a "
+            f"an origin is a scheme, a host and a port if it is not the default one, in lower case and without a "
             f'path, such as "https://example.com"; not {origin!r}'
         )
 
@@ -128,9 +128,9 @@ def _names(argument: str, values: Iterable[str]) -> list[str]:
 
 def _several(argument: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
-        raise TypeError(f"{argument} are several: write [{values!r}]")
+        raise TypeError(f"{argument} is a list of strs: write [{values!r}]")
     several = list(values)
     for value in several:
         if not isinstance(value, str):
-            raise TypeError(f"{argument} are strs, not {value!r}")
+            raise TypeError(f"{argument} is a list of strs, and holds {value!r}")
     return several

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 
 class H3Error(Exception):
-    """The root of every exception that h3ref raises on purpose.
+    """The base class of every exception that h3ref raises on purpose.
 
-    `status` is the HTTP status a client gets when a handler lets the exception out before the
-    headers are sent; `explains` says whether its text may be shown to that client.
+    `status` is the HTTP status that a client gets when a handler lets the exception out before the headers are sent;
+    `explains` says whether the client may see its text.
     """
 
     status: ClassVar[int] = 500
@@ -17,13 +17,13 @@ class H3Error(Exception):
 
 
 class LifecycleError(H3Error):
-    """A trigger that the state machine rejects (`spec/lifecycle.json`).
+    """The state machine rejects a trigger (`spec/lifecycle.json`).
 
     Attributes:
-        state: the state the connection was in.
-        trigger: the trigger that was rejected.
-        rule: the id of the cell that says so, such as "L-17".
-        reason: why the connection was closed, when it was closed.
+        state: the state that the connection was in.
+        trigger: the rejected trigger.
+        rule: the id of the rule that rejects it, such as "L-17".
+        reason: why the connection was closed, if it was.
     """
 
     explains = False
@@ -39,19 +39,19 @@ class LifecycleError(H3Error):
 
 
 class ResponseAlreadySent(LifecycleError):
-    """A second answer to a request that has been answered."""
+    """The request has been answered already."""
 
     remedy = "a request is answered once; return from the handler when it has been answered or given up"
 
 
 class SSEAlreadyStarted(LifecycleError):
-    """A second `start_sse`, or a plain response after it."""
+    """`start_sse` was called a second time, or a plain answer was given after it."""
 
     remedy = "call start_sse() once, and send a plain response or an error before it, never after"
 
 
 class SSENotStarted(LifecycleError):
-    """A stream's step before `start_sse`."""
+    """A step of a stream was taken before `start_sse`."""
 
     remedy = "call event.start_sse() first"
 
@@ -67,29 +67,29 @@ class ConnectionNotReady(LifecycleError):
 
 
 class ConnectionLost(LifecycleError):
-    """The stream has ended, so that there is no connection to write to."""
+    """The stream has ended, so there is no connection to write to."""
 
-    remedy = "nobody can be written to any more; release what the stream holds and return"
+    remedy = "there is nobody to write to any more; release what the stream holds and return"
 
 
 class WriterClosed(LifecycleError):
-    """A send after the stream was closed."""
+    """Something was sent after the stream was closed."""
 
     remedy = "stop sending when writer.is_active is false; a new request gets a new writer"
 
 
 class BackpressureDetected(H3Error):
-    """`send_nowait` found the buffer full: the event was not taken, the stream stays open.
+    """`send_nowait` found the buffer full: the event was not taken, and the stream stays open.
 
     Attributes:
         buffered: the bytes that wait to be sent.
-        limit: the mark at or above which nothing more is taken.
+        limit: the number of waiting bytes from which on nothing more is taken.
     """
 
     def __init__(self, buffered: int, limit: int) -> None:
         self.buffered, self.limit = buffered, limit
         super().__init__(
-            f"{buffered} bytes wait to be sent, the mark is {limit}: the event was not taken; "
+            f"{buffered} bytes wait to be sent, and the limit is {limit}: the event was not taken; "
             "use await writer.send_event(), which waits for the reader"
         )
 
@@ -104,29 +104,29 @@ class WriteError(H3Error):
 
 
 class Unanswered(H3Error):
-    """A handler returned, and nothing it did will ever answer its request."""
+    """A handler returned, and nothing that it did will ever answer its request."""
 
 
 class ChannelClosed(H3Error, ValueError):
-    """A channel that is closed for good was published to, or was to be streamed by a callback of the user's own."""
+    """An event was published to a channel that is closed for good, or a callback of yours tried to stream from it."""
 
     explains = False
 
 
 class EngineError(H3Error):
-    """What a channel's engine was asked for was not done, or not for sure."""
+    """A channel's engine did not do what it was asked to, or can't be sure that it did."""
 
     explains = False
 
 
 class EngineUnavailable(EngineError):
-    """The engine could not be reached: nothing was done. A handler that lets it out is answered with 503."""
+    """The engine could not be reached, so nothing was done. A handler that lets it out is answered with 503."""
 
     status = 503
 
 
 class EngineUncertain(EngineError):
-    """The engine did not answer, or has not all the copies that were asked for: an event may be published, or not.
+    """The engine did not answer, or too few copies of an event were made: the event may be published, or not.
 
     A handler that lets it out is answered with 503.
     """
@@ -135,19 +135,19 @@ class EngineUncertain(EngineError):
 
 
 class EngineRefused(EngineError):
-    """The engine will not do it, now or later, as with a wrong password or a full memory: nothing was done."""
+    """The engine refuses, and will go on refusing, as with a wrong password or a full memory: nothing was done."""
 
 
 class RequestError(H3Error):
-    """The client's request can't be used as it is: answered with 400, or with what a subclass says."""
+    """The client's request can't be used as it is: answered with 400, or with the status of a subclass."""
 
     status = 400
 
 
 class PermissionExpired(RequestError):
-    """What `H3Event.expires_at` or `expires_in` has said is over before the stream's head: answered with 403.
+    """The time set by `H3Event.expires_at` or `expires_in` passed before the stream's head: answered with 403.
 
-    A 401 would have to name how to authenticate (RFC 9110, section 15.5.2), which only the application knows.
+    A 401 would have to say how to authenticate (RFC 9110, section 15.5.2), which only the app knows.
     """
 
     status = 403
@@ -172,7 +172,7 @@ class BodyTimeout(RequestError):
 
 
 class TooManyStreams(H3Error):
-    """As many streams are open as the server allows, or all threads for blocking ones are taken: answered with 503."""
+    """As many streams are open as the server allows, or all threads for plain `def` streams are taken: a 503."""
 
     status = 503
 
@@ -184,11 +184,11 @@ class StartupFailed(H3Error):
 
 
 class AppNotFound(StartupFailed):
-    """What "module:app" names is not there, can't be imported, or is no `H3App`."""
+    """What "module:app" names does not exist, can't be imported, or is not an `H3App`."""
 
 
 class ShuttingDown(H3Error):
-    """The server ends before the request was answered: answered with 503."""
+    """The server shuts down before the request is answered: answered with 503."""
 
     status = 503
 

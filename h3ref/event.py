@@ -1,4 +1,4 @@
-"""`H3Event`: the context of one request, what a handler reads and what it answers with."""
+"""`H3Event`: the context of one request: what a handler reads and how it answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class EventHost(Protocol):
-    """What an event asks of the exchange that it belongs to."""
+    """What an event asks of its exchange."""
 
     lifecycle: Lifecycle
     answer: Answer
@@ -79,12 +79,12 @@ class EventHost(Protocol):
 
 
 class H3Event:
-    """One request, handed to its handler, which answers it plainly or streams.
+    """One request, given to its handler, which answers it plainly or with a stream.
 
     Attributes:
         method: the request's method, such as "GET".
         path: the path, percent-decoded.
-        params: what the route's pattern matched: ":id" under "id", "/*" under "*".
+        params: the values that the route's pattern matched: ":id" under "id", "/*" under "*".
         context: anything that hooks and the handler want to share for this request.
     """
 
@@ -126,19 +126,19 @@ class H3Event:
 
     @property
     def target(self) -> str:
-        """The request's target as it came, path and query, still encoded."""
+        """The request's target as it came: path and query, still encoded."""
         return self._request.target
 
     @property
     def query(self) -> MultiMapping:
-        """The query's names and values, decoded; the last value wins, `query.getlist(name)` has them all."""
+        """The query's names and values, decoded; the last value of a name wins, `query.getlist(name)` has them all."""
         if self._query is None:
             self._query = MultiMapping(parse_qsl(self._request.target.partition("?")[2], keep_blank_values=True))
         return self._query
 
     @property
     def headers(self) -> Headers:
-        """The request's headers, looked up in any case; the last value wins."""
+        """The request's headers; names match in any case, and the last value of a name wins."""
         if self._headers is None:
             self._headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw())
         return self._headers
@@ -148,7 +148,7 @@ class H3Event:
 
     @property
     def last_event_id(self) -> str:
-        """The id of the last event that a reconnecting client received; "" for a new one.
+        """The id of the last event that a reconnecting client received; "" for a new client.
 
         WHATWG HTML, section 9.2.4: the header's value is UTF-8.
         """
@@ -157,7 +157,7 @@ class H3Event:
 
     @property
     def state(self) -> State:
-        """Where the connection is in its life."""
+        """The connection's state in its lifecycle."""
         return self._host.lifecycle.state
 
     @property
@@ -170,15 +170,15 @@ class H3Event:
         return self._host.stats()
 
     async def all_stats(self) -> list[Stats]:
-        """Return those of each worker of `serve(workers=...)` that tells them in a second; else those of `stats`."""
+        """Return `stats` of each worker of `serve(workers=...)` replying within a second; else just this server's."""
         return await self._host.all_stats()
 
     async def read_body(self) -> bytes:
-        """Return the request's body; again: the same. In a plain def: `anyio.from_thread.run(event.read_body)`.
+        """Return the request's body, the same on each call. In a plain def: `anyio.from_thread.run(event.read_body)`.
 
         Raises:
-            RequestError: it is too large (413), or broke off (400). Let it out, and the client is told.
-            H3Error: the stream is open; read the body before.
+            RequestError: the body is too large (413), or broke off (400). Let the error out, and the client is told.
+            H3Error: the stream is open; read the body before you start it.
         """
         while self._body is None and self.reading is not None:  # by another task; if that is cancelled, by this one
             await self.reading.wait()
@@ -200,7 +200,7 @@ class H3Event:
         """Return the request's body read as JSON.
 
         Raises:
-            RequestError: as `read_body`; also a body that is no JSON in UTF-8 (400).
+            RequestError: as `read_body`; or the body is not JSON in UTF-8 (400).
         """
         body = await self.read_body()
         try:
@@ -212,14 +212,14 @@ class H3Event:
 
     @property
     def answered(self) -> bool:
-        """Whether there is a plain answer that has not been sent."""
+        """Whether there is a plain answer that has not been sent yet."""
         return self._host.answer.is_plain
 
     def set_status(self, status: int) -> None:
-        """Set the status that the response will have, from 200 to 599. A stream's is always 200.
+        """Set the response's status, from 200 to 599. A stream's is always 200.
 
         Raises:
-            ValueError: no final status, or one other than 200 for a stream.
+            ValueError: it is not a final status, or the response is a stream and it is not 200.
         """
         if not _is_whole(status) or not 200 <= status <= 599:
             raise ValueError(f"a response's status is from 200 to 599, not {status!r}")
@@ -230,19 +230,19 @@ class H3Event:
         answer.status = int(status)
 
     def set_header(self, name: str, value: str, *, append: bool = False) -> None:
-        """Set a header of the response, plain or stream, in place of one with that name.
+        """Set a header of the response, plain or stream; it replaces any header of that name.
 
-        What is about the connection is the server's own: Connection, Keep-Alive, Proxy-Connection, TE, Trailer,
+        Headers about the connection belong to the server: Connection, Keep-Alive, Proxy-Connection, TE, Trailer,
         Transfer-Encoding and Upgrade are ignored, and the log says so once for each.
 
         Args:
-            name: a token; not Content-Length and Date, which are the server's, too.
-            value: Latin-1 text in one line. A stream's Content-Type is text/event-stream, with parameters if you like.
-            append: keep those with the same name, as Set-Cookie needs.
+            name: a token. Not Content-Length or Date, which belong to the server, too.
+            value: Latin-1 text on one line. A stream's Content-Type is text/event-stream, with parameters if you like.
+            append: keep headers of the same name, as Set-Cookie needs.
 
         Raises:
-            TypeError, ValueError: it can't be sent; the text says why.
-            H3Error: the head of a stream is on its way already.
+            TypeError, ValueError: the header can't be sent; the text says why.
+            H3Error: the head of a stream is already on its way.
         """
         check_header(name, value)
         self._check_head("set_header")
@@ -271,24 +271,24 @@ class H3Event:
         self._answer("text/html; charset=utf-8", html.encode())
 
     def send_json(self, value: Any) -> None:
-        """Answer with a value as JSON. Raises as `send_text` does, and TypeError or ValueError if it is none."""
+        """Answer with a value as JSON. Raises as `send_text` does, and TypeError or ValueError if it can't be JSON."""
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         self._answer("application/json", text.encode())
 
     def send_bytes(self, data: bytes, content_type: str = "application/octet-stream") -> None:
-        """Answer with bytes of a media type. Raises as `send_text` does."""
+        """Answer with bytes of a given media type. Raises as `send_text` does."""
         check_header("Content-Type", content_type)
         self._answer(content_type, data if type(data) is bytes else bytes(memoryview(data)))
 
     def redirect(self, location: str, status: int = 302) -> None:
-        """Answer with a redirection; characters that a URL can't hold are percent-encoded.
+        """Answer with a redirect; characters that a URL can't hold are percent-encoded.
 
         Raises:
-            ValueError: the status redirects nowhere, or the location holds CR, LF or NUL.
+            ValueError: the status is not a redirect's, or the location holds CR, LF or NUL.
             ResponseAlreadySent, SSEAlreadyStarted: as `send_text`.
         """
         if not _is_whole(status) or status not in REDIRECTS:
-            raise ValueError(f"a redirection's status is one of {REDIRECTS}, not {status!r}")
+            raise ValueError(f"a redirect's status is one of {REDIRECTS}, not {status!r}")
         check_header("Location", location.encode().decode("latin-1"))
         self._answer(None, b"", status, ("Location", quote(location, safe="!#$%&'()*+,/:;=?@[]~")))
 
@@ -297,10 +297,10 @@ class H3Event:
 
         Args:
             status: the status.
-            message: the body's text; the status' own phrase if left out.
+            message: the body's text; left out, the status's own phrase.
 
         Raises:
-            ValueError: not an error status.
+            ValueError: it is not an error status.
             ResponseAlreadySent, SSEAlreadyStarted: as `send_text`. Send errors before `start_sse`.
         """
         if not _is_whole(status) or not 400 <= status <= 599:
@@ -321,13 +321,13 @@ class H3Event:
     # -- a stream
 
     def start_sse(self) -> None:
-        """Turn this request's response into a stream. From here on a client that leaves ends it.
+        """Turn this request's response into a stream. From now on it ends when the client leaves.
 
-        Then either `set_stream_callback` and return, or `await await_sse_writer()`.
+        Then either call `set_stream_callback` and return, or `await await_sse_writer()`.
 
         Raises:
             ValueError: the status was set to one other than 200, or Content-Type to one other than text/event-stream.
-            SSEAlreadyStarted: a second call.
+            SSEAlreadyStarted: this is a second call.
             ResponseAlreadySent: the request has been answered.
         """
         if self.state is State.REQUESTED:
@@ -336,18 +336,18 @@ class H3Event:
         self._host.stream_started()
 
     def set_stream_callback(self, callback: StreamCallback) -> None:
-        """Register what streams once the writer is ready; the last call wins.
+        """Register the callback that streams once the writer is ready; the last call wins.
 
         Args:
-            callback: takes the writer. An `async def` gets an `SSEWriter`; a plain `def` runs on a
-                worker thread and gets a `BlockingSSEWriter`. Where it, or the object whose method it is, has an
-                attribute `is_over` that is True before the headers leave, there is nothing to stream, and none will
-                come: the client gets a 204, and stays away. A `Channel` that is closed is such an object.
+            callback: takes the writer. An `async def` gets an `SSEWriter`; a plain `def` runs on a worker thread and
+                gets a `BlockingSSEWriter`. If the callback, or the object whose method it is, has an attribute
+                `is_over` that is True before the headers leave, there is nothing to stream and never will be: the
+                client gets a 204, and stays away. A closed `Channel` is such an object.
 
         Raises:
             TypeError: it can't be called, or is a generator, which would send nothing.
-            ConnectionLost: the client has left, or the server ends.
-            H3Error: the stream is open, or there was an answer, so that it would never be called.
+            ConnectionLost: the client has left, or the server is shutting down.
+            H3Error: the stream is open, or there was an answer, so the callback would never be called.
         """
         if not callable(callback):
             raise TypeError(f"a stream callback is a callable that takes the writer, not {callback!r}")
@@ -364,48 +364,48 @@ class H3Event:
         self.stream_callback = callback
 
     def expires_at(self, when: datetime | float, *, farewell: SSEEvent | None = None) -> None:
-        """End the stream properly at a time of the wall clock, as a permission's: `expires_at(claims["exp"])`.
+        """End the stream properly at a wall-clock time, as when a permission expires: `expires_at(claims["exp"])`.
 
-        It closes with the reason `timeout`, as at `Limits.stream_age`, and its client may come back. A time that is
-        over when the headers are about to leave is a 403 instead; once they have left, the stream ends at once. The
-        last call counts, `expires_in` included, so a permission can be renewed. For a plain answer, or once the stream
-        has ended, it does nothing. Any thread may call it, and a hook.
+        The stream closes with the reason `timeout`, as at `Limits.stream_age`, and its client may come back. If the
+        time has passed when the headers are about to leave, the client gets a 403 instead; once they have left, the
+        stream ends at once. The last call counts, `expires_in` included, so you can renew a permission. For a plain
+        answer, or once the stream has ended, it does nothing. Any thread may call it, and so may a hook.
 
         Args:
-            when: seconds since the epoch, as a JWT's "exp" (RFC 7519, section 4.1.4), or an aware datetime. Where the
+            when: seconds since the epoch, as a JWT's "exp" (RFC 7519, section 4.1.4), or an aware datetime. If the
                 clock is set meanwhile, that is noticed within 4 seconds.
-            farewell: an event that the stream gets last, before its proper end.
+            farewell: the stream's last event, sent before its proper end.
 
         Raises:
-            TypeError: neither a number nor a datetime; or the farewell is no `SSEEvent`.
-            ValueError: a datetime without a time zone, or no finite number of seconds.
+            TypeError: `when` is neither a number nor a datetime, or the farewell is not an `SSEEvent`.
+            ValueError: a datetime without a time zone, or a number that is not finite.
         """
         self._host.set_expiry(seconds_until(when), wall_clock_skew(), encoded_farewell(farewell))
 
     def expires_in(self, seconds: float, *, farewell: SSEEvent | None = None) -> None:
-        """As `expires_at`, but in seconds from now, whatever becomes of the wall clock."""
+        """As `expires_at`, but in seconds from now, whatever happens to the wall clock."""
         self._host.set_expiry(checked_seconds(seconds), None, encoded_farewell(farewell))
 
     async def await_sse_writer(self) -> SSEWriter:
         """Wait until the headers are sent, and return the writer: use it with `async with`.
 
-        A stream is opened once. If that fails, the exchange is closed, the client gets the answer that the failure asks
-        for, also where the handler swallows it, and whoever asks again gets the same failure. The same holds for a time
-        limit around this call that ends it half-way.
+        A stream is opened once. If that fails, the exchange is closed, and the client gets the answer that the failure
+        calls for, even if the handler swallows it; a further call raises the same failure. The same holds if a timeout
+        around this call ends it half-way.
 
         Raises:
             SSENotStarted: `start_sse` was not called.
             ConnectionLost: the client has left, or the request was HEAD: there is nobody to write to.
             TooManyStreams: no more streams are allowed; let it out, and the client gets a 503.
-            PermissionExpired: its time is over, as `expires_at` said; likewise, a 403.
+            PermissionExpired: the time that `expires_at` set has passed; let it out, and the client gets a 403.
             H3Error: a stream callback is set, which would never be called; or the opening was cancelled half-way.
             WriteError: the adapter can't send the headers.
-            Exception: what an on_response hook raised.
+            Exception: whatever an on_response hook raised.
         """
         return await self._host.open_stream()
 
     def start_sse_blocking(self) -> BlockingSSEWriter:
-        """Start a stream from a plain `def` handler, `start_sse` included; blocks its thread until ready.
+        """Start a stream from a plain `def` handler, `start_sse` included; blocks its thread until the writer is ready.
 
         Raises:
             RuntimeError: called on the event loop's thread, which it would block.
@@ -417,9 +417,9 @@ class H3Event:
         return self._host.open_stream_blocking()
 
     def get_sse_writer(self) -> SSEWriter:
-        """Return the writer if the headers have been sent, which they never are before the handler waits or returns.
+        """Return the writer if the headers have been sent; they never are before the handler waits or returns.
 
-        They may still be on their way: what is sent meanwhile goes behind them.
+        They may still be on their way: events that you send meanwhile follow them.
 
         Raises:
             ConnectionNotReady: the headers have not been sent; the text says what to do instead.
@@ -442,9 +442,9 @@ def _is_whole(status: object) -> bool:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def host_of(event: H3Event) -> EventHost:
-    """The exchange that an event belongs to, for those who build on it, not for handlers."""
+    """The exchange behind an event, for code that builds on it; not for handlers."""
     return event._host

@@ -1,4 +1,4 @@
-"""Headers, and all that comes as names with values: mappings where the last one wins, `getlist` has them all."""
+"""Headers and queries: mappings in which the last value of a name wins, and `getlist` has them all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MultiMapping(Mapping[str, str]):
         return name
 
     def getlist(self, name: str) -> list[str]:
-        """Return all values of a name in the order they came; an empty list if there is none."""
+        """Return all values of a name in the order they came; an empty list if there are none."""
         return list(self._values.get(self._key(name), ()))
 
     def __getitem__(self, name: str) -> str:
@@ -50,7 +50,7 @@ class MultiMapping(Mapping[str, str]):
 
 
 class Headers(MultiMapping):
-    """Header fields, looked up in any case; values are read as Latin-1 (RFC 9110, section 5.5)."""
+    """Header fields, whose names match in any case; values are read as Latin-1 (RFC 9110, section 5.5)."""
 
     __slots__ = ()
 
@@ -63,32 +63,33 @@ class Headers(MultiMapping):
 
 
 def check_token(what: str, name: str) -> None:
-    """Refuse what HTTP can't take for a name.
+    """Refuse a name that HTTP does not allow.
 
     Raises:
-        ValueError: it is no token; the text says of what.
+        ValueError: it is not a token; the text says what it was meant for.
     """
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{what} {name!r} is no token (RFC 9110, section 5.6.2)")
+        raise ValueError(f"{what} {name!r} is not a token (RFC 9110, section 5.6.2)")
 
 
 def check_header(name: str, value: str) -> None:
-    """Refuse a header that would break the response, or say of it what only the server knows.
+    """Refuse a header that would break the response, or that only the server may set.
 
     Raises:
-        TypeError: the name or the value is no str.
-        ValueError: what the name or the value holds can't be sent, with what to do instead; Content-Length or Date.
+        TypeError: the name or the value is not a str.
+        ValueError: the name or the value holds what can't be sent, or the name is Content-Length or Date; the text says
+            what to do instead.
     """
     if not all(isinstance(part, str) for part in (name, value)):
-        raise TypeError(f"a header is a str and a str, not {type(name).__name__} and {type(value).__name__}")
+        raise TypeError(f"a header's name and value are strs, not {type(name).__name__} and {type(value).__name__}")
     check_token("header name", name)
     if name.lower() in _OF_THE_MESSAGE:
-        raise ValueError(f"header {name} is set by the server, which frames the response")
-    # Each is said without the value, which may be a secret: a log may get to see this text.
+        raise ValueError(f"header {name} is set by the server, which frames the response: leave it out")
+    # No text shows the value, which may be a secret: a log may get to see it.
     for place, char in enumerate(value):
         if char in "\r\n\0":
             raise ValueError(
-                f"header {name} must hold no CR, LF or NUL, or it would split the response: "
+                f"header {name} must not hold CR, LF or NUL, which would split the response: "
                 f"it holds {char!r} at {place}"
             )
     if value != value.strip(" \t"):
@@ -106,12 +107,12 @@ def is_hop_by_hop(name: str) -> bool:
 
 
 def is_event_stream(media_type: str) -> bool:
-    """Whether a media type is an event stream's; its parameters say nothing, since that is always UTF-8."""
+    """Whether a media type is an event stream's; its parameters don't matter, since the encoding is always UTF-8."""
     return media_type.partition(";")[0].strip().lower() == EVENT_STREAM
 
 
 def check_media_type(media_type: str) -> None:
-    """Refuse a media type that is no event stream's, since no client would read what follows; parameters are free.
+    """Refuse a media type other than an event stream's, which clients would not read; parameters are free.
 
     Raises:
         ValueError: it is another one.

@@ -1,19 +1,20 @@
 """The connection state machine: which step may follow which, for one request with its response.
 
-Here a connection is the life of one exchange, as in the specification, and not the `Connection` of the port. It is
-`requested`. The handler either answers plainly (`send_response`: closed at once) or asks for a stream (`start_sse`).
+Here a connection is the life of one exchange, as in the specification, and not the `Connection` of the port. It begins
+as `requested`. The handler either answers plainly (`send_response`: closed at once) or asks for a stream (`start_sse`).
 Then, and only then, the headers may go out (`send_headers`); once they are on their way, and not before, anybody may
-have the writer (`get_writer`), and only with the writer can an event be sent: one that comes while the head still
-takes its time stays behind it. `close`, `disconnect` and `fail` end it from everywhere, and the first of them says why.
+have the writer (`get_writer`), and only with the writer can an event be sent: an event that is sent while the head is
+still on its way follows it. `close`, `disconnect` and `fail` end it from any state, and the first of them gives the
+reason.
 
-The table below is the whole machine. `spec/lifecycle.json` is its normative twin, with a reason for each
-cell; a test holds the two equal, both ways. A cell is the next state, or the exception that rejects the
-trigger. Cells are numbered row by row, which gives each its rule: L-01 is the first cell, L-40 the last.
+The table below is the whole machine. `spec/lifecycle.json` is its normative twin, with a reason for each cell; a test
+keeps the two equal, in both directions. A cell is the next state, or the exception that rejects the trigger. Cells are
+numbered row by row, which gives each its rule: L-01 is the first cell, L-40 the last.
 
-The table runs on `transitions`, whose words are known beyond this project: states, events (our triggers), and for each
-event a transition from each state. The machine is built at import, from the table alone, and only it is asked when a
-trigger is pulled. Its `Transition` is extended by the cell, so that a rejection stands in the machine as a next state
-does, and is found by the same look-up. Its `Event.trigger` is overridden: the library's own leads past callbacks,
+The table runs on `transitions`, whose vocabulary is known beyond this project: states, events (our triggers), and for
+each event a transition from each state. The machine is built at import, from the table alone, and nothing else is asked
+when a trigger is pulled. Its `Transition` is extended by the cell, so a rejection is part of the machine just as a next
+state is, and is found by the same look-up. Its `Event.trigger` is overridden: the library's own goes through callbacks,
 conditions and a queue that no cell has, takes sixty times as long, and rejects with a `MachineError` that knows no
 rule.
 """
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
-    """Where a connection is in its life."""
+    """The states of a connection."""
 
     REQUESTED = "requested"
     SSE_STARTED = "sse_started"
@@ -101,10 +102,10 @@ TABLE: dict[tuple[State, str], Cell] = {
 TRIGGERS = tuple(_ROWS)
 
 _REASONS = {"send_response": Reason.RESPONDED, "disconnect": Reason.CLIENT_GONE, "fail": Reason.ERROR}
-"""The reason each closing trigger gives; `close` is told one, or means complete."""
+"""The reason that each closing trigger gives; `close` is told one, or means complete."""
 
 _DEFAULTS = {trigger: _REASONS.get(trigger) for trigger in TRIGGERS} | {"close": Reason.COMPLETE}
-"""What each trigger gives that is told none."""
+"""The reason that each trigger gives when it is told none."""
 
 _CLOSE_REASONS = (Reason.COMPLETE, Reason.SHUTDOWN, Reason.SLOW_CONSUMER, Reason.TIMEOUT)
 
@@ -118,7 +119,7 @@ class _Transition(transitions.Transition):
 
 
 class _Event(transitions.Event):
-    """A trigger: it finds the cell for the state that a lifecycle is in, and does what the cell says."""
+    """A trigger: it finds the cell for a lifecycle's state, and does what the cell says."""
 
     transitions: dict[str, list[_Transition]]  # type: ignore[assignment]  # `_Machine` makes no others
 
@@ -138,7 +139,7 @@ class _Machine(Machine):
 
 
 def _build_machine() -> Machine:
-    """One machine serves every connection: a trigger costs microseconds, a connection no machine."""
+    """Build the machine that serves every connection: a trigger costs microseconds, a connection no machine."""
     machine = _Machine(model=None, states=[state.value for state in State], initial=None, auto_transitions=False)
     for (state, trigger), cell in TABLE.items():
         dest = cell.outcome.value if isinstance(cell.outcome, State) else None
@@ -154,8 +155,8 @@ class Lifecycle:
 
     Args:
         listener: gets a `trace.Record` of each step that is taken through `take`.
-        exchange: the number that those records carry.
-        clock: gives their time, in seconds; it is read on the thread where the step is taken.
+        exchange: the number in those records.
+        clock: gives their time, in seconds; it is read on the thread that takes the step.
     """
 
     __slots__ = ("_clock", "_exchange", "_listener", "_lock", "_reason", "_state")
@@ -185,7 +186,7 @@ class Lifecycle:
 
     @property
     def traced(self) -> bool:
-        """Whether anybody listens, so that it is worth gathering a step's details."""
+        """Whether there is a listener, so that a step's details are worth collecting."""
         return self._listener is not None
 
     def trigger(self, name: str, reason: str | None = None) -> State:
@@ -264,11 +265,11 @@ class Lifecycle:
 
 def _reason_of(name: str, reason: str | None) -> Reason | None:
     if name not in _DEFAULTS:
-        raise ValueError(f"no trigger {name!r}: it is one of {', '.join(TRIGGERS)}")
+        raise ValueError(f"there is no trigger {name!r}: the triggers are {', '.join(TRIGGERS)}")
     if reason is None:
         return _DEFAULTS[name]
     if name != "close":
-        raise ValueError(f"{name} gives its own reason; only close can be told one, not {reason!r}")
+        raise ValueError(f"{name} gives its own reason, and only close can be told one: leave out {reason!r}")
     if reason not in _CLOSE_REASONS:
         raise ValueError(f"close can't be told {reason!r}: its reasons are {', '.join(_CLOSE_REASONS)}")
     return Reason(reason)

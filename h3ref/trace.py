@@ -1,8 +1,7 @@
-"""`Record`: what a step of an exchange leaves, with names and lanes, as a line of NDJSON. A hook, no collector.
+"""`Record`: one step of an exchange, with names and lanes, as a line of NDJSON. A hook, not a collector.
 
-The steps are the arrows of the seeds' sequence diagrams, between the same four lanes. Whoever wants
-to see them passes a listener (a callable that takes a `Record`) as `trace` to `running`, `serve` or an
-adapter. When nobody listens, no record is built.
+The steps are the arrows of the seeds' sequence diagrams, between the same four lanes. To see them, pass a listener (a
+callable that takes a `Record`) as `trace` to `running`, `serve` or an adapter. Without a listener, no record is built.
 """
 
 from __future__ import annotations
@@ -73,15 +72,15 @@ class Record:
         exchange: the number of the exchange, counted from 1 by each server.
         step: a name in `STEPS`.
         who: the lane that took the step.
-        to: the lane it went to, the same as `who` for a step of its own.
-        trigger: the trigger it pulled, or None.
+        to: the lane that it went to; the same as `who` for a step within a lane.
+        trigger: the trigger that it pulled, or None.
         before: the state before it.
-        after: the state after it, the same when the trigger was rejected.
+        after: the state after it; the same if the trigger was rejected.
         error: the name of the exception that rejected it, or None.
-        rule: the id of the cell that rejected it, or None.
+        rule: the id of the rule that rejected it, or None.
         reason: why the connection is closed, once it is, or None.
-        size: the bytes it moved, or None.
-        detail: what else a reader wants to see, such as the request line, or None.
+        size: the bytes that it moved, or None.
+        detail: anything else that helps a reader, such as the request line, or None.
     """
 
     time: float
@@ -99,12 +98,12 @@ class Record:
     detail: str | None = None
 
     def to_json(self) -> str:
-        """Return the record as one line of NDJSON, without its line end; absent values are left out."""
+        """Return the record as one line of NDJSON, without its line end; values of None are left out."""
         return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
 
     @classmethod
     def from_json(cls, line: str) -> Record:
-        """Read a line that `to_json`, or another implementation, wrote. Keys that begin with `x_` are passed over.
+        """Read a line that `to_json`, or another implementation, wrote. Keys that begin with `x_` are ignored.
 
         Raises:
             ValueError: the line is not a record; the text says what is wrong with it.
@@ -128,7 +127,7 @@ class Record:
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(f"not a record: {name} is {_NAMES[kind]}, not {value!r}")
             if name != "time" and isinstance(value, int) and value < 0:
-                raise ValueError(f"not a record: {name} is never negative, and here is {value}")
+                raise ValueError(f"not a record: {name} is never negative, but is {value}")
         if not abs(found["time"]) <= sys.float_info.max:  # 1e999 is JSON, and no time
             raise ValueError("not a record: time is too large a number")
         return cls(**{"trigger": None, **found})

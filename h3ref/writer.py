@@ -1,4 +1,4 @@
-"""`SSEWriter`: what a stream is written with."""
+"""`SSEWriter`: writes a stream."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class SSEWriter:
-    """Sends events on one stream. Flows hand it out when the headers are sent; nobody builds one.
+    """Sends events on one stream. You get it from a flow, once the headers are sent; you never construct one.
 
-    Whoever takes it while they are still on their way may send: what is sent then goes behind them. Events leave in the
-    order of the calls, those of channels that stream to it included: what has to wait for the reader keeps its place,
-    and what is sent or published after it waits behind it.
+    You may send while the headers are still on their way: the events follow them. Events leave in the order of the
+    calls, together with those of channels that stream to this writer: an event that has to wait for the reader keeps
+    its place, and later ones wait behind it.
 
-    As an `async with` it closes the stream on leaving; left by an exception, it fails the stream
-    instead, so that the client sees a body without its proper end. Left by a cancellation, that is told when the
-    handler is over: one that goes on was cut short by a time limit of its own, which fails the stream; one that
-    does not was cancelled by a server that ends, which ends it properly.
+    As an `async with` it closes the stream on leaving. If an exception leaves the block, it fails the stream instead,
+    so that the client sees a body without its proper end. If a cancellation leaves it, the end is decided once the
+    handler is over: a handler that went on was cut short by a timeout of its own, which fails the stream; one that did
+    not was cancelled by a server that shuts down, which ends the stream properly.
 
     Attributes:
         event: the `H3Event` whose stream this is.
@@ -70,24 +70,24 @@ class SSEWriter:
         """Send an event without waiting.
 
         Raises:
-            BackpressureDetected: `Limits.stream_buffer` bytes wait for the reader; this event was not taken.
+            BackpressureDetected: `Limits.stream_buffer` bytes wait for the reader; the event was not taken.
             WriterClosed, TypeError, ValueError: as `send_event`.
         """
         self._stream.send_nowait(encode(event))
 
     async def send_keep_alive(self) -> None:
-        """Send a comment that clients ignore, to show a silent connection alive. Raises as `send_event` does.
+        """Send a comment, which clients ignore, to show that a silent connection is alive. Raises as `send_event` does.
 
-        By default the server does so by itself, `Limits.stream_keep_alive`.
+        By default the server does this itself; see `Limits.stream_keep_alive`.
         """
         await self._stream.send_keep_alive()
 
     async def flush(self) -> None:
-        """Wait until all that was sent has left for the client, or the stream has ended."""
+        """Wait until everything that was sent has left for the client, or the stream has ended."""
         await self._stream.flush()
 
     async def close(self) -> None:
-        """End the stream: what is buffered is sent, then the body's proper end. Again: does nothing.
+        """End the stream: send what is buffered, then the body's proper end. A second call does nothing.
 
         Called by a task other than the one that streams, it also cancels the stream's callback.
         """
@@ -111,5 +111,5 @@ class SSEWriter:
 
 
 def stream_of(writer: SSEWriter) -> Stream:
-    """The stream that a writer is the face of."""
+    """The stream behind a writer."""
     return writer._stream

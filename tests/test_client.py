@@ -488,7 +488,7 @@ async def test_leaving_closes_the_socket_at_once() -> None:
             await gone.wait()
         with pytest.raises(StopAsyncIteration):
             await anext(source)
-        with pytest.raises(RuntimeError, match="used once"):
+        with pytest.raises(RuntimeError, match="can be entered once"):
             await source.__aenter__()
 
 
@@ -960,8 +960,8 @@ def test_the_url_is_checked_with_a_client_too_unless_it_has_a_base_url(twin: Any
 @pytest.mark.parametrize(
     ("twin", "client", "text"),
     [
-        (EventSource, httpx.AsyncClient, "httpx2.AsyncClient, not httpx.AsyncClient: httpx2 is a library of its own"),
-        (BlockingEventSource, httpx.Client, "httpx2.Client, not httpx.Client: httpx2 is a library of its own"),
+        (EventSource, httpx.AsyncClient, "httpx2.AsyncClient, not httpx.AsyncClient: httpx2 is a different library"),
+        (BlockingEventSource, httpx.Client, "httpx2.Client, not httpx.Client: httpx2 is a different library"),
         (EventSource, httpx2.Client, "httpx2.AsyncClient, not httpx2.Client: EventSource awaits"),
         (BlockingEventSource, httpx2.AsyncClient, "httpx2.Client, not httpx2.AsyncClient: EventSource awaits"),
         (EventSource, dict, "httpx2.AsyncClient, not builtins.dict"),

@@ -102,7 +102,7 @@ async def async_generator() -> AsyncIterator[bytes]:
         ({"data": b"x"}, TypeError, "data is a form's fields, a mapping, not bytes: pass bytes or text as content"),
         ({"json": object()}, TypeError, "not JSON serializable"),
         ({"json": float("nan")}, ValueError, "not JSON compliant"),
-        ({"content": "", "json": 0}, ValueError, "content and json each say what the body is: pass one of them"),
+        ({"content": "", "json": 0}, ValueError, "content and json each give a body: pass one of them"),
         ({"content": "", "data": {}, "json": 0}, ValueError, "content and data and json"),
         ({"content": "", "method": "GET"}, ValueError, 'a GET carries no body: pass method="POST" with content'),
         ({"data": {}, "method": "get"}, ValueError, 'pass method="POST" with data'),

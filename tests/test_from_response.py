@@ -148,7 +148,7 @@ def test_what_is_no_response_of_its_kind_is_refused(twin: Any) -> None:
     async def chunks() -> Any:
         yield b""
 
-    with pytest.raises(TypeError, match=r"an httpx2.Response, not httpx.Response: httpx2 is a library of its own"):
+    with pytest.raises(TypeError, match=r"an httpx2.Response, not httpx.Response: httpx2 is a different library"):
         twin.from_response(httpx.Response(200))
     other: Any = iter([b""]) if twin is EventSource else chunks()
     response = httpx2.Response(200, content=other, request=httpx2.Request("GET", URL))
@@ -187,7 +187,7 @@ async def test_nothing_is_asked_again_unless_a_way_is_given(twin: Any) -> None:
     assert states == ["CONNECTING", "OPEN", "CLOSED"]
     assert response.is_closed
     assert repr(source) == f"<{twin.__name__} POST {URL} CLOSED>"
-    with pytest.raises(RuntimeError, match="is used once"):
+    with pytest.raises(RuntimeError, match="can be entered once"):
         await in_twin(twin, source.__aenter__ if twin is EventSource else None, getattr(source, "__enter__", block))
 
 

@@ -48,7 +48,7 @@ def test_no_generated_part_has_drifted(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("part", "old"),
     [
-        ("floors", "| `H3App`: an application's routes"),
+        ("floors", "| `H3App`: an app's routes"),
         ("walls", "- No files import each other"),
         ("packages", "| `Channel`: one sender"),
         ("words", "| **abandon** |"),

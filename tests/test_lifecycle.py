@@ -657,7 +657,7 @@ def test_null_is_read_as_absent() -> None:
         (json.dumps(json.loads(BARE.to_json()) | {"time": "now"}), "time is a number, not 'now'"),
         (json.dumps(json.loads(BARE.to_json()) | {"time": float("nan")}), "not JSON: it has no NaN"),
         (json.dumps(json.loads(BARE.to_json()) | {"exchange": True}), "exchange is an integer, not True"),
-        (json.dumps(json.loads(BARE.to_json()) | {"size": -1}), "size is never negative, and here is -1"),
+        (json.dumps(json.loads(BARE.to_json()) | {"size": -1}), "size is never negative, but is -1"),
         (BARE.to_json()[:-4], r"not JSON: .* \(column \d+\)"),
         (BARE.to_json().replace("0.5", "1e999"), "time is too large a number"),
         (BARE.to_json().replace("0.5", "[" * 100_000), "nested too deeply"),

@@ -849,7 +849,7 @@ async def test_past_the_buffers_of_all_who_has_taken_nothing_for_longest_is_cut(
         ({"streams": -1}, ValueError, "limit streams must be more than 0, not -1; None switches it off"),
         ({"stream_age": float("inf")}, ValueError, "limit stream_age must be finite, not inf; None switches it off"),
         ({"close_timeout": float("inf")}, ValueError, "limit close_timeout must be finite, not inf$"),
-        ({"stream_age_jitter": 1.5}, ValueError, "limit stream_age_jitter is a part from 0 to 1, not 1.5"),
+        ({"stream_age_jitter": 1.5}, ValueError, "limit stream_age_jitter is a fraction from 0 to 1, not 1.5"),
         ({"connections": 1.5}, TypeError, "limit connections is a whole number, not 1.5; None switches it off"),
         ({"requests": True}, TypeError, "limit requests is a number, not True; None switches it off"),
         ({"keep_alive": "15"}, TypeError, "limit keep_alive is a number, not '15'; None switches it off"),

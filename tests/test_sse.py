@@ -639,7 +639,7 @@ def test_an_id_that_cant_be_sent_is_left_out_with_one_line_in_the_log(
     assert MessageEvent("tick", "x", id).to_event() == SSEEvent("x", event="tick")
     [record] = caplog.records
     assert (record.name, record.levelname) == ("h3ref.sse", "WARNING")
-    assert record.getMessage().startswith("a message is sent on without its id, which can't be sent")
+    assert record.getMessage().startswith("a message is passed on without its id, which can't be sent")
     assert said in record.getMessage()
     assert "secret" not in record.getMessage()
 

@@ -230,15 +230,15 @@ def nested(levels: int) -> list[Any]:
         ([1, math.inf], ValueError, "value[1] is inf, and"),
         ({"a": [0, -math.inf]}, ValueError, "value['a'][1] is -inf, and"),
         ((Tag("x", math.nan),), ValueError, "value[0].weight is nan, and"),
-        ({"a": {"at": datetime.now(UTC)}}, TypeError, "value['a']['at'] is a datetime, which JSON has not: make it a"),
-        (b"x", TypeError, "value is a bytes, which JSON has not"),
+        ({"a": {"at": datetime.now(UTC)}}, TypeError, "value['a']['at'] is a datetime, which JSON lacks: make it a"),
+        (b"x", TypeError, "value is a bytes, which JSON lacks"),
         ({1, 2}, TypeError, "value is a set, which"),
         ([Decimal(1)], TypeError, "value[0] is a Decimal, which"),
         (object(), TypeError, "value is a object, which"),
         (Place, TypeError, "value is a ModelMetaclass, which"),
         (Tag, TypeError, "value is a type, which"),
         ({"a": {(1, 2): 3}}, TypeError, "value['a'] has a key that is a tuple: make it a str"),
-        (holding_itself(), ValueError, "value[1]['it'] is what it stands in"),
+        (holding_itself(), ValueError, "value[1]['it'] contains itself"),
         ([nested(200), b""], TypeError, "value[1] is a bytes"),
         ({math.nan: 1}, ValueError, "value is a dict that can't be JSON: "),
         (Place(town="x", height=math.nan), ValueError, "value['height'] is nan, and"),
@@ -247,7 +247,7 @@ def nested(levels: int) -> list[Any]:
         (Constants(number=math.nan), ValueError, "value['number'] is nan, and"),
         (Anything(it=[[1], (2,), math.inf]), ValueError, "value['it'][2] is inf, and"),
         (OwnText(shown="x", number=math.nan), ValueError, "value['number'] is nan, and"),
-        ([Place(town="x"), b"x"], TypeError, "value[1] is a bytes, which JSON has not"),
+        ([Place(town="x"), b"x"], TypeError, "value[1] is a bytes, which JSON lacks"),
         (Anything(it=object()), ValueError, "value is a Anything that can't be JSON: Unable to serialize unknown type"),
         ([Anything(it=object())], ValueError, "value[0] is a Anything that can't be JSON: Unable"),
         (Place.model_construct(town="\ud800"), ValueError, "value is a Place that can't be JSON: "),
@@ -288,7 +288,7 @@ def test_a_model_that_only_looks_like_it_is_sent(value: Any) -> None:
 
 def test_a_struct_of_a_package_that_nobody_has_loaded_is_no_struct(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "msgspec")
-    with pytest.raises(TypeError, match="looks like a struct of msgspec's, which nobody has loaded"):
+    with pytest.raises(TypeError, match="looks like a struct of msgspec, which is not loaded"):
         SSEEvent.json(Point(1.0))
 
 
@@ -433,7 +433,7 @@ def test_a_dataclass_is_read_by_its_types() -> None:
         ({"by_name": []}, "data.by_name must be dict, not list"),
         ({"either": None}, "data.either must be int, not NoneType; and data.either must be str, not NoneType; and"),
         ({"none": 0}, "data.none must be NoneType, not int"),
-        ({"word": True}, "data.word is none of 'a', 1"),
+        ({"word": True}, "data.word must be one of 'a', 1"),
         ({"colour": "blue"}, "data.colour: 'blue' is not a valid Colour"),
         ({"listed": {}}, "data.listed must be list, not dict"),
         ({"checked": {"number": "x"}}, "should be a valid integer"),
@@ -454,10 +454,10 @@ class Elsewhere:
 @pytest.mark.parametrize(
     ("model", "value", "text"),
     [
-        (datetime, "2026", "have a pydantic model or a msgspec struct hold it"),
-        (Fields, [1], "have a pydantic model or a msgspec struct hold it"),
-        (dict[int, str], {}, "have a pydantic model or a msgspec struct hold it"),
-        (set[int], [], "have a pydantic model or a msgspec struct hold it"),
+        (datetime, "2026", "put it in a pydantic model or a msgspec struct, which can read it"),
+        (Fields, [1], "put it in a pydantic model or a msgspec struct, which can read it"),
+        (dict[int, str], {}, "put it in a pydantic model or a msgspec struct, which can read it"),
+        (set[int], [], "put it in a pydantic model or a msgspec struct, which can read it"),
         (Elsewhere, {}, "the fields of Elsewhere can't be read from JSON: name 'Nowhere' is not defined"),
     ],
     ids=str,

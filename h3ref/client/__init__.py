@@ -1,7 +1,7 @@
 """The client: `EventSource` receives an event stream and keeps receiving it; `BlockingEventSource` is its twin.
 
-The bytes are carried by httpx2, the stream is read by `EventStreamParser`, and what WHATWG HTML, section 9.2
-decides is in `protocol.py`, and what becomes of a redirect in `redirects.py`, which do no I/O.
+httpx2 carries the bytes, and `EventStreamParser` reads the stream. `protocol.py` makes the decisions of WHATWG HTML,
+section 9.2, and `redirects.py` those about redirects; neither does I/O.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`BlockingEventSource`: the twin for code without an event loop."""
+"""`BlockingEventSource`: the twin of `EventSource` for code without an event loop."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class BlockingEventSource(Source[httpx2.Client, Callable[[str], httpx2.Response]
             for message in source:
                 print(message.type, message.data)
 
-    One thread iterates; any thread may call `close()`, which ends the iteration. A wait that is interrupted, as by
-    Ctrl-C, closes the connection; the next iteration connects again and resumes.
+    One thread iterates; any thread may call `close()`, which ends the iteration. An interrupted wait, as by Ctrl-C,
+    closes the connection; the next iteration connects again and resumes.
     """
 
     _kind = httpx2.Client
@@ -66,8 +66,8 @@ class BlockingEventSource(Source[httpx2.Client, Callable[[str], httpx2.Response]
     def close(self) -> None:
         """End the stream at once, from any thread; a thread that iterates sees the end. A second call does nothing.
 
-        Nothing is sent any more, but for what ends a stream of HTTP/2. A thread that waits for an answer's head sees
-        the end only when the head comes, or a timeout.
+        Nothing more is sent, except what ends a stream of HTTP/2. A thread that waits for an answer's head sees the end
+        only when the head comes, or at a timeout.
         """
         self._core.close()
         self._closing.set()
@@ -75,7 +75,7 @@ class BlockingEventSource(Source[httpx2.Client, Callable[[str], httpx2.Response]
         self._release()
 
     def _release(self) -> None:
-        """Close what is open, unless a thread is at it: it will call this when it returns."""
+        """Close what is open, unless a thread is using it: that thread calls this when it returns."""
         if self._working.acquire(blocking=False):
             try:
                 self._disconnect()
@@ -85,11 +85,11 @@ class BlockingEventSource(Source[httpx2.Client, Callable[[str], httpx2.Response]
                 self._working.release()
 
     def _step(self) -> None:
-        """Connect, or receive; and after an end, wait. Nothing of it once the source is closed."""
+        """Connect, or receive; after an end, wait. Once the source is closed, do none of this."""
         if not self._working.acquire(blocking=False):
             if self.ready_state is ReadyState.CLOSED:  # by the thread that is at it
                 return
-            raise RuntimeError(f"{self!r} is iterated by another thread; one thread receives, and may hand on")
+            raise RuntimeError(f"{self!r} is iterated by another thread: receive on one, and pass messages on")
         try:
             if self.ready_state is not ReadyState.CLOSED:
                 self._connect_or_receive()

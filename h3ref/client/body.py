@@ -9,11 +9,11 @@ import httpx2
 
 
 class Body(NamedTuple):
-    """What is sent.
+    """A request's body.
 
     Attributes:
-        content: the bytes; none for no body.
-        content_type: what they are, where the way in which they were passed says so.
+        content: the bytes; empty for no body.
+        content_type: their media type, if the argument that they were passed by implies one.
     """
 
     content: bytes
@@ -23,16 +23,16 @@ class Body(NamedTuple):
 def encoded(
     method: str, *, content: str | bytes | None = None, data: Mapping[str, Any] | None = None, json: Any = None
 ) -> Body:
-    """Return the body that one of the arguments says, as httpx2 encodes it.
+    """Return the body that one of the arguments gives, as httpx2 encodes it.
 
     Raises:
-        TypeError: content that is read but once, such as an iterator or a file; data that is no mapping; what JSON
-            can't say.
-        ValueError: more than one of them, or any with a GET; what JSON can't say.
+        TypeError: content that can be read only once, such as an iterator or a file; data that is not a mapping; a
+            value that JSON lacks.
+        ValueError: more than one of them, or any with a GET; a value that JSON lacks.
     """
     given = [name for name, value in (("content", content), ("data", data), ("json", json)) if value is not None]
     if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} each say what the body is: pass one of them")
+        raise ValueError(f"{' and '.join(given)} each give a body: pass one of them")
     if given and method == "GET":
         raise ValueError(f'a GET carries no body: pass method="POST" with {given[0]}')
     if content is not None and not isinstance(content, str | bytes):

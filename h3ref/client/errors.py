@@ -1,4 +1,4 @@
-"""What a client's user catches: all are httpx2's errors too, as those of the network are."""
+"""The client's errors: all are httpx2's errors too, as those of the network are."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..errors import H3Error
 
 
 class EventSourceError(H3Error, httpx2.HTTPError):
-    """The server answered, but with no event stream: the connection failed for good.
+    """The server answered, but not with an event stream: the connection failed for good.
 
     Attributes:
         response: the answer; the start of its body has been read, so that `response.text` works.
-        request: what was asked for, after redirects.
+        request: the request that was answered, after redirects.
     """
 
     status = 502  # when a handler that reads another server's stream lets it out
@@ -32,8 +32,11 @@ class RefusedStatus(EventSourceError, httpx2.HTTPStatusError):
 
 
 class RedirectRefused(RefusedStatus):
-    """The answer is a redirect that is not followed: `follow_redirects` says so, or it would carry a body to another
-    origin. Where it leads is its Location, `error.response.headers["location"]`."""
+    """The answer is a redirect that is not followed.
+
+    Either `follow_redirects` says so, or it would carry a body to another origin. Where it leads is its Location,
+    `error.response.headers["location"]`.
+    """
 
 
 class WrongContentType(EventSourceError):

@@ -20,11 +20,11 @@ from .redirects import Redirects
 from .source import CONNECTED, REFUSAL_SECONDS, REFUSAL_SIZE, Source
 
 UNWINDING_READS: Final = 64 * 1024 // len(b"1\r\nx\r\n")
-"""How often a cancelled read is tried before the generators are left to the garbage collector: as many chunks as
-httpcore2 may have had from the network at once, for each of them comes before the cancellation."""
+"""How often a cancelled read is tried before the generators are left to the garbage collector: once for each chunk that
+httpcore2 may have had from the network at once, since each of them comes before the cancellation."""
 
 READS_A_TURN: Final = 64
-"""After so many of them the other tasks have their turn."""
+"""Reads after which the other tasks have their turn."""
 
 
 class EventSource(Source[httpx2.AsyncClient, Callable[[str], Awaitable[httpx2.Response]]]):
@@ -34,13 +34,13 @@ class EventSource(Source[httpx2.AsyncClient, Callable[[str], Awaitable[httpx2.Re
             async for message in source:
                 print(message.type, message.data)
 
-    Entering connects, and raises when that fails (a browser would go on trying: `patient=True`). Once it has
-    been open, the source reconnects for ever unless it is told otherwise, and resumes after the last event
-    that it received. The iteration ends when the server answers a reconnection with 204, when the stream
-    ends properly and is not reconnected, and when the source is closed.
+    Entering connects, and raises if that fails (a browser would go on trying: `patient=True`). Once it has been open,
+    the source reconnects for ever unless you tell it otherwise, and resumes after the last event that it received. The
+    iteration ends when the server answers a reconnection with 204, when the stream ends properly and is not
+    reconnected, and when the source is closed.
 
-    A wait for a message that is cancelled, as by a timeout, leaves the source where it is: what came meanwhile is
-    handed over by the next one.
+    If you cancel a wait for a message, as by a timeout, the source stays where it is: the next wait returns what came
+    meanwhile.
 
     Raises, on entering and while iterating:
         RefusedStatus: the server answered with a status other than 200 (`httpx2.HTTPStatusError`).
@@ -91,11 +91,11 @@ class EventSource(Source[httpx2.AsyncClient, Callable[[str], Awaitable[httpx2.Re
                 await self._client.aclose()
 
     async def _step(self) -> None:
-        """Connect, or receive; and after an end, wait."""
+        """Connect, or receive; after an end, wait."""
         if self._errand is None:
             self._errand = Errand(self._connect_or_receive)
         elif self._errand.is_awaited:
-            raise RuntimeError(f"{self!r} is iterated by another task; one task receives, and may hand on")
+            raise RuntimeError(f"{self!r} is iterated by another task: receive in one, and pass messages on")
         errand = self._errand
         await errand.wait()  # whoever gives up here finds it at the next step
         self._errand = None

@@ -1,8 +1,8 @@
-"""What httpcore2 leaves out over HTTP/2: to tell the server that a stream is given up.
+"""What httpcore2 leaves out over HTTP/2: telling the server that a stream is given up.
 
-It forgets a response that is closed early. The server goes on sending, to nobody, and what comes is never
-acknowledged, so that it fills the connection's window for all other streams. There is no public way to send
-RST_STREAM; what is reached into here is looked for first, and where it is not, all is as httpcore2 has it.
+It forgets a response that is closed early. The server goes on sending, to nobody, and what it sends is never
+acknowledged, so it fills the connection's window for all other streams. There is no public way to send RST_STREAM; the
+private parts used here are looked for first, and where they are missing, httpcore2 does as it always does.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import httpcore2
 import httpx2
 
 GOODBYE_SECONDS: Final = 2.0
-"""How long a connection may take to be told that a stream is over."""
+"""Seconds that telling a connection of the end of a stream may take."""
 
 _BROKEN: Final = (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError)
 
 
 class _Goodbye:
-    """What httpcore2 wants of a request, to write for it."""
+    """What httpcore2 wants of a request before it writes for it."""
 
     extensions: Final = {"timeout": {"write": GOODBYE_SECONDS}}
 
 
 def is_http2(response: httpx2.Response) -> bool:
-    """Whether the answer's connection may be shared with others."""
+    """Whether the answer's connection may be shared with other streams."""
     return response.http_version == "HTTP/2"
 
 
@@ -50,7 +50,7 @@ def abandon(response: httpx2.Response) -> None:
 
 
 def wake(response: httpx2.Response) -> None:
-    """Make the server answer, so that whoever reads the answer's connection has something to read."""
+    """Make the server answer, so that the thread that reads the answer's connection has something to read."""
     connection, _ = _connection_of(response)
     if connection is None:
         return
@@ -71,7 +71,7 @@ async def aabandon(response: httpx2.Response) -> None:
 
 
 def _unless_over() -> AbstractContextManager[None]:
-    """Suppress what is raised because the stream or the connection is over already."""
+    """Suppress errors that come only because the stream or the connection is already over."""
     import h2.exceptions
 
     return suppress(h2.exceptions.ProtocolError, *_BROKEN)
@@ -84,7 +84,7 @@ def _reset(connection: Any, stream_id: int) -> None:
 
 
 def _connection_of(response: httpx2.Response) -> tuple[Any, int]:
-    """httpcore2's connection and its number for the answer; None when it isn't HTTP/2, or has been rebuilt."""
+    """httpcore2's connection and its number for the answer; None if it isn't HTTP/2, or httpcore2 has changed."""
     found: Any = response.stream
     for name in ("_stream", "_httpcore_stream", "_stream", "_connection"):
         found = getattr(found, name, None)

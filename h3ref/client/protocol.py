@@ -1,7 +1,7 @@
 """What a source does next: on an answer, on bytes, at an end. No I/O, so that the twins can't differ.
 
-The standard is WHATWG HTML, 9.2.2 "The EventSource interface", 9.2.3 "Processing model" and 9.2.4 "The
-Last-Event-ID header". Where it leaves room, or where a program is not a browser, the choice is said here.
+The standard is WHATWG HTML, 9.2.2 "The EventSource interface", 9.2.3 "Processing model" and 9.2.4 "The Last-Event-ID
+header". Where it leaves room, or a program differs from a browser, the choice is stated here.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from httpx2._types import QueryParamTypes
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY", "TRACE"})
-"""The methods that change nothing at the server (RFC 9110, section 9.2.1), so that a request may be sent again."""
+"""Methods that change nothing on the server (RFC 9110, section 9.2.1), so that a request may be sent again."""
 
 LONGEST_WAIT: Final = 24 * 60 * 60.0
-"""The most seconds that a client waits: for a server's `retry`, its own, or a byte. No clock takes any number."""
+"""The most seconds that a client waits: for a server's `retry`, its own, or a byte. Clocks don't take every number."""
 
 LONGEST_RETRY_AFTER: Final = 300.0
 """The most seconds that a server's `Retry-After` can make a client wait."""
 
 LEAST_BACKOFF: Final = 0.5
-"""What is doubled, in seconds, when the reconnection time is shorter: `retry: 0` must not become a busy loop."""
+"""The seconds that are doubled when the reconnection time is shorter: `retry: 0` must not become a busy loop."""
 
 JITTER: Final = 0.25
-"""How much longer a wait may be, as a part of it, so that a server's clients don't all come back at once."""
+"""The fraction by which a wait may be longer, so that a server's clients don't all come back at once."""
 
 STEADY: Final = 60.0
 """Seconds after which a connection counts as a good one, even if it brought no message."""
@@ -50,7 +50,7 @@ BUSY_STATUSES: Final = (429, 503)
 """The statuses that mean "later" when a Retry-After comes with them (RFC 6585, section 4; RFC 9110, 15.6.4)."""
 
 TRANSIENT: Final = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError, httpx2.ProxyError)
-"""9.2.3's "network error": what may be gone at the next attempt."""
+"""9.2.3's "network error": failures that may be gone at the next attempt."""
 
 HeaderFields = Mapping[str, str] | Sequence[tuple[str, str]]
 Reconnect = bool | Literal["after_error"]
@@ -58,7 +58,7 @@ Comments = Callable[[str], object]
 
 
 class ReadyState(IntEnum):
-    """9.2.2, readyState."""
+    """The state of an `EventSource` (WHATWG HTML, 9.2.2, readyState)."""
 
     CONNECTING = 0
     OPEN = 1
@@ -66,7 +66,7 @@ class ReadyState(IntEnum):
 
 
 class Protocol:
-    """One source's state; `EventSource` says what the arguments mean."""
+    """The state of one source; `EventSource` says what the arguments mean."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Protocol:
         return self._state
 
     def _turn(self, state: ReadyState) -> bool:
-        """Take a state, unless the source is closed: that is its last. Return whether it is taken."""
+        """Take a state and return True; False if the source is closed, which is its last state."""
         with self._turning:
             if self._state is ReadyState.CLOSED:
                 return False
@@ -160,7 +160,7 @@ class Protocol:
     # -- the request
 
     def request_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of the next request; the user's own stand in place of ours."""
+        """The headers of the next request; the user's own replace ours."""
         ours = [
             (b"Accept", EVENT_STREAM.encode()),  # 9.2.2, constructor: set `Accept`
             # 9.2.2, constructor: the cache mode is "no-store"; Fetch, 4.5, "HTTP-network-or-cache fetch", step 8.18:
@@ -179,12 +179,12 @@ class Protocol:
 
     @property
     def id_to_send(self) -> str:
-        """The last event ID, as far as a header can carry it; "" for none."""
+        """The last event ID, if a header can carry it; otherwise ""."""
         return self._id_of_header if self.fault_of_id is None else ""
 
     @property
     def fault_of_id(self) -> str | None:
-        """Why no header can carry the last event ID, if none can: the next request goes without it."""
+        """Why no header can carry the last event ID, so that the next request goes without it; None if one can."""
         return fault_of_id(self._id_of_header)
 
     @property
@@ -195,7 +195,7 @@ class Protocol:
     # -- what came back
 
     def announce(self, response: httpx2.Response, now: float) -> bool:
-        """Take the head of an answer and return whether a stream follows it."""
+        """Take the head of an answer and return whether a stream follows."""
         if not is_stream(response):
             return False
         # 9.2.3, "announce the connection"
@@ -205,12 +205,12 @@ class Protocol:
         return True
 
     def refuse(self, response: httpx2.Response, body: bytes, redirect: str | None = None) -> None:
-        """Take an answer that is no stream, with what could be read of its body.
+        """Take an answer that is not a stream, with as much of its body as could be read.
 
         `redirect` says why it isn't followed, if it is one.
 
-        204 is WHATWG's way for a server to stop a client from coming back. To a request that resumes a
-        stream it is the stream's proper end; one that asks anew wanted a stream and gets an error.
+        204 is WHATWG's way for a server to stop a client from coming back. For a request that resumes a stream it is
+        the stream's proper end; a new request wanted a stream and gets an error.
 
         Raises:
             EventSourceError: it is an error.
@@ -237,7 +237,7 @@ class Protocol:
         self._heard.append((text, before))
 
     def _place_comments(self, messages: list[MessageEvent]) -> None:
-        """Take messages with the comments that were heard among them."""
+        """Put comments in their places among the messages."""
         taken = 0
         for text, before in self._heard:
             self._received.extend(messages[taken:before])
@@ -247,9 +247,9 @@ class Protocol:
         self._heard.clear()
 
     def next_message(self) -> MessageEvent | None:
-        """Hand over a message that has been received; none once the source is closed (9.2.2, close()).
+        """Return a message that has been received; None once the source is closed (9.2.2, close()).
 
-        Comments are told when their turn comes, so that they keep their place among the messages.
+        Comments are reported when their turn comes, so that they keep their place among the messages.
         """
         while self._received and self._state is not ReadyState.CLOSED:
             received = self._received.popleft()
@@ -266,11 +266,11 @@ class Protocol:
         """Take the end of a connection, or the failure to make one; `error` is None for a body's proper end.
 
         Returns:
-            The seconds to wait before the next attempt, or None: that was the end.
+            The seconds to wait before the next attempt, or None if that was the end.
 
         Raises:
             httpx2.HTTPError: the error, which was the last.
-            EventTooLarge: the stream ended before the parser could tell; the same would come again.
+            EventTooLarge: the stream ended before the parser could raise it; the same event would come again.
         """
         if self.ready_state is ReadyState.CLOSED:
             return None
@@ -295,7 +295,7 @@ class Protocol:
         return delay
 
     def interrupted(self) -> bool:
-        """Take that the user gave up a wait, and with it the connection; return whether that closed the source."""
+        """Note that the user gave up a wait, and with it the connection; return whether that closed the source."""
         with contextlib.suppress(EventTooLarge):  # it comes again with the next connection
             self._parser.close()
         self._opened_at = None
@@ -338,12 +338,12 @@ def _query(params: QueryParamTypes | None) -> httpx2.QueryParams | None:
 
 
 def is_stream(response: httpx2.Response) -> bool:
-    """Whether an answer is an event stream: by its status, 200, and its content type, `text/event-stream`."""
+    """Whether an answer is an event stream: its status is 200 and its content type `text/event-stream`."""
     return response.status_code == 200 and is_event_stream(response.headers.get("content-type", ""))
 
 
 def refusal(response: httpx2.Response, redirect: str | None = None) -> EventSourceError:
-    """The error that an answer is which is no stream; `redirect` says where it leads, and why it isn't followed."""
+    """The error for an answer that is not a stream; `redirect` says where it leads, and why it isn't followed."""
     where = f"{response.request.method} {shown(response.request.url)}"
     if response.status_code != 200:
         status = f"{response.status_code} {response.reason_phrase}".rstrip()
@@ -356,7 +356,7 @@ def refusal(response: httpx2.Response, redirect: str | None = None) -> EventSour
 
 
 def _retry_after(error: httpx2.HTTPError | None) -> float | None:
-    """The seconds of the answer's Retry-After (RFC 9110, section 10.2.3), or None when there is none."""
+    """The seconds in the answer's Retry-After (RFC 9110, section 10.2.3), or None if it has none."""
     if not isinstance(error, EventSourceError):
         return None
     value = error.response.headers.get("retry-after", "").strip()
@@ -372,7 +372,7 @@ def _retry_after(error: httpx2.HTTPError | None) -> float | None:
 
 
 def _with_body(response: httpx2.Response, body: bytes) -> httpx2.Response:
-    """The response with its body read; the body is decoded already."""
+    """The response with a body that has been read and decoded."""
     headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_TRANSFER]
     answer = httpx2.Response(response.status_code, headers=headers, content=body, request=response.request)
     answer.history = response.history

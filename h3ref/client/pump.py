@@ -1,6 +1,6 @@
-"""A pump: it reads an answer on a thread of its own, so that whoever waits for the bytes can be told to stop.
+"""A pump: reads an answer on a thread of its own, so that a thread waiting for its bytes can be woken.
 
-Over HTTP/2 several streams share a socket: a thread that waits for its bytes can't be woken without ending them all.
+Over HTTP/2 several streams share a socket: a thread that waits on it can't be woken without ending all of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import httpx2
 from . import http2
 
 WAKINGS: Final = 40
-"""How often a reader is woken until it looks."""
+"""How often a reader is woken before it is given up."""
 
 
 class Pump:
-    """The chunks of an answer's body; one thread takes them, and any may close it.
+    """The chunks of an answer's body; one thread takes them, and any thread may close it.
 
-    It reads when it is asked, and not ahead: a reader that is slow must be felt by the server.
+    It reads only when it is asked, and not ahead, so that the server feels a slow reader.
     """
 
     def __init__(self, response: httpx2.Response) -> None:
@@ -34,7 +34,7 @@ class Pump:
         return self
 
     def __next__(self) -> bytes:
-        """Wait for the next chunk; there is none once the body has ended, or the pump was closed."""
+        """Wait for the next chunk; there is none once the body has ended or the pump is closed."""
         self._asked.put(True)
         got = self._got.get()
         if got is None:
@@ -44,12 +44,12 @@ class Pump:
         return got
 
     def wake(self) -> None:
-        """End a wait in another thread at once, and all further ones."""
+        """End a wait in another thread at once, and all later ones."""
         self._asked.put(False)
         self._got.put(None)
 
     def close(self) -> None:
-        """Tell the server that the stream is over, and wait a little until its reader has seen it."""
+        """Tell the server that the stream is over, and give its reader a moment to notice."""
         self.wake()
         http2.abandon(self._response)
         for _ in range(WAKINGS):

@@ -1,7 +1,8 @@
-"""Redirects: which one is followed, and what goes along. No I/O, so that the twins can't differ.
+"""Redirects: which are followed, and which headers go along. No I/O, so that the twins can't differ.
 
-Fetch, 4.4 "HTTP-redirect fetch", drops Authorization when the origin changes, and knows no other header that may be
-a secret. A program has more of them than a page, such as X-Api-Key; so here only what is known to be safe goes along.
+Fetch, 4.4 "HTTP-redirect fetch", drops Authorization when the origin changes, and knows no other header that may be a
+secret. A program has more of them than a page, such as X-Api-Key; so here only headers that are known to be safe go
+along.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SAFE_HEADERS: Final = (
     "Last-Event-ID",
     "User-Agent",
 )
-"""The request's headers that go along to another origin; Host is the new one's."""
+"""The request's headers that a redirect takes along to another origin; Host becomes the new one's."""
 
 _SAFE: Final = frozenset(name.lower().encode() for name in SAFE_HEADERS)
 
@@ -34,12 +35,12 @@ class Redirects:
     """The redirects of one request, one after the other.
 
     Args:
-        follow: as `EventSource(follow_redirects=)` has it.
+        follow: as in `EventSource(follow_redirects=)`.
         most: how many are followed.
 
     Attributes:
         history: the answers that were redirects.
-        same_origin: whether the request is still at the origin that it was made for.
+        same_origin: whether the request is still at its first origin.
     """
 
     def __init__(self, follow: FollowRedirects, most: int) -> None:
@@ -49,14 +50,14 @@ class Redirects:
         self.same_origin = True
 
     def following(self, response: httpx2.Response, cookies: httpx2.Cookies) -> httpx2.Request | None:
-        """Return the request that an answer redirects to, or None if it isn't a redirect, or one not to be followed.
+        """Return the request that an answer redirects to; None if it is not a redirect, or not to be followed.
 
         Args:
             response: the answer, to a request that was sent without following redirects.
             cookies: the client's, of which those made for another host go there.
 
         Raises:
-            httpx2.TooManyRedirects: these are enough.
+            httpx2.TooManyRedirects: there have been too many.
             httpx2.RemoteProtocolError: it leads to no URL where a stream can be.
         """
         request = _next_request(response)
@@ -71,12 +72,12 @@ class Redirects:
         return _stripped(request, cookies)
 
     def fault_of(self, response: httpx2.Response) -> str | None:
-        """Say why a redirect isn't followed, and what to do; None for one that is, and for what is no redirect."""
+        """Say why a redirect isn't followed, and what to do; None if it is, or the answer is not a redirect."""
         request = _next_request(response)
         if request is None:
             return None
         if self._follow is False:
-            return "which follow_redirects=False leaves alone; ask there, or pass follow_redirects=True"
+            return "which follow_redirects=False does not follow; ask there, or pass follow_redirects=True"
         if request.url.origin == response.request.url.origin:
             return None
         if self._follow == "same-origin":
@@ -87,14 +88,14 @@ class Redirects:
 
 
 def checked(follow: object) -> FollowRedirects:
-    """Return the argument `follow_redirects`, if it is one."""
+    """Return the argument `follow_redirects`, if it is valid."""
     if follow is True or follow is False or follow == "same-origin":
         return follow
     raise ValueError(f'follow_redirects is True, False or "same-origin", not {follow!r}')
 
 
 def _next_request(response: httpx2.Response) -> httpx2.Request | None:
-    """The request that httpx2 would send after a redirect, whatever the origin; None if the answer is none."""
+    """The request that httpx2 would send after a redirect, whatever the origin; None if there is no redirect."""
     if not response.has_redirect_location:
         return None
     if response.next_request is not None:
@@ -105,7 +106,7 @@ def _next_request(response: httpx2.Response) -> httpx2.Request | None:
         else:
             return response.next_request
     location = response.headers["location"].partition("?")[0].rpartition("@")[2]  # a log may get to see it
-    message = f"a redirect to {location!r}, which is no http or https URL"
+    message = f"a redirect to {location!r}, which is not an http or https URL"
     raise httpx2.RemoteProtocolError(message, request=response.request)
 
 
@@ -114,7 +115,7 @@ def _has_body(request: httpx2.Request) -> bool:
 
 
 def _stripped(request: httpx2.Request, cookies: httpx2.Cookies) -> httpx2.Request:
-    """The request with nothing of the user's that was not meant for where it goes."""
+    """The request without anything of the user's that was not meant for its new origin."""
     own = httpx2.Cookies()
     for cookie in cookies.jar:
         if cookie.domain:  # one that a server set; those of the user's own are for no host, and would go to each

@@ -1,4 +1,4 @@
-"""A client's own sockets: probes that find a peer that has vanished, and whose certificates are trusted."""
+"""A client's own sockets: probes that find a peer that has vanished, and the certificates that it trusts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PROBE_AFTER: Final = 60
 """Seconds of silence after which a connection is probed; the system's own default is two hours."""
 
 PROBE_EVERY: Final = 15
-"""Seconds between two probes that are not answered."""
+"""Seconds between two unanswered probes."""
 
 PROBES: Final = 4
-"""How many probes without an answer end a connection."""
+"""Unanswered probes that end a connection."""
 
 _TIMES: Final = (
     ("TCP_KEEPIDLE", PROBE_AFTER),
@@ -29,7 +29,7 @@ _TIMES: Final = (
 
 
 def probe(stream: Any) -> None:
-    """Switch TCP keep-alive on for a network stream of httpcore2's; one that has it keeps its own times."""
+    """Switch on TCP keep-alive for a network stream of httpcore2's; one that has it already keeps its own times."""
     sock = None if stream is None else stream.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -43,7 +43,7 @@ def probe(stream: Any) -> None:
 
 
 def trusted() -> ssl.SSLContext:
-    """The TLS settings of all sources that bring no client: httpx2's own, read once, which takes some 30 ms."""
+    """The TLS settings of all sources without a client of their own: httpx2's, read once, which takes some 30 ms."""
     return _trusted(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
@@ -55,7 +55,7 @@ def _trusted(cafile: str | None, capath: str | None) -> ssl.SSLContext:
 
 
 class _WhenNeeded(ssl.SSLContext):
-    """`trusted()` at the first handshake: a client for http alone never needs it."""
+    """`trusted()` at the first handshake: a client that only uses http never needs it."""
 
     def set_alpn_protocols(self, alpn_protocols: object) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What `EventSource` and its blocking twin share: all but the I/O."""
+"""What `EventSource` and its blocking twin share: everything but the I/O."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger("h3ref.client")
 
 REFUSAL_SIZE: Final = 64 * 1024
 REFUSAL_SECONDS: Final = 1.0
-"""How much is read of the body of a refusal, or of a redirect, and for how long."""
+"""How much of the body of a refusal or a redirect is read, and for how long."""
 
 CONNECTED: Final = "connection.connect_tcp.complete"
-"""httpcore2's name for the step after which a socket is there."""
+"""httpcore2's name for the step that makes a socket."""
 
 Client = TypeVar("Client", httpx2.AsyncClient, httpx2.Client)
 Reopen = TypeVar("Reopen")
@@ -36,7 +36,7 @@ OnReconnect = Callable[[float, httpx2.HTTPError | None], object]
 
 
 class Source(ABC, Generic[Client, Reopen]):
-    """A stream that is received; each twin connects, reads and waits in its own way, as the protocol says."""
+    """A stream that is received; each twin connects, reads and waits in its own way, as the protocol decides."""
 
     _kind: ClassVar[type[httpx2.AsyncClient] | type[httpx2.Client]]
 
@@ -67,50 +67,50 @@ class Source(ABC, Generic[Client, Reopen]):
         on_open: OnOpen | None = None,
         on_reconnect: OnReconnect | None = None,
     ) -> None:
-        """Nothing is sent before the source is entered.
+        """Set up a source; nothing is sent before you enter it.
 
         Args:
             url: where the stream is, http or https; with a `client` that has a base URL it may be relative.
             method: the request's method.
-            headers: further request headers; they take the place of the source's own. A Last-Event-ID among
-                them is taken as `last_event_id`.
-            params: the URL's query, as httpx2 takes it: it stands in place of one in `url`, and beside the client's.
+            headers: further request headers, which replace the source's own. A Last-Event-ID among them is taken as
+                `last_event_id`.
+            params: the URL's query, as httpx2 takes it: it replaces one in `url`, and is added to the client's.
             content: the body as it is. It is sent again when the source reconnects, follows a redirect or answers a
-                challenge; so it is str, sent as UTF-8, or bytes, and nothing that can be read but once.
+                challenge; so it is a str, sent as UTF-8, or bytes, and nothing that can be read only once.
             data: a form's fields, sent as an application/x-www-form-urlencoded body.
-            json: what is sent as a JSON body. Of `content`, `data` and `json` only one says the body; it is encoded
-                now, and later changes to it don't count. A GET has none.
+            json: a value, sent as a JSON body. Pass only one of `content`, `data` and `json`. The body is encoded now,
+                and later changes to the value don't count. A GET has none.
             auth: the credentials, as httpx2 takes them: a user and a password, an `httpx2.Auth`, or a function that
-                changes the request. Left out: as the `client` has it; None: nobody. It never goes to another origin.
+                changes the request. Left out, the `client`'s; None, no credentials. They never go to another origin.
             last_event_id: the id to resume after; "" for a new stream.
-            client: the httpx2 client to connect with, for its auth, proxies, cookies or transport. It stays
-                open; its timeouts give way to those below.
-            follow_redirects: True: wherever they lead; to another origin (scheme, host and port) only the
-                headers in `h3ref.client.redirects.SAFE_HEADERS` go along, and a body never. "same-origin":
-                not to another origin. False: not at all. None: as the `client` has it, True without one.
-            reconnect: True: after errors and after the body's proper end, as WHATWG says. "after_error": the
-                proper end is the end. False: never. None: True for a safe method such as GET, False for
-                others such as POST, which nobody should send twice unasked.
-            patient: also go on when the very first connection can't be made.
-            max_reconnects: how many reconnections in a row may bring no message before the source gives up;
-                None for any number.
-            reconnection_time: seconds before a reconnection, until the server's `retry` says otherwise. They
-                double with each reconnection in a row that brings no message, and each wait is up to a
-                quarter longer at random.
-            max_reconnection_time: the seconds at which doubling ends.
-            retry_statuses: statuses on which a reconnection is tried again, such as (502, 504) behind a
-                proxy. 429 and 503 always are when they come with Retry-After, which is heeded up to 300 s.
-            heartbeat: seconds without a byte after which the connection counts as lost; None for no limit.
-                Comments that the server sends as a keep-alive are bytes: choose two or three times its interval.
-                It also limits the wait for the answer's head. Without it only TCP keep-alive finds a peer that
-                has vanished, after two minutes, and no server that is there and stands still.
-            connect_timeout: seconds that a connection may take to be made; None for no limit.
+            client: the httpx2 client to connect with, for its auth, proxies, cookies or transport. It stays open; the
+                timeouts below replace its own.
+            follow_redirects: True: follow them everywhere; to another origin (scheme, host and port) only the headers
+                in `h3ref.client.redirects.SAFE_HEADERS` go along, and a body never. "same-origin": not to another
+                origin. False: not at all. None: as the `client` does, True without one.
+            reconnect: True: after errors and after the body's proper end, as WHATWG says. "after_error": only after
+                errors. False: never. None: True for a safe method such as GET, False for others such as POST, which
+                should not be sent twice unasked.
+            patient: keep trying even if the very first connection can't be made.
+            max_reconnects: how many reconnections in a row may bring no message before the source gives up; None for
+                any number.
+            reconnection_time: seconds before a reconnection, until the server's `retry` says otherwise. They double
+                with each reconnection in a row that brings no message, and each wait is up to a quarter longer at
+                random.
+            max_reconnection_time: the seconds at which doubling stops.
+            retry_statuses: statuses after which a reconnection is tried again, such as (502, 504) behind a proxy. 429
+                and 503 always are when they come with Retry-After, which is heeded up to 300 s.
+            heartbeat: seconds without a byte after which the connection counts as lost; None for no limit. The comments
+                that a server sends as keep-alives count as bytes: choose two or three times their interval. It also
+                limits the wait for the answer's head. Without it, TCP keep-alive still finds a peer that has vanished,
+                after two minutes, but nothing finds a server that is there and stands still.
+            connect_timeout: seconds that making a connection may take; None for no limit.
             max_event_size: the most bytes that one event may have; None for no limit.
-            comments: called with each comment's text, such as a keep-alive's, when its turn comes among the messages:
-                by whoever waits for the next one. What it raises, that wait raises.
+            comments: called with each comment's text, such as a keep-alive's, when its turn comes among the messages,
+                within the wait for the next one. What it raises, that wait raises.
             on_open: called with the response whenever the stream is opened.
-            on_reconnect: called before each wait with its seconds, and with the error, or None when the
-                stream ended properly.
+            on_reconnect: called before each wait with its seconds, and with the error, or None if the stream ended
+                properly.
 
         Raises:
             ValueError, TypeError: an argument that can't be used.
@@ -173,30 +173,30 @@ class Source(ABC, Generic[Client, Reopen]):
     ) -> Self:
         """Make a source of a response that a client has begun to receive, such as `client.stream("POST", ...)` gives.
 
-        It has to be entered like any other, and closes the response when it is left. It goes on from the
-        Last-Event-ID that the response's request named, if it did.
+        Enter it like any other source; leaving it closes the response. It resumes from the Last-Event-ID of the
+        response's request, if that had one.
 
         Args:
             response: the response, whose body has not been read.
-            reopen: called with the last event ID, "" for none, to reconnect; it sends a request of the caller's and
-                returns the response, unread. The asynchronous twin awaits it. An `httpx2.HTTPError` that it raises is
-                a failure to connect.
-            reconnect: as above; None: True with `reopen`. Without it nothing is asked for again.
+            reopen: called with the last event ID, or "", to reconnect; it sends a request of its own and returns the
+                response, unread. For an `EventSource` it is awaited. An `httpx2.HTTPError` that it raises counts as a
+                failure to connect.
+            reconnect: as above; None: True with `reopen`. Without `reopen`, the source never reconnects.
             heartbeat: seconds without a byte after which the connection counts as lost, in place of the request's own
-                read timeout; None leaves that as it is: 5 s, if the client says nothing else.
+                read timeout; None keeps that: 5 s, unless the client says otherwise.
 
-        The other arguments are those of a source that asks by itself.
+        The other arguments are those of a source that sends its own requests.
 
         Raises:
-            RefusedStatus: the response is no stream, and has a status other than 200, such as 202.
-            WrongContentType: the response is no stream but something else, such as JSON. Either error's `response`
-                is the one that was passed; nothing of it has been read.
-            TypeError: it is no response of httpx2's, or one of the other twin's.
+            RefusedStatus: the response is not a stream, and has a status other than 200, such as 202.
+            WrongContentType: the response is not a stream but something else, such as JSON. Either error's `response`
+                is the one that you passed; nothing of it has been read.
+            TypeError: it is not a response of httpx2's, or belongs to the other twin.
             ValueError: an argument that can't be used.
         """
         _check_response(response, cls._kind)
         if reconnect and reopen is None:
-            raise ValueError("to reconnect, pass reopen, which asks again: a response alone can't be had twice")
+            raise ValueError("to reconnect, pass reopen, which asks again: a response alone can't be received twice")
         if not is_stream(response):
             raise refusal(response)
         source = cls(
@@ -219,7 +219,7 @@ class Source(ABC, Generic[Client, Reopen]):
         return source
 
     def _prepare(self) -> None:
-        """Create what a twin needs besides."""
+        """Create what else a twin needs."""
 
     @abstractmethod
     def _traced(self, name: str, info: dict[str, Any]) -> object:
@@ -227,7 +227,7 @@ class Source(ABC, Generic[Client, Reopen]):
 
     @property
     def url(self) -> str:
-        """Where the stream is, as it was asked for (WHATWG HTML, 9.2.2), without `params`."""
+        """The stream's URL, as it was asked for (WHATWG HTML, 9.2.2), without `params`."""
         return str(self._core.url)
 
     @property
@@ -237,7 +237,7 @@ class Source(ABC, Generic[Client, Reopen]):
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID as of the last message that was handed over, to resume from elsewhere."""
+        """The last event ID as of the last message that you received, to resume from elsewhere."""
         return self._core.last_event_id
 
     @property
@@ -247,7 +247,7 @@ class Source(ABC, Generic[Client, Reopen]):
 
     @property
     def response(self) -> httpx2.Response | None:
-        """The response that the stream is read from, or was last read from."""
+        """The response that the stream is, or was last, read from."""
         return self._response
 
     def __repr__(self) -> str:
@@ -255,27 +255,27 @@ class Source(ABC, Generic[Client, Reopen]):
 
     def _enter(self, create: Callable[[], Client]) -> None:
         if self._entered or self.ready_state is ReadyState.CLOSED:
-            raise RuntimeError(f"{self!r} is used once; create another to connect again")
+            raise RuntimeError(f"{self!r} can be entered once; create another to connect again")
         self._entered = True
         if self._handed is None:
             self._client = create() if self._given is None else self._given
 
     def _begin(self) -> tuple[httpx2.Request | None, Redirects]:
-        """What a connection begins with: a request to send; or None, where the caller's own way gives the answer."""
+        """The request that a connection begins with; None where the caller's own way gives the answer."""
         if self._client is None:
             return None, Redirects(False, 0)
         return self._request(self._client), Redirects(self._follow_redirects, self._client.max_redirects)
 
     def _take_handed(self) -> httpx2.Response | None:
-        """Return the response that was handed over, the first time."""
+        """Return the response that was passed in, the first time."""
         handed, self._handed = self._handed, None
         return handed
 
     def _of_the_caller(self, response: httpx2.Response) -> httpx2.Response:
-        """Return an answer that the caller's own way gave, once it keeps the source's heartbeat.
+        """Return an answer that the caller's own way gave, with the source's heartbeat.
 
         Raises:
-            TypeError: it is none.
+            TypeError: it is not one.
         """
         _check_response(response, self._kind)
         heartbeat = self._core.timeout.read
@@ -290,7 +290,7 @@ class Source(ABC, Generic[Client, Reopen]):
     def _request(self, client: httpx2.AsyncClient | httpx2.Client) -> httpx2.Request:
         core = self._core
         if (fault := core.fault_of_id) is not None:
-            log.info("%r: asks without the last event ID, which no header carries: it %s", self, fault)
+            log.info("%r: sends its request without the last event ID, which no header can carry: it %s", self, fault)
         return client.build_request(
             core.method,
             core.url,
@@ -321,7 +321,7 @@ class Source(ABC, Generic[Client, Reopen]):
         return delay
 
     def _is_over(self) -> bool:
-        """Whether no message will come any more.
+        """Whether no more messages will come.
 
         Raises:
             RuntimeError: the source was never entered.
@@ -343,7 +343,7 @@ class Source(ABC, Generic[Client, Reopen]):
 
 
 def _checked_auth(auth: object) -> Any:
-    """Return the argument `auth`, if it is one."""
+    """Return the argument `auth`, if it is valid."""
     if auth is None or auth is httpx2.USE_CLIENT_DEFAULT or isinstance(auth, tuple | httpx2.Auth) or callable(auth):
         return auth
     raise TypeError(
@@ -355,12 +355,12 @@ def _checked_auth(auth: object) -> Any:
 def _check_response(response: object, kind: type[httpx2.AsyncClient] | type[httpx2.Client]) -> None:
     if not isinstance(response, httpx2.Response):
         of = f"{type(response).__module__.partition('.')[0]}.{type(response).__qualname__}"
-        hint = "httpx2 is a library of its own, and does not take httpx's responses; send the request with httpx2"
+        hint = "httpx2 is a different library from httpx; send the request with httpx2"
         raise TypeError(f"a response is an httpx2.Response, not {of}: {hint}")
     stream = httpx2.AsyncByteStream if kind is httpx2.AsyncClient else httpx2.SyncByteStream
     if not isinstance(response.stream, stream):
         raise TypeError(
-            f"a response of an httpx2.{kind.__name__} is needed: EventSource awaits, and BlockingEventSource does not"
+            f"pass a response of an httpx2.{kind.__name__}: EventSource awaits, and BlockingEventSource does not"
         )
 
 
@@ -370,6 +370,6 @@ def _check_client(client: object, kind: type[httpx2.AsyncClient] | type[httpx2.C
     if isinstance(client, httpx2.AsyncClient | httpx2.Client):
         hint = "EventSource awaits, and BlockingEventSource does not"
     else:
-        hint = "httpx2 is a library of its own, and does not take httpx's clients; make one with httpx2"
+        hint = "httpx2 is a different library from httpx; make the client with httpx2"
     of = f"{type(client).__module__.partition('.')[0]}.{type(client).__qualname__}"
     raise TypeError(f"client is an httpx2.{kind.__name__}, not {of}: {hint}")

@@ -1,4 +1,4 @@
-"""The URL of a stream: what may be one, and how it is shown."""
+"""The URL of a stream: which ones are accepted, and how they are shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parsed(url: str | httpx2.URL) -> httpx2.URL:
 
     Raises:
         TypeError: it is neither a str nor an httpx2.URL.
-        ValueError: it is no URL.
+        ValueError: it is not a URL.
     """
     try:
         return httpx2.URL(url)
@@ -25,7 +25,7 @@ def parsed(url: str | httpx2.URL) -> httpx2.URL:
 
 
 def check(url: httpx2.URL) -> None:
-    """Raise ValueError for a URL where no stream can be."""
+    """Raise ValueError for a URL that can't be a stream's."""
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"url is an http or https URL, such as http://127.0.0.1:3000/events, not {shown(url)!r}")
     if url.port is not None and not 0 < url.port < 65536:
@@ -38,7 +38,7 @@ def check(url: httpx2.URL) -> None:
 
 
 def shown(url: httpx2.URL) -> str:
-    """The URL for logs and errors: without the password and the query, either of which may be a secret."""
+    """The URL for logs and errors: without the password and the query, which may be secrets."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 

@@ -1,4 +1,4 @@
-"""The event stream format, both ways: `SSEEvent` is sent, `EventStreamParser` receives `MessageEvent`s.
+"""The event stream format in both directions: `SSEEvent` is sent, `EventStreamParser` receives `MessageEvent`s.
 
 The standard is WHATWG HTML, section 9.2 "Server-sent events". No I/O here: values in, bytes out, and back.
 """

@@ -1,4 +1,4 @@
-"""`SSEEvent`: a message to be sent, and what its fields may hold."""
+"""`SSEEvent`: a message to send, and what its fields may hold."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final, Self
 from .values import text_of
 
 MAX_RETRY: Final = 2**53 - 1
-"""The largest reconnection time, in milliseconds, that every client can count with exactly."""
+"""The largest reconnection time, in milliseconds, that every client can represent exactly."""
 
 MAX_ID_SIZE: Final = 4096
-"""The most bytes of an event's id, in UTF-8: half of what the tightest of usual servers take for a header."""
+"""The most bytes of an event's id, in UTF-8: half of the header size that the strictest of common servers take."""
 
 _FEW: Final = MAX_ID_SIZE // 4  # characters that fit whatever they are
 _BLANKS: Final = (" ", "\t")
@@ -19,23 +19,23 @@ _control = re.compile("[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9110, section 5.
 
 
 class SSEEvent:
-    """One message to be sent; a value that exists can be sent, whatever is in it.
+    """One message to send; any value that can be constructed can be sent.
 
-    Line breaks in `data` and `comment` are carried as several lines (a receiver sees each as LF).
+    Line breaks in `data` and `comment` are sent as several lines (a receiver sees each break as LF).
 
     Args:
         data: the message's text; may be empty. Without data a client dispatches nothing.
-        event: the event type; "message" at the client if left out.
-        id: the last event ID from here on; "" resets it. A client that comes back sends it as a header, so it is one
-            that a header can bring back: see `fault_of_id`. A whole number is taken as text.
+        event: the event type; left out, "message" at the client.
+        id: the last event ID from here on; "" resets it. A client that comes back sends it in a header, so a header
+            must be able to carry it: see `fault_of_id`. A whole number is taken as text.
         retry: the reconnection time, in milliseconds.
         comment: text that every client ignores.
 
     Raises:
-        TypeError: an argument of a type other than those above.
-        ValueError: CR, LF or NUL in `event`; a control character but TAB in `id`, a blank at either end of it, or more
-            than 4096 bytes; a negative or too large `retry`, a lone surrogate, an `event` without `data` (no client
-            would ever dispatch it), or nothing at all.
+        TypeError: an argument of another type.
+        ValueError: CR, LF or NUL in `event`; an `id` with a control character other than TAB, with a blank at either
+            end, or of more than 4096 bytes; a negative or too large `retry`; a lone surrogate; an `event` without
+            `data` (no client would ever dispatch it); or nothing at all.
     """
 
     __slots__ = ("_comment", "_data", "_event", "_id", "_retry", "_wire")
@@ -89,17 +89,17 @@ class SSEEvent:
         """Return an event whose data is a value as JSON (RFC 8259), compact and on one line.
 
         Args:
-            value: what `json.dumps` takes; also pydantic models and msgspec structs, which write themselves, and
-                dataclasses, also within. A str is a JSON string. Fields of models are named by their aliases, and
-                values of other types, such as a datetime, are written as the model that holds them does.
+            value: what `json.dumps` takes; also dataclasses, pydantic models and msgspec structs, at any depth. A str
+                becomes a JSON string. Models and structs write themselves: their fields are named by their aliases, and
+                values of other types in them, such as a datetime, are written as the model writes them.
             event: as `SSEEvent`.
             id: likewise.
             retry: likewise.
             comment: likewise.
 
         Raises:
-            TypeError: what `value` is or holds is of a type that JSON has not; the text says where. Or as `SSEEvent`.
-            ValueError: NaN or an infinity, in a model too, or a value that holds itself. Or as `SSEEvent`.
+            TypeError: `value` is, or holds, something of a type that JSON lacks; the text says where. Or as `SSEEvent`.
+            ValueError: NaN or an infinity, in a model too; or a value that contains itself. Or as `SSEEvent`.
         """
         if event is None and id is None and retry is None and comment is None:  # as most have it: names cost time
             return cls(text_of(value))
@@ -198,7 +198,7 @@ def _checked_line(name: str, value: object) -> str:
 
 
 def _fault_of_line(char: str, place: int) -> str:
-    # Said without the value: a log may get to see this text.
+    # The text leaves out the value: a log may get to see it.
     return f"must be one line without NUL, or it would inject fields: it holds {char!r} at {place}"
 
 
@@ -217,12 +217,12 @@ def _id_of_number(number: int) -> str:
     except ValueError:  # more digits than Python makes a text of
         text = None
     if text is None or len(text) > MAX_ID_SIZE:
-        raise ValueError(f"id must have at most {MAX_ID_SIZE} bytes, or servers would refuse what brings it back")
+        raise ValueError(f"id must have at most {MAX_ID_SIZE} bytes, or servers would refuse the header with it")
     return text
 
 
 def fault_of_id(id: str) -> str | None:
-    """Say why an id can't be sent: no `Last-Event-ID` header would bring it back. None of one that can; "" can.
+    """Say why an id can't be sent: no `Last-Event-ID` header would bring it back. None if it can; "" can.
 
     A header's value holds no control character but TAB, and loses the blanks around it (RFC 9110, section 5.5); the
     WHATWG's parser drops an id with NUL.
@@ -239,7 +239,7 @@ def fault_of_id(id: str) -> str | None:
     except UnicodeEncodeError as error:
         return _fault_of_surrogate(error)
     if size > MAX_ID_SIZE:
-        return f"must have at most {MAX_ID_SIZE} bytes, or servers would refuse what brings it back: it has {size}"
+        return f"must have at most {MAX_ID_SIZE} bytes, or servers would refuse the header with it: it has {size}"
     return None
 
 
@@ -255,7 +255,7 @@ def _checked_retry(value: object) -> int:
 def _checked_rest(
     data: str | None, event: str | None, id: str | None, retry: int | None, comment: str | None
 ) -> tuple[str | None, int | None, str | None]:
-    """Check what few events have: no data, or data that is no exact str, a retry, a comment."""
+    """Check what few events have: no data, data that is not exactly a str, a retry, a comment."""
     if data is not None:
         data = _checked_text("data", data)
     elif event is not None:

@@ -1,6 +1,6 @@
 """JSON text read into models: pydantic's, msgspec's structs, and dataclasses.
 
-pydantic and msgspec read their own. Neither is imported: whoever names a model of theirs has loaded it.
+pydantic and msgspec read their own. Neither is imported here: code that names one of their models has loaded it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def read(text: str, model: Any) -> Any:
     """Read JSON text into a model.
 
     Raises:
-        ValueError: the text is no JSON, or not such a model.
-        TypeError: the model, or a type in it, is none that can be read.
+        ValueError: the text is not JSON, or does not fit the model.
+        TypeError: the model, or a type in it, can't be read.
     """
     if hasattr(model, "model_validate_json"):
         return model.model_validate_json(text)
@@ -36,7 +36,7 @@ def read(text: str, model: Any) -> Any:
 
 
 def _built(value: Any, kind: Any, place: str) -> Any:
-    """Make of a JSON value what a type says; what it is can be told by the type's kind alone."""
+    """Build what a type describes from a JSON value; the kind of type alone decides how."""
     if kind is Any or kind is object:
         return value
     if kind is None or kind in _SCALARS:
@@ -78,7 +78,7 @@ def _generic(value: Any, kind: Any, place: str) -> Any:
     if origin is typing.Literal:
         if any(type(value) is type(one) and value == one for one in args):
             return value
-        raise ValueError(f"{place} is none of {', '.join(map(repr, args))}")
+        raise ValueError(f"{place} must be one of {', '.join(map(repr, args))}")
     if origin is list:
         return [_built(one, args[0], f"{place}[{index}]") for index, one in enumerate(_of(value, list, place))]
     if origin is dict and args[0] is str:
@@ -135,10 +135,10 @@ def _of(value: Any, kind: type, place: str) -> Any:
 
 def _unknown(kind: Any, place: str) -> TypeError:
     return TypeError(
-        f"{place} is of the type {kind!r}: have a pydantic model or a msgspec struct hold it, which know how to read it"
+        f"{place} has the type {kind!r}: put it in a pydantic model or a msgspec struct, which can read it"
     )
 
 
 def _other(value: Any, kind: type, place: str) -> ValueError:
-    """Told without the value, which a log may get to see."""
+    """The error for a value of another type, without the value, since a log may get to see the text."""
     return ValueError(f"{place} must be {kind.__name__}, not {type(value).__name__}")

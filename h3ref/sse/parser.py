@@ -1,7 +1,7 @@
-"""`EventStreamParser`: the bytes of an event stream, read into `MessageEvent`s.
+"""`EventStreamParser`: reads the bytes of an event stream into `MessageEvent`s.
 
-The standard is WHATWG HTML, section 9.2 "Server-sent events": 9.2.5 "Parsing an event stream" and 9.2.6
-"Interpreting an event stream". Comments quote the step that the code below them obeys.
+The standard is WHATWG HTML, section 9.2 "Server-sent events": 9.2.5 "Parsing an event stream" and 9.2.6 "Interpreting
+an event stream". Comments quote the step that the code below them follows.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _CR: Final = 13  # as a number: `in` finds it ten times as fast as b"\r"
 
 
 class MessageEvent(NamedTuple):
-    """One message received, as WHATWG's MessageEvent has it.
+    """One received message, with the fields of WHATWG's MessageEvent.
 
     Attributes:
-        type: the event type, "message" if the sender named none.
+        type: the event type; "message" if the sender named none.
         data: the text; its lines are separated by LF.
         last_event_id: the last event ID as of this message (WHATWG: lastEventId).
     """
@@ -43,9 +43,9 @@ class MessageEvent(NamedTuple):
 
     @property
     def retry(self) -> int | None:
-        """The reconnection time in milliseconds that came in this message's own block; None if none did.
+        """The reconnection time, in milliseconds, from this message's own block; None if it had none.
 
-        It is no part of the tuple, which is WHATWG's: messages that differ in it alone are equal.
+        It is not part of the tuple, which is WHATWG's: messages that differ in it alone are equal.
         """
         return None
 
@@ -54,48 +54,48 @@ class MessageEvent(NamedTuple):
     @overload
     def json(self, model: builtins.type[_Model]) -> _Model: ...
     def json(self, model: Any = None) -> Any:
-        """Return the data read as JSON: the twin of `SSEEvent.json`.
+        """Return the data read as JSON: the inverse of `SSEEvent.json`.
 
         Args:
-            model: what to read it into. A pydantic model and a msgspec struct are read as they read themselves. A
-                dataclass is read by its fields' types: scalars, as they stand (but a whole number is a float, too),
-                lists, tuples, dicts, unions, literals, enums, and models and dataclasses within. So are these types
-                by themselves, such as `list[Token]`. Names that a dataclass has not are passed over.
+            model: what to read the data into. Pydantic models and msgspec structs read themselves. A dataclass is read
+                by its fields' types: scalars, as they stand (but a whole number will do for a float), lists, tuples,
+                dicts, unions, literals, enums, and models and dataclasses within. You can also pass one of these types
+                by itself, such as `list[Token]`. Names that a dataclass lacks are ignored.
 
         Raises:
-            ValueError: the data is not JSON (`json.JSONDecodeError`), or not such a model (pydantic's and msgspec's
-                `ValidationError` are of this kind).
-            TypeError: the model, or the type of a field, is none of those.
+            ValueError: the data is not JSON (`json.JSONDecodeError`), or does not fit the model (the `ValidationError`
+                of pydantic and that of msgspec are ValueErrors).
+            TypeError: the model, or the type of a field, is none of these.
         """
         return json.loads(self.data) if model is None else read(self.data, model)
 
     def to_event(self) -> SSEEvent:
-        """Return the event that sends this message on, for a relay: its type, its data, and its `last_event_id`.
+        """Return an event that passes this message on, for a relay: its type, its data, and its `last_event_id`.
 
-        What somebody else's server sends must not end a relay, so this raises nothing for what a parser has made. An
-        id that no header could bring back (see `fault_of_id`) is left out, so that a client that comes back goes on
-        after an earlier one; a NUL in the type becomes U+FFFD. A warning in the log tells of either. "" is no id: to
-        reset the last event ID, send `SSEEvent(..., id="")`. Its `retry` is left out too: it was said to this client,
-        about the server that it reads.
+        Another server's messages must not end a relay, so this never raises for a message that a parser has made. An id
+        that no header could bring back (see `fault_of_id`) is left out, so a client that comes back resumes after an
+        earlier event; a NUL in the type becomes U+FFFD. The log has a warning of either. "" means no id: to reset the
+        last event ID, send `SSEEvent(..., id="")`. `retry` is left out, too: it was meant for this client, about the
+        server that it reads.
 
         Raises:
-            TypeError, ValueError: as `SSEEvent`, of a type or data that no parser makes.
+            TypeError, ValueError: as `SSEEvent`, for a type or data that no parser makes.
         """
         kind: str | None = self.type
         if kind == "message":
             kind = None
         elif kind and "\0" in kind:
-            log.warning("a message is sent on with U+FFFD for the NUL in its type, which can't be sent")
+            log.warning("a message is passed on with U+FFFD in place of the NUL in its type, which can't be sent")
             kind = kind.replace("\0", "\ufffd")
         id: str | None = self.last_event_id or None
         if id is not None and (fault := fault_of_id(id)):
-            log.warning("a message is sent on without its id, which can't be sent: an id %s", fault)
+            log.warning("a message is passed on without its id, which can't be sent: an id %s", fault)
             id = None
         return SSEEvent(self.data, event=kind, id=id)
 
 
 class _WithRetry(MessageEvent):
-    """One whose block brought a reconnection time. Few do, so that the others need no room for it."""
+    """A message whose block brought a reconnection time. Few do, so the others need no room for it."""
 
     _retry: int
 
@@ -111,10 +111,10 @@ class _WithRetry(MessageEvent):
 
 
 class EventTooLarge(H3Error):
-    """A received event is larger than the parser's limit; nothing more of its connection is read.
+    """A received event is larger than the parser's limit; nothing more is read from its connection.
 
     Attributes:
-        limit: the largest event in bytes.
+        limit: the most bytes that an event may have.
     """
 
     def __init__(self, limit: int) -> None:
@@ -126,17 +126,17 @@ class EventTooLarge(H3Error):
 
 
 class EventStreamParser:
-    """Reads an event stream from chunks of bytes; how they are cut changes nothing.
+    """Reads an event stream from chunks of bytes, wherever they are cut.
 
-    Each byte is looked at a fixed number of times, so that the cost is linear whatever the chunks and lines are.
+    Each byte is examined a fixed number of times, so the cost is linear, whatever the chunks and lines are.
 
     Args:
-        max_event_size: the most bytes that an event may have: all its lines but comments, and the line that is
-            being received, even if it is a comment. Line ends and the BOM are not counted. None for no limit: then
-            a sender decides how much memory an event takes.
-        last_event_id: the last event ID of an earlier connection, from which this one goes on.
-        comments: called with each comment as soon as its line has ended: with its text, without the colon and one
-            space behind it, and with how many of the messages that this `feed` returns came before it.
+        max_event_size: the most bytes that an event may have: all its lines but comments, and the line that is being
+            received, even if it is a comment. Line ends and the BOM are not counted. None for no limit: then the sender
+            decides how much memory an event takes.
+        last_event_id: the last event ID of an earlier connection, which this one continues.
+        comments: called with each comment as soon as its line has ended: with its text, without the colon and one space
+            after it, and with the number of messages from this `feed` that came before it.
 
     Attributes:
         retry: the reconnection time last received, in milliseconds, or None.
@@ -178,15 +178,15 @@ class EventStreamParser:
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID string, as of the last block that ended."""
+        """The last event ID string, as of the last block that has ended."""
         return self._last_event_id
 
     def feed(self, chunk: bytes) -> list[MessageEvent]:
         """Take the next bytes and return the messages that they complete.
 
         Raises:
-            EventTooLarge: an event grew over the limit. Messages that were complete before it are returned
-                first, and the next call raises; so does every further one until `close`.
+            EventTooLarge: an event grew beyond the limit. Messages that were complete before it are returned first, and
+                the next call raises, as does every further one until `close`.
         """
         if self._failed:
             self._raise_too_large()
@@ -220,10 +220,10 @@ class EventStreamParser:
         return messages
 
     def close(self) -> list[MessageEvent]:
-        """Take the end of the stream; the list is empty.
+        """End the stream, and return an empty list.
 
-        9.2.6: "Once the end of the file is reached, any pending data must be discarded." The parser is then
-        ready for the next connection; `last_event_id` and `retry` stay.
+        9.2.6: "Once the end of the file is reached, any pending data must be discarded." The parser is then ready for
+        the next connection; `last_event_id` and `retry` stay.
 
         Raises:
             EventTooLarge: as `feed`, if it was not raised before.
@@ -244,7 +244,7 @@ class EventStreamParser:
         return chunk.removeprefix(start)
 
     def _take_lines(self, lines: list[str]) -> list[MessageEvent]:
-        """9.2.6, the four kinds of line. The usual fields are taken here at once, by `_take_field`'s rules."""
+        """9.2.6, the four kinds of line. Common fields are taken here at once, by the rules of `_take_field`."""
         messages: list[MessageEvent] = []
         data, retry = self._data, self._retry
         for line in lines:
@@ -306,7 +306,7 @@ class EventStreamParser:
         # "Otherwise: the field is ignored."
 
     def _count(self, lines: bytes | bytearray) -> None:
-        """Bring the size of the block that has not ended up to date with lines that were taken."""
+        """Add the lines that were taken to the size of the block that has not ended."""
         if lines == b"\n":
             self._size = 0
             return

@@ -1,7 +1,7 @@
-"""Values as JSON text (RFC 8259), which is an event's data.
+"""Values as JSON text (RFC 8259), which becomes an event's data.
 
-pydantic models and msgspec structs are written by their own encoders. Neither package is imported: whoever hands over
-one of theirs has loaded it.
+pydantic models and msgspec structs are written by their own encoders. Neither package is imported here: code that
+passes one of theirs has loaded it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _NOT_FINITE: Final = "and JSON has neither NaN nor an infinity (RFC 8259, sectio
 
 
 def text_of(value: object) -> str:
-    """Return a value as compact JSON text, which is one line.
+    """Return a value as compact JSON text on one line.
 
-    A model's field is named by its alias where it has one, as the model's own reader expects it.
+    A model's field is named by its alias if it has one, as the model's own reader expects.
 
     Raises:
-        TypeError: the value, or what it holds, is of a type that JSON lacks.
-        ValueError: NaN or an infinity, also where a model's encoder would write null for it; a value that holds
-            itself; what a model's encoder refuses.
+        TypeError: the value, or something in it, is of a type that JSON lacks.
+        ValueError: NaN or an infinity, even where a model's encoder would write null for it; a value that contains
+            itself; anything else that a model's encoder refuses.
     """
     kind = value.__class__
     try:
@@ -50,12 +50,12 @@ def msgspec_of(kind: object) -> Any:
     """The package msgspec, to which a struct belongs.
 
     Raises:
-        TypeError: it is another package's struct.
+        TypeError: the struct belongs to another package.
     """
     try:
         return sys.modules["msgspec"]
     except KeyError:
-        raise TypeError(f"{kind!r} looks like a struct of msgspec's, which nobody has loaded") from None
+        raise TypeError(f"{kind!r} looks like a struct of msgspec, which is not loaded") from None
 
 
 def _by_pydantic(value: Any) -> str:
@@ -68,10 +68,10 @@ def _by_pydantic(value: Any) -> str:
 
 
 def _parts_of(value: Any) -> Any:
-    """What a value is made of that is neither plain nor of a plain type's subclass; the encoder asks.
+    """The parts of a value that is neither plain nor of a plain type's subclass; the encoder asks.
 
     Raises:
-        TypeError: it is no model and no dataclass.
+        TypeError: it is neither a model nor a dataclass.
     """
     kind = type(value)
     if hasattr(kind, "__pydantic_serializer__"):
@@ -80,7 +80,7 @@ def _parts_of(value: Any) -> Any:
         return msgspec_of(kind).to_builtins(value)
     if hasattr(kind, "__dataclass_fields__"):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    raise TypeError(f"a {kind.__name__} is no JSON")
+    raise TypeError(f"a {kind.__name__} is not JSON")
 
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_parts_of).encode
@@ -103,9 +103,9 @@ _surrogate: Final = re.compile("[\ud800-\udfff]")
 
 
 def _check_finite(value: Any, text: str) -> None:
-    """Refuse a number that JSON lacks, for which a model's encoder wrote null, or NaN: neither can be read back.
+    """Refuse a number that JSON lacks, for which a model's encoder wrote null or NaN: neither can be read back.
 
-    A model that writes something else for it, such as a str, has decided so.
+    A model that writes something else for it, such as a str, has chosen to.
 
     Raises:
         ValueError: the model holds one; the text says where.
@@ -141,7 +141,7 @@ _ARRAYS: Final = (list, tuple, set, frozenset)
 
 
 def _beside(held: Any, written: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield all that a model holds, each with its place and with what was written for it, as far as they correspond."""
+    """Yield all that a model holds, each with its place and with what was written for it, as far as they match."""
     if isinstance(held, dict) and isinstance(written, dict):
         for key, one in held.items():
             if str(key) in written:
@@ -157,7 +157,7 @@ def _beside(held: Any, written: Any, place: str) -> Iterator[tuple[str, Any, Any
 
 
 def _refuse(value: object, error: Exception) -> NoReturn:
-    """Raise what is wrong with a value, and where, instead of what its encoder said.
+    """Raise an error that says what is wrong with a value, and where, in place of the encoder's.
 
     Raises:
         TypeError, ValueError: always.
@@ -172,14 +172,14 @@ def _refuse(value: object, error: Exception) -> NoReturn:
 
 
 def _fault_of(value: object, place: str, above: tuple[int, ...]) -> Exception | None:
-    """Find the first thing in a value that JSON has not; None if there is none, or only the value's encoder knows."""
+    """Find the first thing in a value that JSON lacks; None if there is none, or only the value's encoder knows."""
     kind = type(value)
     if isinstance(value, float) and not math.isfinite(value):
         return ValueError(f"{place} is {value!r}, {_NOT_FINITE}")
     if value is None or isinstance(value, str | int | float) or len(above) == _DEEPEST:
         return None
     if id(value) in above:
-        return ValueError(f"{place} is what it stands in, and a text has to end")
+        return ValueError(f"{place} contains itself, and a text has to end")
     inner: Iterator[tuple[str, object]]
     if isinstance(value, dict):
         for key in value:
@@ -194,8 +194,8 @@ def _fault_of(value: object, place: str, above: tuple[int, ...]) -> Exception | 
         inner = ((f"{place}.{name}", one) for name, one in _parts_of(value).items())
     else:
         return TypeError(
-            f"{place} is a {kind.__name__}, which JSON has not: make it a str, a number, a list or a dict, "
-            "or have a pydantic model or a msgspec struct hold it"
+            f"{place} is a {kind.__name__}, which JSON lacks: make it a str, a number, a list or a dict, "
+            "or put it in a pydantic model or a msgspec struct"
         )
     above = (*above, id(value))
     return next(filter(None, (_fault_of(one, where, above) for where, one in inner)), None)
