@@ -872,7 +872,7 @@ def test_the_page_of_adapters_says_of_every_limit_whether_asgi_keeps_it() -> Non
         for name in re.findall(r"limits\.(\w+)", path.read_text(encoding="utf-8"))
     }
     page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
-    of_the_server = set(re.findall(r"`(\w+)`", page.partition("of `Limits`,")[2].partition("have no effect")[0]))
+    of_the_server = set(re.findall(r"`(\w+)`", page.partition("have no effect:")[2].partition(". All others")[0]))
     defaults = set(re.findall(r"`(\w+)`", page.partition("defaults of")[2].partition("; a stream's age")[0]))
     said_otherwise = {"streams", "stream_age", "stream_age_jitter", "stream_keep_alive", "send_timeout"}
     only_of_apps = {"handler_threads"}  # a response has neither a handler nor a hook
