@@ -94,7 +94,7 @@ def test_every_cell_has_its_kind_and_leads_to_its_rule() -> None:
     cells = Cells(TRIED, IDS)
     html = cells._repr_html_()
     parts = Parts(html)
-    kinds = re.findall('<td class="(.*?)">', html)
+    kinds = re.findall('<td class="(.*?)"', html)
     assert len(kinds) == len(State) * len(TRIGGERS) == 40
     assert kinds.count(REFUSED) == sum("error" in cell for cell in CELLS)
     nothing = [cell for cell in CELLS if cell.get("next") == cell["state"] == State.CLOSED]
@@ -102,7 +102,8 @@ def test_every_cell_has_its_kind_and_leads_to_its_rule() -> None:
     assert kinds.count(ACCEPTED) == 40 - len(nothing) - kinds.count(REFUSED)
     assert sorted(parts.links) == sorted(f"#{cell['id']}" for cell in CELLS)
     plain = re.sub("<wbr>", "", html)
-    assert f'<td class="{REFUSED}">✗ ConnectionNotReady<br><a href="#L-17">L-17</a></td>' in plain
+    refused = f'<td class="{REFUSED}" data-state="sse_started"><span>✗ ConnectionNotReady</span><br>'
+    assert f'{refused}<a href="#L-17">L-17</a></td>' in plain
     assert "sse_started: ✗ ConnectionNotReady; headers_sent: → streaming" in repr(cells)
 
 

@@ -27,8 +27,19 @@ _RULES: Final = """\
 .h3cells .no-op { background: var(--h3lab-calm-tint); border-color: var(--h3lab-soft); }
 .h3cells a { color: inherit; text-decoration: underline; }
 .h3cells p { font: 13px/1.4 system-ui, sans-serif; margin: 0 0 6px; }
-.h3cells p span { padding: 2px 8px; margin-right: 8px; }
+.h3cells p span { display: inline-block; padding: 2px 8px; margin: 0 8px 4px 0; }
+@media (max-width: 760px) {
+  .h3cells table { min-width: 0; }
+  .h3cells :is(tr, th[scope="row"]) { display: block; }
+  .h3cells tr:first-child { display: none; }
+  .h3cells th[scope="row"] { padding-top: 10px; }
+  .h3cells td { display: flex; gap: 6px; margin-top: 3px; }
+  .h3cells td::before { content: attr(data-state); flex: 0 0 13ch; color: var(--h3lab-soft); }
+  .h3cells td br { display: none; }
+  .h3cells td a { margin-left: auto; white-space: nowrap; }
+}
 """
+"""On a page narrower than 760 pixels a row becomes a list, in which each cell names its state."""
 
 
 class Cells:
@@ -70,7 +81,9 @@ class Cells:
         kind, (outcome, _) = self._kind(state, trigger), self._tried[state, trigger]
         rule = self._rules[state, trigger]
         link = f'<a href="#{escape(rule)}">{escape(rule)}</a>'
-        return f'<td class="{kind}">{_SIGNS[kind]} {_breakable(outcome)}<br>{link}</td>'
+        return (
+            f'<td class="{kind}" data-state="{state}"><span>{_SIGNS[kind]} {_breakable(outcome)}</span><br>{link}</td>'
+        )
 
     def __repr__(self) -> str:
         """The same as text."""

@@ -18,9 +18,9 @@ Piece = str | Callable[..., Any] | Sequence[Callable[..., Any]]
 """Code: as text, or what it is the code of."""
 
 _RULES: Final = """\
-.h3code { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px;
-  margin: 8px 0; }
-.h3code figure { margin: 0; min-width: 0; border: 1px solid var(--h3lab-edge); border-radius: 6px; overflow: hidden; }
+.h3code { display: flex; flex-wrap: wrap; gap: 12px; margin: 8px 0; }
+.h3code figure { flex: 1 1 min(100%, 370px); margin: 0; min-width: 0; overflow: hidden;
+  border: 1px solid var(--h3lab-edge); border-radius: 6px; }
 .h3code figcaption { padding: 4px 10px; font: 600 14px/1.5 system-ui, sans-serif; text-align: left;
   color: var(--h3lab-ink); background: var(--h3lab-card); border-bottom: 1px solid var(--h3lab-edge); }
 .h3code pre { margin: 0; padding: 8px 0; background: none; border: 0; color: var(--h3lab-ink);
@@ -30,13 +30,13 @@ _RULES: Final = """\
   text-indent: calc((var(--indent) + 2) * -1ch); }
 .h3code .bug { background: var(--h3lab-bad-tint); border-color: var(--h3lab-bad); font-weight: 700; }
 .h3code .fix { background: var(--h3lab-good-tint); border-color: var(--h3lab-good); font-weight: 700; }
-.h3code .bug::after { content: " ✗"; color: var(--h3lab-bad); }
-.h3code .fix::after { content: " ✓"; color: var(--h3lab-good); }
+.h3code .bug::after { content: "\\a0✗"; color: var(--h3lab-bad); }
+.h3code .fix::after { content: "\\a0✓"; color: var(--h3lab-good); }
 .h3code [class^="h3k"] { color: var(--h3lab-word); }
 .h3code [class^="h3s"] { color: var(--h3lab-text); }
 .h3code [class^="h3c"] { color: var(--h3lab-soft); font-style: italic; }
 .h3code :is(.h3nf, .h3nd, .h3nc) { color: var(--h3lab-name); }
-@media (max-width: 760px) { .h3code { grid-template-columns: minmax(0, 1fr); } }
+@media (max-width: 760px) { .h3code figure { flex-basis: 100%; } }
 """
 
 
