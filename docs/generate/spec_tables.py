@@ -123,7 +123,7 @@ def _code(name: str) -> str:
 def _short(cell: Cell) -> str:
     if "error" in cell:
         return f"{cell['error']} ({cell['id']})"
-    answers = "".join(f", {status} for {reason}" for reason, status in cell.get("answer", {}).items())
+    answers = "".join(f", {status} for {', '.join(reasons)}" for status, reasons in _answers(cell).items())
     kept = ", reason kept" if cell.get("keeps_reason") else ""
     return f"`{cell['next']}`{answers}{kept} ({cell['id']})"
 
@@ -133,8 +133,17 @@ def _verdict(cell: Cell) -> str:
         return f"is rejected: `{cell['error']}`"
     if cell.get("keeps_reason"):
         return "changes nothing, and the first reason stays"
-    answers = "".join(f", and answers {status} for `{reason}`" for reason, status in cell.get("answer", {}).items())
-    return f"{'stays in' if cell['next'] == cell['state'] else 'leads to'} `{cell['next']}`{answers}"
+    answers = " and ".join(f"{status} for {_either(reasons, 'and')}" for status, reasons in _answers(cell).items())
+    told = f", and the client gets {answers}" if answers else ""
+    return f"{'stays in' if cell['next'] == cell['state'] else 'leads to'} `{cell['next']}`{told}"
+
+
+def _answers(cell: Cell) -> dict[int, list[str]]:
+    """The statuses that a client gets because of a cell, each with the reasons for it."""
+    reasons: dict[int, list[str]] = {}
+    for reason, status in cell.get("answer", {}).items():
+        reasons.setdefault(status, []).append(reason)
+    return reasons
 
 
 def _closing_words(trigger: dict[str, Any]) -> str:
