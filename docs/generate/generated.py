@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PART = re.compile(r"^<!-- generated: (?P<name>\w+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
@@ -59,9 +59,12 @@ def update(page: Path, parts: Callable[[], Mapping[str, Iterable[str]]], *, chec
     return 0
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> Iterator[str]:
-    """The lines of a Markdown table; with numbers, all columns but the first are set flush right."""
-    rule = ["---", *(["--:" if numbers else "---"] * (len(head) - 1))]
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool | Collection[str] = False
+) -> Iterator[str]:
+    """The lines of a Markdown table; with numbers, these columns are set flush right, or all but the first."""
+    right = head[1:] if numbers is True else numbers or ()
+    rule = ["--:" if name in right else "---" for name in head]
     for row in (head, rule, *rows):
         yield f"| {' | '.join(row)} |"
 

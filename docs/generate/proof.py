@@ -26,7 +26,7 @@ Found = dict[str, Any]
 
 
 def verdicts(found: Found) -> Iterator[str]:
-    """Every run: what is around, the verdict, and how much was searched."""
+    """Every run: its setting, the verdict, and how much was searched."""
     tested = {one.name for one in RUNS if one.in_tests}
     rows = (
         [
@@ -36,14 +36,15 @@ def verdicts(found: Found) -> Iterator[str]:
         ]
         for run in found["runs"]
     )
-    yield from table(["run", "with", "verdict", "states", "depth", "seconds", "in the tests"], rows)
+    head = ["run", "setting", "verdict", "states", "depth", "seconds", "in the tests"]
+    yield from table(head, rows, numbers=("states", "depth", "seconds"))
     yield ""
-    yield f"Together {sum(run['states'] for run in found['runs']):,} states."
+    yield f"In total: {sum(run['states'] for run in found['runs']):,} states."
 
 
 def _verdict(run: Found) -> str:
     if not run["violated"]:
-        return "all holds"
+        return "everything holds"
     after = f", after {run['steps']} steps" if run["steps"] else ""
     return f"**`{run['violated']}` does not hold**{after}"
 
@@ -51,7 +52,7 @@ def _verdict(run: Found) -> str:
 def sentences(found: Found) -> Iterator[str]:
     """Every property: what it says, and the rules that it makes precise."""
     rows = ([f"`{item['id']}`", item["means"], f"{item['sentence']}{_rules(item)}"] for item in properties().values())
-    yield from table(["property", "says", "after the specification"], rows)
+    yield from table(["property", "meaning", "in the specification"], rows)
 
 
 def _rules(item: Found) -> str:
@@ -69,13 +70,15 @@ def mutants(found: Found) -> Iterator[str]:
     """How many changes of the model were noticed, by what, and what was not."""
     caught, survivors = found["mutants"]["caught"], found["mutants"]["survivors"]
     tried = len(caught) + len(survivors)
-    yield f"Of {tried} changes {len(caught)} are noticed, {len(caught) / tried:.1%}."
+    yield f"{len(caught)} of {tried} changes are noticed: {len(caught) / tried:.1%}."
     yield ""
     by = Counter(name for _, name in caught)
-    yield from table(["noticed by", "changes"], ([f"`{name}`", str(count)] for name, count in by.most_common()))
+    yield from table(
+        ["noticed by", "changes"], ([f"`{name}`", str(count)] for name, count in by.most_common()), numbers=True
+    )
     because = json.loads((MODEL / "survivors.json").read_text(encoding="utf-8"))
     yield ""
-    yield from table(["not noticed", "for"], ([name.replace("|", "\\|"), because[name]] for name in survivors))
+    yield from table(["not noticed", "because"], ([name.replace("|", "\\|"), because[name]] for name in survivors))
 
 
 PARTS = {"verdicts": verdicts, "sentences": sentences, "counterexample": counterexample, "mutants": mutants}

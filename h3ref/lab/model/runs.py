@@ -78,7 +78,9 @@ def _flow(name: str, *around: str, violates: str | None = None) -> Iterator[Run]
     )
 
 
-EXAMPLE: Final = Run("broken, H3Z's example", "broken", "its handler asks ten times", ("EXAMPLE",), (), (), HANG)
+EXAMPLE: Final = Run(
+    "broken, H3Z's example", "broken", "H3Z's own handler, which asks ten times", ("EXAMPLE",), (), (), HANG
+)
 """What the counterexample is taken from."""
 
 
@@ -87,7 +89,13 @@ def _channel(policy: str, about: str) -> Iterator[Run]:
     yield Run(name, "channel", about, around, ("EVENTS=3", "HISTORY=1"), ("EVENTS=4",), model="channel.pml")
     closes = (*around, "CLOSES")
     yield Run(
-        f"{name}, closes", "channel", "the same, and its end", closes, ("EVENTS=2",), ("EVENTS=3",), model="channel.pml"
+        f"{name}, closes",
+        "channel",
+        "the same, and the channel closes",
+        closes,
+        ("EVENTS=2",),
+        ("EVENTS=3",),
+        model="channel.pml",
     )
 
 
@@ -102,7 +110,7 @@ RUNS: Final = (
     *_flow("broken", "CALLBACK", violates=HANG),
     EXAMPLE,
     Run("any call", "by_handler", "a handler that may call all three", ALL_CALLS, _bounds(3, 1), _bounds(3, 2)),
-    Run("HEAD", "by_handler", "the same, asked by HEAD", (*ALL_CALLS, "HEAD"), _bounds(2, 1), _bounds(3, 1)),
+    Run("HEAD", "by_handler", "the same, for a HEAD request", (*ALL_CALLS, "HEAD"), _bounds(2, 1), _bounds(3, 1)),
     Run(
         "second task",
         "awaited",
@@ -119,11 +127,11 @@ RUNS: Final = (
         _bounds(2, 2),
         _bounds(3, 3),
     ),
-    Run("age", "callback", "a stream that may last so long", ("CALLBACK", "AGE"), _bounds(2, 2), _bounds(3, 3)),
+    Run("age", "callback", "a limit on the stream's age", ("CALLBACK", "AGE"), _bounds(2, 2), _bounds(3, 3)),
     Run(
         "thread",
         "by_handler",
-        "somebody pulls triggers out of order",
+        "a thread pulls triggers out of order",
         (*ALL_CALLS, "STRANGER"),
         _bounds(2, 1),
         _bounds(3, 1),
@@ -131,7 +139,7 @@ RUNS: Final = (
     Run(
         "generator",
         "callback",
-        "who leaves is noticed from the request on",
+        "the server sees a client leave from the request on",
         ("CALLBACK", "GENERATED"),
         _bounds(2, 2),
         _bounds(3, 3),
@@ -139,28 +147,28 @@ RUNS: Final = (
     Run(
         "two exchanges",
         "callback",
-        "they share a slot, and the shutdown",
+        "two exchanges share a slot and the shutdown",
         ("CALLBACK", "SLOTS", "STOPS"),
         _bounds(2, 1),
         _bounds(3, 1),
     ),
-    *_channel("dropping", "who is too slow misses the oldest"),
-    *_channel("cutting", "who is too slow is cut, and comes back"),
-    *_channel("waiting", "who is too slow is waited for"),
-    _engine("cuts", "a process misses what it would have heard", "CUTS"),
-    _engine("rollbacks", "the latest entry is lost, as in a failover", "ROLLBACKS"),
-    _engine("flushes", "all entries are lost", "FLUSHES"),
-    _engine("restarts", "a process begins anew, among other cuts", "RESTARTS", "CUTS"),
+    *_channel("dropping", "slow subscribers miss the oldest events"),
+    *_channel("cutting", "slow subscribers are cut, and come back"),
+    *_channel("waiting", "the channel waits for slow subscribers"),
+    _engine("cuts", "a process misses messages", "CUTS"),
+    _engine("rollbacks", "the engine loses its latest entry, as in a failover", "ROLLBACKS"),
+    _engine("flushes", "the engine loses all entries", "FLUSHES"),
+    _engine("restarts", "a process restarts, and misses messages", "RESTARTS", "CUTS"),
     Run(
         "engine, retries",
         "engine",
-        "an answer is lost, among other rollbacks",
+        "an answer is lost, and the latest entry may be, too",
         ("RETRIES", "ROLLBACKS", "FAULTS=2"),
         (),
         (),
         model="engine.pml",
     ),
-    _engine("trims", "the engine keeps two entries, among other cuts", "CUTS", "KEEP=2"),
+    _engine("trims", "the engine keeps two entries, and a process misses messages", "CUTS", "KEEP=2"),
 )
 
 BY_HAND: Final = {
@@ -169,7 +177,7 @@ BY_HAND: Final = {
     *(f"channel, {policy}, closes" for policy in ("dropping", "waiting")),
     *("engine, restarts", "engine, retries", "engine, trims"),
 }
-"""Runs that are much like others: `make model` does them all, the tests these not, so that they take under a minute.
+"""Runs that are much like others: `make model` does them all, but the tests leave these out, to take under a minute.
 
 H3Z's example has a test of its own, for its path.
 """
