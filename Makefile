@@ -107,7 +107,8 @@ docs: $(VENV)/.dev ## build the site into build/docs; warnings are errors
 	@echo 'Open build/docs/index.html'
 
 lab: $(VENV)/.jupyter ## open the notebooks in JupyterLab, with all that they need (ARGS=--no-browser)
-	$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+	@$(PY) -m nbformat.sign notebooks/*.ipynb >/dev/null  # trusted: their outputs are shown before they are run
+	$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00-start-here.ipynb $(ARGS)
 
 dist: $(VENV)/.dist ## build sdist and wheel, check both, try each extra in a clean environment (ARGS=--users for three of them)
 	$(PY) -m tests.dist $(ARGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -57,7 +59,7 @@ class Parts(HTMLParser):
 
 def lines_of(html: str, mark: str) -> list[str]:
     """The text of each line that is marked so."""
-    found = re.findall(rf'<span class="line {mark}"[^>]*>(.*?)</span>(?=<span class="line|</pre>)', html)
+    found = re.findall(rf'^<b class="line {mark}"[^>]*>(.*?)</b>$', html, re.MULTILINE)
     return [re.sub("<[^>]+>", "", line).strip() for line in found]
 
 
@@ -75,6 +77,11 @@ def test_code_stands_in_columns_and_the_decisive_line_of_each_is_marked() -> Non
     assert re.search(r"^bug: +writer = event.get_sse_writer\(\)$", repr(shown), re.MULTILINE)
     assert "async def send_all" in re.sub("<[^>]+>", "", html)
     assert len(re.findall('class="line', html)) == len([line for line in repr(shown).split("\n")]) - 2 - 1
+
+
+def test_code_is_lines_even_where_a_page_drops_styles() -> None:
+    (block,) = re.findall("<pre>(.*)</pre>", code_beside(one=example.callback)._repr_html_(), re.DOTALL)
+    assert unescape(re.sub("<[^>]+>", "", block)) == inspect.getsource(example.callback).strip()
 
 
 def test_the_lines_of_the_flows_are_as_they_stand_in_their_file() -> None:

@@ -23,13 +23,14 @@ _RULES: Final = """\
   border: 1px solid var(--h3lab-edge); border-radius: 6px; }
 .h3code figcaption { padding: 4px 10px; font: 600 14px/1.5 system-ui, sans-serif; text-align: left;
   color: var(--h3lab-ink); background: var(--h3lab-card); border-bottom: 1px solid var(--h3lab-edge); }
-.h3code pre { margin: 0; padding: 8px 0; background: none; border: 0; color: var(--h3lab-ink);
+.h3code figure pre { margin: 0; padding: 8px 0; background: none; border: 0; color: var(--h3lab-ink);
+  white-space: normal;
   font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-.h3code .line { display: block; white-space: pre-wrap; overflow-wrap: anywhere; min-height: 1.5em;
-  border-left: 4px solid transparent; padding: 0 8px 0 calc((var(--indent) + 2) * 1ch + 6px);
-  text-indent: calc((var(--indent) + 2) * -1ch); }
-.h3code .bug { background: var(--h3lab-bad-tint); border-color: var(--h3lab-bad); font-weight: 700; }
-.h3code .fix { background: var(--h3lab-good-tint); border-color: var(--h3lab-good); font-weight: 700; }
+.h3code pre .line { display: block; white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere;
+  min-height: 1.5em; border-left: 4px solid transparent; font-weight: inherit; line-height: 1.5;
+  padding: 0 8px 0 calc((var(--indent) + 2) * 1ch + 6px); text-indent: calc((var(--indent) + 2) * -1ch); }
+.h3code pre .bug { background: var(--h3lab-bad-tint); border-color: var(--h3lab-bad); font-weight: 700; }
+.h3code pre .fix { background: var(--h3lab-good-tint); border-color: var(--h3lab-good); font-weight: 700; }
 .h3code .bug::after { content: "\\a0✗"; color: var(--h3lab-bad); }
 .h3code .fix::after { content: "\\a0✓"; color: var(--h3lab-good); }
 .h3code [class^="h3k"] { color: var(--h3lab-word); }
@@ -66,10 +67,14 @@ class CodeBeside:
 
     def _repr_html_(self) -> str:
         figures = "\n".join(
-            f"<figure><figcaption>{escape(name)}</figcaption><pre>{''.join(self._lines(lines))}</pre></figure>"
+            f"<figure><figcaption>{escape(name)}</figcaption><pre>{self._block(lines)}</pre></figure>"
             for name, lines in self._columns.items()
         )
         return f'{style(_RULES)}\n<div class="h3lab h3code">\n{figures}\n</div>'
+
+    def _block(self, lines: Sequence[str]) -> str:
+        """The lines as HTML: where a page drops its style, they are still lines, and the marked ones bold."""
+        return "\n".join(self._lines(lines))
 
     def _lines(self, lines: Sequence[str]) -> Iterator[str]:
         formatter = HtmlFormatter(nowrap=True, classprefix="h3")
@@ -77,8 +82,8 @@ class CodeBeside:
         for line, html in zip(lines, coloured, strict=True):
             indent = len(line) - len(line.lstrip())
             mark = self._mark(line)
-            told = f' aria-label="the {mark}"' if mark else ""
-            yield f'<span class="{f"line {mark}".strip()}"{told} style="--indent: {indent}">{html}</span>'
+            name, told = ("b", f' aria-label="the {mark}"') if mark else ("span", "")
+            yield f'<{name} class="{f"line {mark}".strip()}"{told} style="--indent: {indent}">{html}</{name}>'
 
     def __repr__(self) -> str:
         """The pieces one below the other; before a marked line stands what it is."""
