@@ -394,7 +394,7 @@ async def test_a_publish_that_waits_while_the_channel_is_closed_says_so() -> Non
     "wrong", [{"history": -1}, {"newcomers": "all"}, {"policy": "hope"}, {"limit": 0}, {"gap": "a\nb"}]
 )
 async def test_what_a_channel_cant_be_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"history is|newcomers get|policy is|limit is|event must be one line"):
+    with pytest.raises(ValueError, match=r"history is|newcomers is|policy is|limit is|event must be one line"):
         Channel(**wrong)
 
 
@@ -487,7 +487,7 @@ async def test_a_closed_channel_in_a_stream_of_ones_own_cuts_it(
             assert (reply.status, await reply.read()) == (200, b"data: welcome\n\n")
             assert reply.end is End.CUT
     assert raised == [
-        "<Channel channel, closed>: nothing can be published or streamed any more; ask channel.closed before"
+        "<Channel channel, closed>: nothing can be published or streamed any more; check channel.closed first"
     ]
     told = [record for record in caplog.records if record.name == "h3ref.exchange" and record.levelno >= logging.INFO]
     assert [(record.levelname, bool(record.exc_info)) for record in told] == [("WARNING", False)], "one line"

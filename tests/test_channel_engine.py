@@ -330,7 +330,7 @@ def test_an_engine_needs_a_name_and_readers_that_wait_for_nobody() -> None:
 
 async def test_an_id_that_looks_like_an_engines_is_refused() -> None:
     async with two_processes() as (one, _, _):
-        with pytest.raises(ValueError, match="could be one of an engine's"):
+        with pytest.raises(ValueError, match="looks like one of an engine's own"):
             await one.channel.publish(SSEEvent("x", id="1795705195117-0-9f3a61c2"))
         await one.channel.publish(SSEEvent("x", id="1795705195117-0"))
 
@@ -356,7 +356,7 @@ async def test_a_name_is_one_channels() -> None:
 
 async def test_without_its_engine_entered_a_channel_says_so() -> None:
     channel = Channel(name="news", engine=MemoryEngine())
-    with pytest.raises(RuntimeError, match="is not entered"):
+    with pytest.raises(RuntimeError, match="has not been entered"):
         await channel.publish("x")
     assert channel.stats().connected is False
 

@@ -268,7 +268,7 @@ async def test_who_listens_no_more_hears_no_more(engine: Engine) -> None:
 
 async def test_a_channel_is_listened_to_once(engine: Engine) -> None:
     Ears(engine, "news")
-    with pytest.raises(ValueError, match="has a channel 'news' already: share one Channel of that name"):
+    with pytest.raises(ValueError, match="already has a channel 'news': share one Channel of that name"):
         Ears(engine, "news")
 
 
@@ -279,13 +279,13 @@ async def test_an_engine_that_is_not_entered_does_nothing(make: Make) -> None:
     engine = make()
     assert not engine.connected
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="is not entered"):
+        with pytest.raises(RuntimeError, match="has not been entered"):
             await append(engine, "news", "x")
-        with pytest.raises(RuntimeError, match="is not entered"):
+        with pytest.raises(RuntimeError, match="has not been entered"):
             await engine.read("news", "", 1)
-        with pytest.raises(RuntimeError, match="is not entered"):
+        with pytest.raises(RuntimeError, match="has not been entered"):
             engine.start_soon(anyio.sleep, 0)
-        with pytest.raises(RuntimeError, match="is not entered"):
+        with pytest.raises(RuntimeError, match="has not been entered"):
             Ears(engine, "news")
         engine.unlisten("news")
         async with engine:
@@ -297,7 +297,7 @@ async def test_an_engine_that_is_not_entered_does_nothing(make: Make) -> None:
 
 
 async def test_it_is_entered_once(engine: Engine) -> None:
-    with pytest.raises(RuntimeError, match="is entered already"):
+    with pytest.raises(RuntimeError, match="has been entered already"):
         await engine.__aenter__()
     await append(engine, "news", "it goes on")
 

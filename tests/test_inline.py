@@ -174,7 +174,7 @@ def test_what_can_never_come_is_told_and_not_waited_for() -> None:
     with TestClient(waiting) as client, pytest.raises(TimedOut):
         client.stream("GET", "/")
     client = TestClient(waiting)
-    with client, pytest.raises(Stuck, match="what can never come"):
+    with client, pytest.raises(Stuck, match="something that can never come"):
         client._runner.call(anyio.Event().wait, None)
 
 

@@ -198,7 +198,7 @@ def test_what_never_comes_and_is_never_passed_over_is_stuck(backend: Any) -> Non
 
     try:
         with TestClient(app_that(waits), backend=backend, outside=FOR_EVER, real_timeout=0.3) as client:
-            with pytest.raises(Stuck, match=r"did not get on for 0\.3 s of real time"):
+            with pytest.raises(Stuck, match=r"made no progress for 0\.3 s of real time"):
                 client.request("GET", "/work")
     finally:
         end.set()

@@ -128,7 +128,7 @@ async def test_a_path_that_can_not_be_is_said(tmp_path: Path, path: str, why: st
 @pytest.mark.parametrize(
     ("place", "why"),
     [
-        ({"uds": ""}, "uds is the path of a socket, a text without a NUL, not ''"),
+        ({"uds": ""}, "uds is the path of a socket, a str without NUL, not ''"),
         ({"uds": "\0abstract"}, "uds is the path of a socket"),
         ({"fd": -1}, "fd is the number of an open socket, not -1"),
         ({"fd": "3"}, "fd is the number of an open socket, not '3'"),

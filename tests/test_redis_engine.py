@@ -97,13 +97,13 @@ def test_what_is_no_url_is_refused_in_a_sentence(url: str) -> None:
         ({"url": "redis://localhost", "timeout": -1}, "timeout is a number"),
         ({"url": "redis://localhost", "patience": float("inf")}, "patience is a number"),
         ({"url": "redis://localhost", "replicas": -1}, "replicas is how many"),
-        ({"url": "redis://localhost", "service": "mymaster"}, "name them, too"),
-        ({"sentinels": ["localhost:26379"]}, "say which service"),
-        ({"sentinels": "localhost:26379", "service": "mymaster"}, "sentinels are several"),
+        ({"url": "redis://localhost", "service": "mymaster"}, "name them too"),
+        ({"sentinels": ["localhost:26379"]}, "name the service"),
+        ({"sentinels": "localhost:26379", "service": "mymaster"}, "sentinels is a list"),
         ({"sentinels": [""], "service": "mymaster"}, "a sentinel is"),
         (
             {"url": "redis://localhost", "sentinels": ["localhost:26379"], "service": "mymaster"},
-            "sentinels tell the host",
+            "sentinels name the host",
         ),
     ],
 )

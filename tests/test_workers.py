@@ -242,7 +242,7 @@ def test_a_neighbour_accepts_for_one_that_does_not_start_again(folder: Path) -> 
         (folder / "no-database").touch()
         os.kill(victim, signal.SIGKILL)
         why = "the app's start-up failed: ConnectionRefusedError: no database (served.py:"
-        assert why in served.until_said("the next try is in", 2)
+        assert why in served.until_said("next attempt in", 2)
         assert {served.get("/process") for _ in range(30)} == {str(survivor)}, "whichever share the system chooses"
         (folder / "no-database").unlink()
         blocking_until(lambda: len(set(served.workers()) - {survivor}) == 1)
@@ -389,7 +389,7 @@ def test_a_hangup_with_an_app_that_can_not_be_imported_leaves_the_old_workers(fo
             2,
             "importing served failed: No module named 'nothing_of_the_kind' (served.py:1)",
         ),
-        ("app = 3", 2, "served:app is no H3App, but of type int; it has no H3App"),
+        ("app = 3", 2, "served:app is not an H3App, but of type int; it has no H3App"),
         ("raise SystemExit('enough')", 2, "importing served raised SystemExit: enough (served.py:1)"),
         ("import os; os._exit(7)", 1, "a worker did not start: its process has ended with status 7"),
         ("import os; os.kill(os.getpid(), 9)", 1, "a worker did not start: its process was ended by SIGKILL"),
@@ -535,7 +535,7 @@ def test_what_is_no_number_of_workers_is_refused(workers: Any) -> None:
 def test_an_app_that_is_named_and_not_there_is_said() -> None:
     with pytest.raises(AppNotFound, match="there is no module nothing_of_the_kind"):
         serve("nothing_of_the_kind:app", port=0)
-    with pytest.raises(AppNotFound, match="MODULE:APP is wanted"):
+    with pytest.raises(AppNotFound, match="an app is named MODULE:APP"):
         serve("app", port=0)
 
 
@@ -556,7 +556,7 @@ def test_what_workers_can_not_be_told_is_refused() -> None:
             ["--fd", "3", "--uds", "x"],
             "a server listens on uds, a socket's path, or on fd, an open socket, not on both",
         ),
-        (["--uds", ""], "uds is the path of a socket, a text without a NUL, not ''"),
+        (["--uds", ""], "uds is the path of a socket, a str without NUL, not ''"),
         (["--uds", "x", "--reuse-port"], "reuse_port is for a host and a port: leave it out with uds and fd"),
         (["--workers", "2", "--trace", "-"], "several workers write a trace each: name a file, not -"),
     ],

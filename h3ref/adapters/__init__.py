@@ -1,6 +1,6 @@
 """Adapters carry bytes for a flow. None of them decides an order.
 
-Here is what the author of one needs: the port that it implements, and the service that it hands each request.
+Here is what the author of an adapter needs: the port to implement, and the service that takes each request.
 """
 
 from .._core.exchange import Flow

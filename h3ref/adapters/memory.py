@@ -36,7 +36,7 @@ __all__ = ["MemoryServer", "Reply", "open_memory"]
 
 
 class Reply:
-    """What the client sees of one exchange. Read it with `receive`, or leave with `disconnect`."""
+    """The client's side of one exchange. Read it with `receive`, or leave with `disconnect`."""
 
     def __init__(self, request: Request) -> None:
         self.status = 0
@@ -51,7 +51,7 @@ class Reply:
         self.is_connected = True
 
     async def receive(self) -> bytes:
-        """Wait for bytes of the body and return all that is there; b"" when the body has ended."""
+        """Wait for bytes of the body and return all that have come; b"" when the body has ended."""
         while not self._chunks and self.end is None:
             await self._next_change()
         data = b"".join(self._chunks)
@@ -67,7 +67,7 @@ class Reply:
         return data
 
     def disconnect(self) -> None:
-        """Leave, as a client that closes its socket."""
+        """Leave, like a client that closes its socket."""
         if self.is_connected:
             self.is_connected = False
             self._clear()
@@ -193,7 +193,7 @@ class MemoryTransport:
         return MemoryConnection(self._reply, self._limits)
 
     def release(self) -> None:
-        """Nothing is held for the client but its `Reply`, which is its own."""
+        """Do nothing: only the client holds its `Reply`."""
 
 
 class MemoryServer:
@@ -207,7 +207,7 @@ class MemoryServer:
     async def request(
         self, method: str, target: str, *, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> Reply:
-        """Send a request and return its reply as soon as the head is there; a stream goes on behind it."""
+        """Send a request and return its reply as soon as the head is there; a stream goes on after that."""
         fields = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         request = Request(method.upper(), target, fields)
         reply = Reply(request)
@@ -241,14 +241,14 @@ async def open_memory(
     limits: Limits | None = None,
     farewell: SSEEvent | None = None,
 ) -> AsyncIterator[MemoryServer]:
-    """Serve an app in this process. On leaving, in whichever task, open streams are shut down and end properly.
+    """Serve an app in this process. On leaving, in any task, open streams are shut down and end properly.
 
     Args:
-        app: whose handlers answer.
+        app: the app whose handlers answer.
         flow: None for the default, or `flows.broken`.
         trace: a listener that gets a `trace.Record` of each step, with the event loop's time.
-        limits: how much is taken on.
-        farewell: an event that open streams get last on leaving, such as one with a `retry`.
+        limits: how much it takes on.
+        farewell: the last event of open streams on leaving, such as one with a `retry`.
     """
     service = Service(
         app,
@@ -286,5 +286,5 @@ def _loop_clock() -> Callable[[], float]:
 
 
 def _head_size(status: int, headers: Iterable[tuple[str, str]]) -> int:
-    """The size that the head has in HTTP/1.1."""
+    """The head's size in HTTP/1.1."""
     return len(f"HTTP/1.1 {status} OK\r\n\r\n") + sum(len(name) + len(value) + 4 for name, value in headers)

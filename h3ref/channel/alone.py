@@ -1,4 +1,4 @@
-"""`Alone`: says that a channel reaches the streams of one process, where its server has several."""
+"""`Alone`: warns that a channel reaches only the streams of its own process, where its server has several."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ log = logging.getLogger("h3ref.channel")
 
 
 class Alone:
-    """Says so once, when the channel gets its first subscriber.
+    """Warns once, when the channel gets its first subscriber.
 
     Args:
-        name: the channel's.
+        name: the channel's name.
     """
 
     __slots__ = ("_has_looked", "_name")
@@ -23,12 +23,12 @@ class Alone:
         self._has_looked = False
 
     def look(self, stream: Stream) -> None:
-        """A stream subscribes to a channel that has no engine."""
+        """Note that a stream subscribes to a channel without an engine."""
         if not self._has_looked:
             self._has_looked = True
             if stream.host.is_one_of_several:
                 log.warning(
-                    "channel %s has no engine, and this process is one of several: what it publishes does not reach "
-                    "the streams of the others; Channel(engine=RedisEngine(...)) does (said once)",
+                    "channel %s has no engine, and this process is one of several: its events do not reach "
+                    "the streams of the others; with Channel(engine=RedisEngine(...)) they do (said once)",
                     self._name,
                 )

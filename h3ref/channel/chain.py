@@ -1,4 +1,4 @@
-"""`Chain`: the last entries of a channel that a process has had, and how another one goes on from them."""
+"""`Chain`: the last entries of a channel that a process knows, and how another entry continues them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..engine.ids import place_of
 from ..engine.port import Entry
 
 FEWEST_KNOWN: Final = 1024
-"""Entries that are known at least: so many may come a second time, as after a failover, and are told from new ones."""
+"""The fewest entries that stay known, so that they are told from new ones if they come again, as after a failover."""
 
 
 class Link(Enum):
-    """How an entry that is heard goes on from the last one."""
+    """How an entry that is heard continues the chain."""
 
     NEXT = auto()  # it is new, and nothing is missing before it
-    KNOWN = auto()  # it has been had
-    AGAIN = auto()  # it has been had, and has been stored again in this place
+    KNOWN = auto()  # it is known
+    AGAIN = auto()  # it is known, and has been stored again in this place
     BROKEN = auto()  # something is missing, or was lost
 
 
@@ -30,8 +30,8 @@ class Comparison:
 
     Attributes:
         common: the last entry that both have; None if they share none.
-        rest: what the engine has after it.
-        lost: nonces of known entries after it that the engine has no more, in the order in which they came.
+        rest: the engine's entries after it.
+        lost: the nonces of known entries after it that the engine no longer has, in the order in which they came.
     """
 
     common: Entry | None
@@ -45,7 +45,7 @@ class Comparison:
 
 
 class Chain:
-    """The last entries of a channel that a process has had.
+    """The last entries of a channel that a process knows.
 
     Args:
         keep: how many entries the engine is asked to keep.
@@ -60,13 +60,13 @@ class Chain:
         self._most = max(FEWEST_KNOWN, keep + keep // 4 + 256)  # an engine may keep some more than it is asked to
 
     def link_of(self, entry: Entry, *, unbroken: bool) -> Link:
-        """How an entry that was heard goes on.
+        """How an entry that was heard continues the chain.
 
-        If it was heard right after the last one, and is the first of its channel, it follows on: what was there before
-        has been heard, and has expired.
+        If it was heard right after the last one, and is the first of its channel, it follows on: earlier entries have
+        been heard, and have expired.
 
         Args:
-            entry: what was heard.
+            entry: the entry that was heard.
             unbroken: whether it was heard right after the last one.
         """
         if self._known.get(entry.nonce) == entry.id:
@@ -80,22 +80,22 @@ class Chain:
         return self.last is not None and entry.previous == place_of(self.last)
 
     def knows(self, nonce: str) -> bool:
-        """Whether an entry has been had, at whatever place."""
+        """Whether an entry is known, at whatever place."""
         return nonce in self._known
 
     def take(self, entry: Entry) -> None:
-        """Go on to an entry, which is the last one now."""
+        """Advance to an entry, which is now the last one."""
         self._known.pop(entry.nonce, None)
         self._known[entry.nonce] = self.last = entry.id
         if len(self._known) > self._most:
             del self._known[next(iter(self._known))]
 
     def go_back_to(self, entry: Entry) -> None:
-        """Go on from an entry that has been had; what came after it stays known."""
+        """Continue from a known entry; later ones stay known."""
         self.last = entry.id
 
     def begin_anew(self) -> None:
-        """Go on with whatever comes."""
+        """Continue with whatever comes."""
         self.last = None
 
     def compare(self, entries: Sequence[Entry]) -> Comparison:
@@ -112,5 +112,5 @@ class Chain:
 
 
 def are_joined(page: Sequence[Entry], next: Sequence[Entry]) -> bool:
-    """Whether a page that was read after another goes on from its last entry: it may have been trimmed meanwhile."""
+    """Whether a page that was read after another continues from its last entry: it may have been trimmed meanwhile."""
     return bool(next) and (next[0].id == page[-1].id or next[0].previous == page[-1].place)

@@ -30,40 +30,41 @@ from .subscription import Each, Subscription
 class Channel:
     """A named fan-out of events to many streams: each event is encoded, kept and framed once for all of them.
 
-    A subscriber whose connection can't take more reads on at its own pace, and holds up no other one, except as the
-    policy says.
+    A slow subscriber reads on at its own pace, and holds up nobody else, unless the policy says so.
 
-    A channel belongs to the event loop that its streams run on: publish there. In a plain `def` handler or callback,
-    and on any thread of `anyio.to_thread`, that is `anyio.from_thread.run(channel.publish, event)`; a thread that anyio
-    did not start also passes the loop's `token`.
+    A channel belongs to the event loop of its streams: publish there. From a plain `def` handler or callback, and from
+    any thread of `anyio.to_thread`, call `anyio.from_thread.run(channel.publish, event)`; a thread that anyio did not
+    start also passes the loop's `token`.
 
-    With an `engine` it is one channel in all processes that have one of the same name: what one publishes, all send, in
-    one order, and each event has an id, with which a client may go on at another process. While the engine can't be
-    reached, streams stay open, and what they miss follows; `publish` raises. Of what is lost for good, `gap` tells.
+    With an `engine`, channels of the same name in several processes are one channel: what one process publishes, all of
+    them send, in one order, and each event has an id with which a client can resume at another process. While the
+    engine can't be reached, streams stay open, and the events that they miss follow later; `publish` raises. If events
+    are lost for good, `gap` tells the client.
 
     Args:
-        history: how many past events are kept for those who reconnect; they resume after the event whose `id` is their
-            Last-Event-ID, so give the events ids. Use each once: whoever resumes after an id does so after its last
-            use, and misses what lies between.
-        name: what logs and `repr` call it; with an engine, what its processes share it by.
-        newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", all
-            that is kept.
+        history: how many past events are kept for clients that reconnect; they resume after the event whose `id` is
+            their Last-Event-ID, so give the events ids. Use each id once: a client resumes after its last use, and
+            misses what lies between.
+        name: its name in logs and `repr`; with an engine, the name by which processes share it.
+        newcomers: what a subscriber without a last event ID gets first: "live", nothing, or "history", everything that
+            is kept.
         policy: what happens when `limit` bytes wait for a slow subscriber. "disconnect": its stream is cut, with the
             reason slow_consumer; its client reconnects, and resumes from the history. "drop": it misses the oldest of
-            them. "wait": `publish` waits for it, so that nobody loses an event; but then any client that does not read
-            holds up every publisher, and all other readers, until `Limits.send_timeout` cuts it. Left out, it is
-            "disconnect" where there is a history, and "drop" where there is none.
+            them. "wait": `publish` waits for it, so nobody loses an event; but then a client that does not read holds
+            up every publisher and all other readers, until `Limits.send_timeout` cuts it. Left out, it is "disconnect"
+            with a history, and "drop" without one.
         limit: bytes that may wait for one subscriber; left out, 64 KiB for "wait" and 1 MiB for the others.
         gap: the type of an event that tells a client that the history does not reach back to its last event ID, which
-            is the event's data; it comes before all that the history has. Left out, none is sent: `stats().gaps`
-            counts them in any case. With an engine it also comes where events are missing for all, with the id of the
-            last one before as its data.
-        engine: what connects it with those of other processes, as `h3ref.redis.RedisEngine`; it is to be entered.
+            is the event's data; it comes before everything from the history. Left out, none is sent; `stats().gaps`
+            counts them in any case. With an engine it also comes where events are missing for everybody, with the id of
+            the last one before them as its data.
+        engine: connects it with the channels of other processes, such as `h3ref.redis.RedisEngine`; you enter it
+            yourself.
 
     Raises:
-        ValueError: a negative `history`, another word for `newcomers` or `policy`, a `limit` below 1, or a `gap` that
-            can't be an event type; with an engine, no `name`, or the policy "wait", by which the slowest reader of one
-            process would stop all that it hears.
+        ValueError: a negative `history`, an unknown `newcomers` or `policy`, a `limit` below 1, or a `gap` that can't
+            be an event type; with an engine, no `name`, or the policy "wait", with which one slow reader would stop its
+            process.
     """
 
     def __init__(
@@ -104,11 +105,11 @@ class Channel:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed for good. A handler may ask, and answer plainly instead of starting a stream."""
+        """Whether it is closed for good. A handler can check this, and answer plainly instead of starting a stream."""
         return not self._open
 
     is_over = closed
-    """What a flow asks before the headers leave, see `H3Event.set_stream_callback`."""
+    """What a flow looks at before the headers leave; see `H3Event.set_stream_callback`."""
 
     def stats(self) -> ChannelStats:
         """Return the channel's figures as they are now."""
@@ -127,19 +128,19 @@ class Channel:
     # -- publishing
 
     async def publish(self, event: SSEEvent | str) -> None:
-        """Send an event to every subscriber, and do as the policy says about those who are too slow.
+        """Send an event to every subscriber, and deal with slow ones as the policy says.
 
-        Cancelled while it waits, it has published nothing. A thread calls
+        If it is cancelled while it waits, it has published nothing. From a thread, call
         `anyio.from_thread.run(channel.publish, event)`.
 
-        With an engine it returns when that has the event, which gets an id if it has none. Then whoever cancels it
-        can't know whether it is published.
+        With an engine it returns once the engine has the event, which gets an id if it has none. If it is cancelled
+        then, you can't know whether the event is published.
 
         Raises:
             ChannelClosed: it is closed.
             TypeError, ValueError: what `SSEEvent` refuses; with an engine, an id that looks like one of its own.
-            RuntimeError: it has subscribers, and they belong to the event loop of another thread; or its engine does,
-                or is not entered.
+            RuntimeError: its subscribers, or its engine, belong to the event loop of another thread; or its engine has
+                not been entered.
             EngineUnavailable: the engine could not be reached; the event is not published.
             EngineUncertain: the engine did not answer; the event may be published, or not.
             EngineRefused: the engine won't take it.
@@ -177,7 +178,7 @@ class Channel:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise ChannelClosed(f"{self!r}: nothing can be published or streamed any more; ask channel.closed before")
+            raise ChannelClosed(f"{self!r}: nothing can be published or streamed any more; check channel.closed first")
 
     def _check_thread(self, call: str) -> None:
         if threading.get_ident() != self._thread:
@@ -187,7 +188,7 @@ class Channel:
             )
 
     async def _make_room(self) -> None:
-        """Do as the policy says about those who have reached the limit."""
+        """Deal with subscribers that have reached the limit as the policy says."""
         while self._options.policy == "wait" and self._open and self._full():
             if self._moved is None:
                 self._moved = anyio.Event()
@@ -212,7 +213,7 @@ class Channel:
         late.stream.stop(Reason.SLOW_CONSUMER)
 
     def _forget(self) -> None:
-        """Keep the history, and what somebody has still to read."""
+        """Forget all but the history, and what somebody has still to read."""
         needed = min((late.cursor for late in self._behind), default=self._log.end)
         self._log.forget_before(min(needed, self._log.end - self._history))
         self._keep = len(self._log) + len(self._log) // 8 + 64  # a part at a time: to forget is work, too
@@ -220,20 +221,19 @@ class Channel:
     # -- subscribing
 
     async def stream(self, writer: SSEWriter, *, last_event_id: str | None = None) -> None:
-        """The stream callback: subscribe, replay what the client missed, and stay until either closes.
+        """The stream callback: subscribe, replay what the client missed, and stay until either side closes.
 
-        A client that reconnects gets what followed its `Last-Event-ID`, without gap or double, as far back as
-        the history reaches; with an id that the history does not hold, all of the history, and before it the event
-        that `gap` names. Set as a stream callback while the channel is closed, it makes the answer a 204, after which a
-        browser does not come back.
+        A client that reconnects gets what followed its `Last-Event-ID`, each event once, as far back as the history
+        reaches; if the history does not hold that id, it gets the whole history, after the event that `gap` names. Set
+        as a stream callback on a closed channel, it makes the answer a 204, after which a browser does not come back.
 
         Args:
-            writer: the stream's.
-            last_event_id: resume after this one instead of the header's; "" for a newcomer.
+            writer: the stream's writer.
+            last_event_id: resume after this id instead of the header's; "" for a newcomer.
 
         Raises:
             ChannelClosed: it is closed, and the headers have left. Let it out, and the stream is cut.
-            RuntimeError: it has subscribers, and they belong to the event loop of another thread.
+            RuntimeError: its subscribers belong to the event loop of another thread.
         """
         if self._subscriptions:
             self._check_thread("stream, writer")
@@ -265,15 +265,15 @@ class Channel:
     def stream_from(self, last_event_id: str) -> Callable[[SSEWriter], Coroutine[Any, Any, None]]:
         """Return a stream callback that is `stream`, but resumes after this id instead of the header's.
 
-        For what can set no header, as a page that loads for the first time: it has the id in its query. When a browser
-        reconnects, its header is newer, so let that go first:
-        `channel.stream_from(event.last_event_id or event.query.get("lastEventID", ""))`.
+        It is for clients that can set no header, such as a page that loads for the first time and sends the id in its
+        query. When a browser reconnects, its header is newer, so prefer that: `channel.stream_from(event.last_event_id
+        or event.query.get("lastEventID", ""))`.
 
         Args:
-            last_event_id: of the last event that the client has; "" for a newcomer.
+            last_event_id: the id of the last event that the client has; "" for a newcomer.
 
         Raises:
-            TypeError, ValueError: no text, or one that can't be sent.
+            TypeError, ValueError: it is not a str, or can't be sent.
         """
         if not isinstance(last_event_id, str):
             raise TypeError(f'a last event ID is a str, "" for a newcomer, not {last_event_id!r}')
@@ -288,7 +288,7 @@ class Channel:
         return self.place(stream, last_event_id)
 
     def _subscription_of(self, stream: Stream, last_event_id: str, missed: bool) -> Subscription:
-        """A newcomer at its first event; who missed some that are lost is told so before that."""
+        """A newcomer's subscription at its first event; if it missed events that are lost, it is told so first."""
         oldest = max(self._log.start, self._log.end - self._history)
         if not last_event_id:
             if self._options.newcomers == "history":
@@ -395,7 +395,7 @@ class Channel:
         self._fell_behind(subscription)
 
     def discard(self, subscription: Subscription) -> None:
-        """Its stream has ended, or it is told to go: from now on it gets nothing, and nothing is counted for it."""
+        """Remove a subscriber whose stream has ended or was told to end: it gets nothing more, and counts no more."""
         self._discard_from_group(subscription)
         del self._subscriptions[subscription]
         self._behind.pop(subscription, None)
@@ -408,7 +408,7 @@ class Channel:
         self.tell_moved()
 
     def tell_moved(self) -> None:
-        """A subscriber has caught up a bit, or there is one less: a publish that waits looks again."""
+        """Have a waiting publish look again: a subscriber has caught up a bit, or one has left."""
         if self._moved is not None:
             self._moved.set()
             self._moved = None
@@ -422,10 +422,10 @@ class Channel:
             self._groups[None].discard(subscription)
 
     async def close(self) -> None:
-        """End every subscriber's stream properly; a second call does nothing. A thread calls it as it does `publish`.
+        """End every subscriber's stream properly; a second call does nothing. From a thread, call it like `publish`.
 
         Raises:
-            RuntimeError: it has subscribers, and they belong to the event loop of another thread.
+            RuntimeError: its subscribers belong to the event loop of another thread.
         """
         if self._subscriptions:
             self._check_thread("close")

@@ -1,4 +1,4 @@
-"""`Log`: events in the order of their publishing, kept once for all who read them at their own pace."""
+"""`Log`: events in the order of publishing, kept once for all readers, who read at their own pace."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import Final
 
 BLOCK: Final = 64 * 1024
-"""Bytes of the blocks in which a rest is read."""
+"""Bytes of the blocks in which the rest of the log is read."""
 
 
 class Log:
-    """Encoded events, numbered from 0 on; a reader is a number, and what it has not read a subtraction.
+    """Encoded events, numbered from 0; a reader is a number, and its unread part a subtraction.
 
     Attributes:
         end: the number that the next event gets.
-        size: bytes of all events that there ever were.
+        size: bytes of all events so far.
         last_id: the id of the last event that has one.
         start: the number of the first event that is still kept.
     """
@@ -59,7 +59,7 @@ class Log:
             self.last_id = id
 
     def skip(self, id: str | None, data: bytes) -> None:
-        """Count an event that nobody will read later; nothing is kept any more."""
+        """Count an event that nobody will read later, and keep nothing any more."""
         self._last_forgotten = id
         self.last_id = id or self.last_id
         self.end += 1
@@ -82,16 +82,16 @@ class Log:
         return self._ends[number - self.start] - len(self._data[number - self.start])
 
     def number_at(self, offset: int) -> int:
-        """The first kept event that begins at the offset or behind it; `end` if none does."""
+        """The first kept event that begins at the offset or after it; `end` if none does."""
         place = bisect_right(self._ends, offset)
         if place == len(self._ends):
             return self.end
         return self.start + place + (self._ends[place] - len(self._data[place]) < offset)
 
     def number_after(self, id: str) -> int | None:
-        """The number that follows the last event with an id; None if that is not known any more.
+        """The number after the last event with an id; None if that is not known any more.
 
-        A look-up: whoever asks is a client, with any id that it likes.
+        It is a look-up, since a client asks, with any id that it likes.
         """
         return self._after.get(id, self.start if id == self._last_forgotten else None)
 
@@ -110,7 +110,7 @@ class Log:
     def blocks(self, number: int) -> Iterator[tuple[bytes, int]]:
         """Yield all events from a number on as `read` returns them, in blocks that are cut at the same places for all.
 
-        So all who read to the end share all but the first block, wherever they begin.
+        So readers that read to the end share all but the first block, wherever they begin.
         """
         begin = number
         while number < self.end:
@@ -133,7 +133,7 @@ class Log:
         return len(self._data)
 
     def forget_before(self, number: int) -> None:
-        """Keep nothing from before a number."""
+        """Forget everything before a number."""
         count = number - self.start
         if count > 0:
             self._last_forgotten = self._ids[count - 1]

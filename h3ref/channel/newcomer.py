@@ -8,16 +8,16 @@ from .subscription import Subscription
 
 
 class Newcomer:
-    """A stream that is to become a subscriber when the channel is up to date.
+    """A stream that becomes a subscriber once the channel is up to date.
 
     Args:
         stream: the stream itself.
-        last_event_id: of the last event that its client has; "" for none.
+        last_event_id: the id of the last event that its client has; "" for none.
 
     Attributes:
         missed: whether events may have been published since it came that nobody can tell from older ones.
         subscription: its place, once it has one.
-        goal: the number of the look at the engine after which it gets it.
+        goal: the number of the look at the engine after which it gets its place.
     """
 
     def __init__(self, stream: Stream, last_event_id: str) -> None:

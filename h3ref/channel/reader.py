@@ -1,4 +1,4 @@
-"""`Reader`: brings a channel what its engine has, each entry once and in order, and says where some are missing."""
+"""`Reader`: brings a channel the entries of its engine, each once and in order, and says where some are missing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .subscription import Subscription
 log = logging.getLogger("h3ref.channel")
 
 FEWEST_KEPT: Final = 256
-"""Entries that an engine is asked to keep at least, so that whoever was cut off for a moment finds what it lacks."""
+"""The fewest entries that an engine is asked to keep, so that a process cut off for a moment finds what it missed."""
 
 PAGE: Final = 1000
 """Entries that are read at a time."""
 
 ATTEMPTS: Final = 3
-"""At a fence of which it can't be told whether it stands; after these, a gap is told here alone."""
+"""Attempts at a fence that may have been appended or not; after these, only this process is told of the gap."""
 
 PAUSES: Final = (0.05, 1.0)
 """Seconds between two attempts to read: those after the first failure, and the most of all."""
@@ -50,7 +50,7 @@ class Home(Protocol):
         """Keep events, and pass them on to all subscribers."""
 
     def bring_gap(self, id: str | None) -> None:
-        """Tell all subscribers that events are missing here; the id of the fence that says so, if there is one."""
+        """Tell all subscribers that events are missing here; with the id of the fence that says so, if there is one."""
 
     def place(self, stream: Stream, last_event_id: str, missed: bool = False) -> Subscription:
         """Make a stream a subscriber, by what the log has now; a live one may have missed events."""
@@ -70,12 +70,12 @@ class Listening(Enum):
 class Reader:
     """Reads the entries of one channel: those that are heard, and from the engine's memory those that are not.
 
-    Each entry names the one before it. One that names the last one is passed on; one that is known is not. All else
-    means that something was not heard, or was lost: then what the engine has is read, from the last one on.
+    Each entry names the one before it. An entry that names the last one is passed on; a known one is not. Anything else
+    means that something was not heard, or was lost: then what the engine has after the last entry is read.
 
     Args:
-        channel: whose reader it is.
-        engine: what it reads from.
+        channel: the channel that it reads for.
+        engine: the engine that it reads from.
         history: how many entries the channel wants kept.
     """
 
@@ -99,11 +99,11 @@ class Reader:
 
     @property
     def streams(self) -> list[Stream]:
-        """Those that wait for their place."""
+        """The streams that wait for their place."""
         return [newcomer.stream for newcomer in self._waiting]
 
     def figures(self) -> dict[str, Any]:
-        """Its part of the channel's figures, by their names."""
+        """Its part of the channel's figures, by name."""
         return {
             "connected": self._engine.connected,
             "resyncs": self._resyncs,
@@ -117,7 +117,7 @@ class Reader:
     async def publish(self, event: SSEEvent) -> None:
         """Append an event. Raises as `Engine.append` does, and ValueError for an id that looks like an engine's."""
         if event.id is not None and is_entry_id(event.id):
-            raise ValueError(f"the id {event.id!r} could be one of an engine's: give the event another one, or none")
+            raise ValueError(f"the id {event.id!r} looks like one of an engine's own: give the event another, or none")
         nonce = new_nonce()
         try:
             id = await self._engine.append(
@@ -132,8 +132,8 @@ class Reader:
     async def admit(self, newcomer: Newcomer) -> Subscription:
         """Wait until the newcomer can have its place, and return that; it may be given while the engine is away.
 
-        Whoever has no last event ID gets what comes from now on. So it need not wait, unless nobody has listened so
-        far.
+        A newcomer without a last event ID gets what comes from now on. So it need not wait, unless nobody has listened
+        so far.
         """
         if self._where is Listening.IDLE:
             self._join()
@@ -157,7 +157,7 @@ class Reader:
         return newcomer.subscription
 
     def rest(self) -> None:
-        """Listen no more, if nobody is there to read."""
+        """Stop listening if nobody is there to read."""
         if self._where is not Listening.IDLE and not self._waiting and not len(self._channel):
             self._where = Listening.IDLE
             self._subscribed = False
@@ -179,7 +179,7 @@ class Reader:
             raise
 
     def _lose(self) -> None:
-        """Something may have been missed up to now."""
+        """Note that something may have been missed up to now."""
         self._was_cut = self._where is Listening.JOINED
         self._subscribed = True
         self._heard.clear()
@@ -198,7 +198,7 @@ class Reader:
     def _follow(self, entries: Iterable[Entry], *, unbroken: bool) -> None:
         """Pass on what follows; where the chain is broken, have the engine's memory read.
 
-        What was heard while that was read may be older than what was read.
+        What was heard during that may be older than what was read.
         """
         events = _Events(self._channel)
         entries = iter(entries)
@@ -231,7 +231,7 @@ class Reader:
     # -- reading what it lacks
 
     def _ask(self) -> None:
-        """Have what the engine has looked at once more, beginning after now."""
+        """Have the engine's entries looked at once more, beginning after now."""
         self._asked += 1
         self._start()
 
@@ -241,7 +241,7 @@ class Reader:
             self._engine.start_soon(self._catch_up, self._scope)
 
     async def _catch_up(self, scope: anyio.CancelScope) -> None:
-        """Read what is lacking until nothing is; whatever fails is tried again."""
+        """Read what is missing until nothing is; after any failure, try again."""
         try:
             with scope:
                 failures = 0
@@ -264,12 +264,12 @@ class Reader:
     def _tell(self, error: Exception, failures: int) -> None:
         self._errors += 1
         if not isinstance(error, EngineError):
-            log.error("channel %s can't be read, and is tried again", self._channel.name, exc_info=error)
+            log.error("channel %s can't be read; trying again", self._channel.name, exc_info=error)
         elif failures == 1:
-            log.warning("channel %s can't be read, and is tried again: %s", self._channel.name, error)
+            log.warning("channel %s can't be read; trying again: %s", self._channel.name, error)
 
     def _reach(self, goal: int) -> None:
-        """All is read that there was when so many looks had been asked for."""
+        """Note that all has been read that was there when so many looks had been asked for."""
         self._answered = goal
         self._resyncs += 1
         self._place_live()
@@ -282,7 +282,7 @@ class Reader:
             self._follow(heard, unbroken=False)
 
     def _place_live(self) -> None:
-        """Give those their place who get what comes from now on."""
+        """Give their places to newcomers that get what comes from now on."""
         if self._where is Listening.JOINING:
             for newcomer in [newcomer for newcomer in self._waiting if not newcomer.last_event_id]:
                 self._place(newcomer)
@@ -293,7 +293,7 @@ class Reader:
         newcomer.parking.wake()
 
     async def _look(self) -> None:
-        """Read what there is, and see that all is there of which is known that the engine has had it."""
+        """Read what there is, and check that every entry is there that the engine is known to have had."""
         heard = tuple(self._heard)
         for entry in heard:
             self._owe(entry.id)
@@ -312,13 +312,13 @@ class Reader:
                 self._heard.popleft()
 
     def _owe(self, id: str) -> None:
-        """The engine has had an entry: if it does not come, it is lost."""
+        """Note that the engine has had an entry: if it does not come, it is lost."""
         self._owed[nonce_of(id)] = id
         if len(self._owed) > self._most:
             del self._owed[next(iter(self._owed))]
 
     async def _not_trimmed(self, ids: Sequence[str]) -> list[str]:
-        """Those of entries which the engine has not that were not trimmed either, as older ones than all it has."""
+        """Those of the missing entries that were not trimmed, as entries are that are older than all it has."""
         first = await self._engine.read(self._channel.name, "", 1)
         return [id for id in ids if not first or number_of(id) > number_of(first[0].id)]
 
@@ -340,7 +340,7 @@ class Reader:
                 return
 
     async def _find_common(self) -> None:
-        """Go on where the engine lacks the last entry: behind the last one that both have, or else with a gap."""
+        """Continue where the engine lacks the last entry: after the last one that both have, or else with a gap."""
         chain = self._chain
         found = chain.compare(await self._read_all())
         if found.common is None:
@@ -364,7 +364,7 @@ class Reader:
         log.warning("channel %s: the engine has lost %d events that were published", self._channel.name, lost)
 
     async def _append_fence(self, since: str, lost: str) -> bool:
-        """Have all processes told that an entry is lost; False if that is refused, or too much has come since."""
+        """Tell all processes that an entry is lost; False if that is refused, or too much has come since."""
         try:
             await self._engine.append(
                 self._channel.name, b"", nonce=fence_nonce(lost), keep=self._keep, since=since, fence=True
@@ -384,7 +384,7 @@ class Reader:
         return True
 
     async def _read_all(self) -> list[Entry]:
-        """All that the engine has; a page that does not go on from the one before it means to begin again."""
+        """All that the engine has; if a page does not continue the one before it, begin again."""
         entries: list[Entry] = []
         while True:
             page = await self._engine.read(self._channel.name, entries[-1].id if entries else "", PAGE)
@@ -415,7 +415,7 @@ class Reader:
 
 
 class _Events:
-    """Events that follow each other, and are passed on together."""
+    """Consecutive events, which are passed on together."""
 
     def __init__(self, channel: Home) -> None:
         self._channel = channel
@@ -432,7 +432,7 @@ class _Events:
 
 
 def without_id(event: SSEEvent) -> bytes:
-    """An event's bytes without the line of its id, which is a line of its own: data and comments are prefixed."""
+    """An event's bytes without its id, which has a line of its own: data and comments have prefixes."""
     data = event.encode()
     if event.id is None:
         return data
@@ -443,6 +443,6 @@ def without_id(event: SSEEvent) -> bytes:
 
 
 def _pause(failures: int) -> float:
-    """Seconds until a further attempt: more after each failure, and never the same for all."""
+    """Seconds until another attempt: more after each failure, and never the same for all."""
     first, most = PAUSES
     return min(most, first * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)

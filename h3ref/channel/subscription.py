@@ -1,4 +1,4 @@
-"""`Subscription`: one stream's place in a channel's log; `Each`, the group of streams whose adapter has none."""
+"""`Subscription`: one stream's place in a channel's log; `Each`, a group for streams whose adapter has none."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .log import Log
 class Subscription:
     """One stream's place in a channel's log.
 
-    While it is live, events are passed on to its connection as they come. Else it reads the log at its own pace.
+    While it is live, its connection gets events as they come. Otherwise it reads the log at its own pace.
 
     Args:
-        channel: whose subscriber it is.
+        channel: the channel that it subscribes to.
         stream: the stream itself.
-        log: the channel's.
+        log: the channel's log.
         cursor: the number of the first event that it gets.
-        preface: what it gets before that, an event of its own.
+        preface: an event of its own that it gets first.
     """
 
     __slots__ = (
@@ -49,12 +49,12 @@ class Subscription:
 
     @property
     def taken(self) -> int:
-        """How many events its connection was given."""
+        """How many events its connection has been given."""
         return self.cursor - self._base - self.dropped
 
     @property
     def taken_size(self) -> int:
-        """How many bytes these have."""
+        """How many bytes they have."""
         return self._log.offset(self.cursor) - self._offset
 
     @property
@@ -64,22 +64,22 @@ class Subscription:
 
     @property
     def is_even(self) -> bool:
-        """Whether it has been given all, and nothing that was sent before the next event waits."""
+        """Whether it has been given everything, and nothing sent before the next event waits."""
         return self.is_live or (not self.waiting and self.stream.place_of(self) is None)
 
     @property
     def lag(self) -> int:
-        """Bytes published since it came that have not left; what it replays from before then does not count."""
+        """Bytes published since it came that have not left; what it replays from earlier does not count."""
         if self.is_live:
             return self.connection.buffered
         return self._log.size - max(self._log.offset(self._cursor), self._joined) + self.connection.buffered
 
     def go_live(self) -> None:
-        """From here on events are passed on to it as they come."""
+        """From here on, pass events on to it as they come."""
         self.is_live = True
 
     def fall_behind(self) -> None:
-        """From here on it reads the log: its connection has all that was published so far, but could not send it."""
+        """From here on it reads the log: its connection has all that was published, but could not send it."""
         self._cursor = self._log.end
         self.is_live = False
         self.parking.wake()
@@ -117,7 +117,7 @@ class Subscription:
             self.parking.wake()
 
     def drop(self, limit: int) -> None:
-        """Pass over the oldest events that it has not got: then less than the limit waits, or one event only."""
+        """Pass over the oldest events that it has not got, until less than the limit waits, or only one event."""
         cursor = self._log.number_at(self._log.size + self.connection.buffered - limit + 1)
         cursor = max(self._cursor, min(cursor, self._log.end - 1))
         self.dropped += cursor - self._cursor
@@ -136,7 +136,7 @@ class Subscription:
                 self._cursor = stop
 
     def close(self) -> None:
-        """`Feed`: leave the channel; what is published from now on is not for this stream."""
+        """`Feed`: leave the channel; later events are not for this stream."""
         self._cursor, self.is_live = self.cursor, False
         self._channel.discard(self)
         self.parking.wake()
@@ -159,7 +159,7 @@ class Each:
 
     Args:
         mark: bytes that a connection may hold before it counts as slow.
-        slow: called with one that holds more, when it has been discarded.
+        slow: called with a connection that holds more, once it has been discarded.
     """
 
     def __init__(self, mark: int, slow: Callable[[Subscription], None]) -> None:

@@ -1,7 +1,7 @@
-"""The port to an engine, through which the channels of several processes are one; and an engine in memory.
+"""The port to an engine, which makes the channels of several processes one; and an engine in memory.
 
-A `Channel` ends at its process. With an engine it does not: what one process publishes, all hear, in one order, and
-whoever was cut off meanwhile reads what it lacks. `h3ref.redis` has the engine that does so by Redis or Valkey.
+A `Channel` ends at its process. With an engine it does not: what one process publishes, all of them hear, in one order,
+and a process that was cut off meanwhile reads what it missed. `h3ref.redis` has the engine for Redis and Valkey.
 """
 
 from __future__ import annotations

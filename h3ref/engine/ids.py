@@ -1,6 +1,6 @@
 """Ids of entries: `<ms>-<seq>-<nonce>`, the place in the channel and the name of the entry itself.
 
-A place alone is not enough: a server that lost entries gives the same one to another entry. A nonce alone neither: an
+A place alone is not enough: a server that has lost entries gives the same place to another entry. Nor is a nonce: an
 entry that is stored again after that has another place.
 """
 
@@ -11,7 +11,7 @@ import secrets
 from typing import Final
 
 LARGEST: Final = 2**64 - 1
-"""Of each of the numbers of a place."""
+"""The largest value of each number in a place."""
 
 _ID: Final = re.compile(r"(\d{1,20})-(\d{1,20})-f?[0-9a-f]{8}", re.ASCII)
 
@@ -22,12 +22,12 @@ def new_nonce() -> str:
 
 
 def fence_nonce(lost: str) -> str:
-    """Return the nonce of the fence that stands for a lost entry, by that entry's."""
+    """Return the nonce of the fence that stands for a lost entry, given that entry's nonce."""
     return f"f{lost[-8:]}"
 
 
 def place_of(id: str) -> str:
-    """The place in an id; "" of ""."""
+    """The place in an id; "" for ""."""
     return id.rpartition("-")[0]
 
 
@@ -37,7 +37,7 @@ def nonce_of(id: str) -> str:
 
 
 def number_of(place: str) -> tuple[int, int]:
-    """A place, or that in an id, as numbers: a server that has lost nothing gives ever larger ones. (0, 0) of ""."""
+    """A place, or that in an id, as numbers, which grow for ever on a server that has lost nothing; (0, 0) for ""."""
     if not place:
         return (0, 0)
     milliseconds, number = place.split("-")[:2]

@@ -1,4 +1,4 @@
-"""`MemoryEngine`: an engine in memory, for tests; several on one `MemoryStore` are as many processes on one server."""
+"""`MemoryEngine`: an engine in memory, for tests; several on one `MemoryStore` act as several processes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from .tasks import EngineTasks
 
 
 class MemoryStore:
-    """What stands for the server: the entries of all channels, and those who listen.
+    """Stands for the server: the entries of all channels, and the engines that listen.
 
     Args:
         clock: gives the places of entries their time, in seconds.
 
     Attributes:
-        channels: the entries of each channel, the oldest first. A test may take some away, as a server does that loses
-            them.
+        channels: the entries of each channel, oldest first. A test may remove some, like a server that loses them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -79,7 +78,7 @@ class MemoryStore:
         self._listening[engine] = None
 
     def discard(self, engine: MemoryEngine) -> None:
-        """Tell an engine nothing any more."""
+        """Stop telling an engine of new entries."""
         self._listening.pop(engine, None)
 
     def _find(self, channel: str, nonce: str, since: str, fence: bool) -> str | None:
@@ -92,10 +91,10 @@ class MemoryStore:
                 return entry.id
         if (entries[0].previous if entries else "") in ("", place_of(since)) and not (fence and since):
             return None
-        raise EngineUncertain(f"channel {channel!r} has not kept what came after {since or 'its begin'}")
+        raise EngineUncertain(f"channel {channel!r} has not kept what came after {since or 'its beginning'}")
 
     def _has_lost(self, channel: str, last: str) -> bool:
-        """Whether it does not have an entry, though it has older ones, and nobody has been told so."""
+        """Whether it lacks an entry, though it has older ones, and nobody has been told so."""
         entries = self.channels.get(channel, [])
         if not entries or any(entry.id == last for entry in entries):
             return False
@@ -103,20 +102,20 @@ class MemoryStore:
         return len(later) < len(entries) and not any(entry.fence for entry in later)
 
     def _place_after(self, previous: str) -> str:
-        """A place by the clock, but behind the last entry, also if the clock was set back."""
+        """A place by the clock, but after the last entry, even if the clock was set back."""
         milliseconds, number = number_of(previous)
         now = int(self._clock() * 1000)
         return f"{now}-0" if now > milliseconds else f"{milliseconds}-{number + 1}"
 
 
 class MemoryEngine(EngineTasks):
-    """An engine that keeps all in memory: what one process publishes, another one does not hear.
+    """An engine that keeps everything in memory: what one process publishes, another one does not hear.
 
-    It is for tests of what is to run on several processes: each of several engines on one store, with a `Channel` of
-    its own, stands for a process.
+    It is for tests of code that will run in several processes: give several engines one store, and each a `Channel` of
+    its own; then each stands for a process.
 
     Args:
-        store: what it shares with other engines; left out, one of its own.
+        store: what it shares with other engines; left out, a store of its own.
     """
 
     def __init__(self, store: MemoryStore | None = None) -> None:
@@ -167,16 +166,16 @@ class MemoryEngine(EngineTasks):
         """`Engine`: have a function called with what is appended."""
         self._entered()
         if channel in self._listeners:
-            raise ValueError(f"{self!r} has a channel {channel!r} already: share one Channel of that name")
+            raise ValueError(f"{self!r} already has a channel {channel!r}: share one Channel of that name")
         self._listeners[channel] = (hear, lost)
         lost()
 
     def unlisten(self, channel: str) -> None:
-        """`Engine`: call neither any more."""
+        """`Engine`: stop calling the functions."""
         self._listeners.pop(channel, None)
 
     def hear(self, channel: str, entry: Entry) -> None:
-        """Tell the channel of a new entry, if it is listened to."""
+        """Tell the channel of a new entry, if somebody listens to it."""
         if channel in self._listeners:
             self._last[channel] = entry.id
             self._listeners[channel][0]([entry])

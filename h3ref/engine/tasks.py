@@ -1,4 +1,4 @@
-"""`EngineTasks`: the part of an engine that is entered: its tasks, and the thread that they belong to."""
+"""`EngineTasks`: the part of an engine that you enter: its tasks, and the thread that they belong to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..errors import EngineError
 class EngineTasks(ABC):
     """An engine that may be entered in one task and left in another, as fixtures and lifespans do, and then again.
 
-    What it is can be made before there is an event loop, as a module's global.
+    It can be made before there is an event loop, as a module's global.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class EngineTasks(ABC):
 
     @abstractmethod
     def _run(self, tasks: TaskGroup) -> AbstractAsyncContextManager[None]:
-        """What there is while it is entered, beside the tasks that channels start."""
+        """Run while the engine is entered, beside the tasks that channels start."""
 
     async def __aenter__(self) -> Self:
         if self._owned is not None:
-            raise RuntimeError(f"{self!r} is entered already: enter it once, and share it between all channels")
+            raise RuntimeError(f"{self!r} has been entered already: enter it once, and share it between all channels")
         self._owned = Owned(self._own())
         try:
             await self._owned.__aenter__()
@@ -72,13 +72,11 @@ class EngineTasks(ABC):
         self._entered().start_soon(function, *args)
 
     def _entered(self) -> TaskGroup:
-        """The tasks of an engine that is entered, in the loop where it was."""
+        """The tasks of an engine that has been entered, in the loop where it was."""
         if self._tasks is None:
-            raise RuntimeError(
-                f"{self!r} is not entered: `async with engine` begins it, as does H3App(lifespan=...) with that in it"
-            )
+            raise RuntimeError(f"{self!r} has not been entered: use `async with engine`, or H3App(lifespan=engine)")
         if threading.get_ident() != self._thread:
             raise RuntimeError(
-                f"{self!r} belongs to the event loop of another thread: publish by anyio.from_thread.run there"
+                f"{self!r} belongs to the event loop of another thread: publish there, with anyio.from_thread.run"
             )
         return self._tasks

@@ -21,24 +21,24 @@ class Address:
     Args:
         url: its URL.
         port: the port, if the URL has none.
-        hostless: whether the URL may leave out the host, because sentinels tell it.
+        hostless: whether the URL may leave out the host, because sentinels name it.
 
     Attributes:
-        location: where it is; None if sentinels tell.
+        location: where it is; None if sentinels say so.
         options: how to speak to it, as coredis' connections take them.
 
     Raises:
-        ValueError: it is none. The password is not in the text.
+        ValueError: the URL can't be used. The text leaves out the password.
     """
 
     def __init__(self, url: str, *, port: int = PORT, hostless: bool = False) -> None:
         if not isinstance(url, str):
-            raise TypeError(f"a URL is a str, as {FORMS}, not {type(url).__name__}")
+            raise TypeError(f"a URL is a str such as {FORMS}, not {type(url).__name__}")
         try:
             parts = urlsplit(url)
             host, number = parts.hostname, parts.port
         except ValueError:
-            raise ValueError(f"this is no URL of a Redis server: it should be {FORMS}") from None
+            raise ValueError(f"this is not the URL of a Redis server, which is {FORMS}") from None
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError(f"a Redis server's URL is {FORMS}; this one begins with {parts.scheme or 'nothing'}:")
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -73,7 +73,7 @@ class Address:
         if isinstance(self.location, UnixDomainSocketLocation):
             return str(self.location.path)
         if self.location is None:
-            return "a host that sentinels tell"
+            return "a host that sentinels name"
         return f"{self.location.host}:{self.location.port}"
 
 
@@ -100,21 +100,21 @@ def addresses(
     """The server's address, and those of the sentinels that know where it is.
 
     Raises:
-        ValueError: none, or both, or what is none.
+        ValueError: neither or both are given, or something that is not an address.
     """
     if isinstance(sentinels, str):
-        raise ValueError(f'sentinels are several: write ["{sentinels}"]')
+        raise ValueError(f'sentinels is a list: write ["{sentinels}"]')
     if not sentinels:
         if url is None:
-            raise ValueError(f"RedisEngine needs a URL, as {FORMS}, or sentinels and the service that they watch over")
+            raise ValueError(f"RedisEngine needs a URL ({FORMS}), or sentinels and the service that they watch over")
         if service is not None:
-            raise ValueError("a service is what sentinels watch over: name them, too, as sentinels=[...]")
+            raise ValueError("a service is what sentinels watch over: name them too, with sentinels=[...]")
         return Address(url), []
     if not service:
-        raise ValueError('with sentinels, say which service is meant, as service="mymaster"')
+        raise ValueError('with sentinels, name the service that they watch over, as in service="mymaster"')
     address = Address("redis://" if url is None else url, hostless=True)
     if address.location is not None:
         raise ValueError(
-            "sentinels tell the host: with them, a URL has only a password and a database, as redis://:pw@/0"
+            "sentinels name the host: with them, a URL has only a password and a database, as in redis://:pw@/0"
         )
     return address, [sentinel_address(sentinel) for sentinel in sentinels]

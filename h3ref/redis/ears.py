@@ -1,4 +1,4 @@
-"""`Ears`: hears what is published on the channels of a process, all of them by one connection."""
+"""`Ears`: hears what is published on the channels of a process, over one connection for all of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..engine.port import Entry, Hear, Lost
 from .script import entry_of_message
 
 AT_ONCE: Final = 500
-"""Channels that are subscribed to by one command."""
+"""The most channels that one command subscribes to."""
 
 
 class Ears:
-    """Subscribes to channels, and tells each of what it hears.
+    """Subscribes to channels, and tells each of them what it hears.
 
     Args:
         timeout: seconds of silence after which the server is asked whether it is there, and that it may take to answer.
-        last: called with the key and the last entry of what a channel has heard.
+        last: called with a channel's key and the last entry that it has heard.
     """
 
     def __init__(self, timeout: float, last: Callable[[bytes, Entry], None]) -> None:
@@ -34,17 +34,17 @@ class Ears:
         return key in self._listeners
 
     def add(self, key: bytes, hear: Hear, lost: Lost) -> None:
-        """Tell of what is published on a channel."""
+        """Tell a channel of what is published on it."""
         self._listeners[key] = (hear, lost)
         self._send(b"SUBSCRIBE", key)
 
     def discard(self, key: bytes) -> None:
-        """Tell of it no more."""
+        """Stop telling a channel."""
         if self._listeners.pop(key, None) is not None:
             self._send(b"UNSUBSCRIBE", key)
 
     def clear(self) -> None:
-        """Tell nobody any more."""
+        """Stop telling anybody."""
         self._listeners.clear()
 
     def _send(self, command: bytes, *keys: bytes) -> None:
@@ -98,9 +98,9 @@ async def watch(connection: BaseConnection, seconds: float) -> None:
 
 
 def pending(connection: BaseConnection) -> Iterator[Any]:
-    """What has come beside, and would otherwise be given one by one, each in a turn of the loop of its own.
+    """Messages that came together, which would otherwise be given one by one, each in its own turn of the loop.
 
-    coredis keeps it under this name; without it they come one by one.
+    coredis keeps them under this name; without it they come one by one.
     """
     buffer = getattr(connection, "_push_message_buffer_out", None)
     while buffer is not None:

@@ -23,39 +23,40 @@ from .link import Link
 from .script import APPEND, DIGEST, entry_of
 
 PAUSE: Final = 0.05
-"""Seconds until what was not done is tried again."""
+"""Seconds until a failed attempt is made again."""
 
 READS: Final = 100
-"""Reads that are under way at a time. A server that is asked for thousands of channels at once answers the last of them
+"""Reads at a time. A server that is asked for thousands of channels at once answers the last of them
 too late, and the connection would be given up."""
 
 MOST_KNOWN: Final = 10_000
-"""Channels of which the last entry is known, beside those that are listened to."""
+"""Channels whose last entry is known, besides those that are listened to."""
 
 
 class RedisEngine(EngineTasks):
-    """An engine on Redis 6.2 or later, or on Valkey: channels of several processes are one.
+    """An engine on Redis 6.2 or later, or on Valkey: it makes the channels of several processes one.
 
     It holds two connections, whatever the number of channels and streams, and makes them again when they are lost. The
     server keeps the last events of each channel in a stream named `prefix:{name}`.
 
-    Enter it for as long as the app runs, ideally as its lifespan: `H3App(lifespan=engine)`, or within another one by
-    `async with engine`. That waits until the server is there.
+    Enter it for as long as the app runs, ideally as the app's lifespan, `H3App(lifespan=engine)`, or inside another
+    lifespan with `async with engine`. Entering waits until the server is there.
 
     Args:
         url: `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix:///path`.
-        prefix: what the names of all its keys begin with.
-        ttl: seconds after the last event of a channel in which its key expires, so that channels which nobody uses any
-            more are no burden; None for never.
-        timeout: seconds that a connection and an answer may take; a server that falls silent is found within three
-            times as many.
-        patience: seconds that `publish`, and entering, try for, over failures and failovers.
+        prefix: the beginning of the names of all its keys.
+        ttl: seconds after the last event of a channel at which its key expires, so that unused channels are no burden;
+            None for never.
+        timeout: seconds that a connection and an answer may take; a server that falls silent is detected within three
+            times that.
+        patience: seconds for which `publish`, and entering, keep trying through failures and failovers.
         replicas: how many replicas have to have an event before `publish` returns.
-        sentinels: those that know where the primary is, as "host:port" or (host, port), instead of a host in `url`.
-        service: the name of what they watch over.
+        sentinels: the sentinels that know where the primary is, as "host:port" or (host, port), instead of a host in
+            `url`.
+        service: the name of the service that they watch over.
 
     Raises:
-        ValueError: what is no URL, or no address; or a number that is too small.
+        ValueError: not a URL, or not an address; or a number that is too small.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class RedisEngine(EngineTasks):
         event_id: str | None = None,
         fence: bool = False,
     ) -> str:
-        """`Engine`: append an entry; tried again, without a second entry, until `patience` is over."""
+        """`Engine`: append an entry; repeated, without a second entry, until `patience` is over."""
         self._entered()
         known = self._known.get(channel, "") if since is None else since
         deadline = anyio.current_time() + self._patience
@@ -152,7 +153,7 @@ class RedisEngine(EngineTasks):
                     failure = error.refusal
             else:
                 if not id:
-                    raise EngineUncertain(f"whether an event of channel {channel!r} is stored can't be told any more")
+                    raise EngineUncertain(f"it can't be told whether an event of channel {channel!r} is stored")
                 self._know(channel, id)
                 return id
             if anyio.current_time() + PAUSE >= deadline:
@@ -193,7 +194,7 @@ class RedisEngine(EngineTasks):
         return answer.decode()
 
     async def read(self, channel: str, after: str, most: int) -> list[Entry]:
-        """`Engine`: return entries; a connection is waited for as long as `patience` says."""
+        """`Engine`: return entries; it waits for a connection for as long as `patience` says."""
         self._entered()
         begin = after.rpartition("-")[0].encode() if after else b"-"
         asked = (b"XRANGE", self._key(channel), begin, b"+", b"COUNT", b"%d" % most)
@@ -215,7 +216,7 @@ class RedisEngine(EngineTasks):
             raise refusal(error, self._commands.place, f"channel {channel!r}") from None
 
     async def _keep(self, connection: BaseConnection) -> None:
-        """Have an eye on the connection for commands."""
+        """Watch the connection for commands."""
         await watch(connection, self._timeout)
 
     # -- listening
@@ -225,12 +226,12 @@ class RedisEngine(EngineTasks):
         self._entered()
         key = self._key(channel)
         if key in self._ears:
-            raise ValueError(f"{self!r} has a channel {channel!r} already: share one Channel of that name")
+            raise ValueError(f"{self!r} already has a channel {channel!r}: share one Channel of that name")
         self._channels[key] = channel
         self._ears.add(key, hear, lost)
 
     def unlisten(self, channel: str) -> None:
-        """`Engine`: call neither any more."""
+        """`Engine`: stop calling the functions."""
         key = self._key(channel)
         self._channels.pop(key, None)
         self._ears.discard(key)
@@ -252,7 +253,7 @@ class RedisEngine(EngineTasks):
 
 
 class _NotNow(Exception):
-    """The server has done nothing, and may do so soon."""
+    """The server has done nothing, but may do it soon."""
 
     def __init__(self, refusal: EngineRefused) -> None:
         super().__init__(str(refusal))

@@ -1,4 +1,4 @@
-"""What a server or a connection says of a failure, as one of our errors, in a sentence without a password."""
+"""What a server or a connection says of a failure, as one of our errors, in one sentence without a password."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ..errors import EngineError, EngineRefused, EngineUnavailable
 log = logging.getLogger("h3ref.redis")
 
 PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "BUSY", "CLUSTERDOWN", "FAILOVER")
-"""Codes of answers that say that nothing was done, and that it may be possible soon."""
+"""Codes of answers that mean: nothing was done, but it may be possible soon."""
 
 is_ours: ContextVar[bool] = ContextVar("h3ref.redis", default=False)
 """Whether a connection is one of ours, in the tasks that carry it."""
 
 
 class _NotOurs(logging.Filter):
-    """Lets pass what coredis logs of others' connections; of ours it would log tracebacks, and we say it in a line."""
+    """Lets pass what coredis logs of others' connections; of ours it would log tracebacks, where we log one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not is_ours.get()
@@ -39,7 +39,7 @@ logging.getLogger("coredis").addFilter(_NotOurs())
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether what was not done may be possible soon, as while a replica takes over."""
+    """Whether a failed request may be possible soon, as while a replica takes over."""
     if isinstance(error, ReadOnlyError | BusyLoadingError):
         return True
     return isinstance(error, RedisError) and str(error).startswith(PASSING)
@@ -68,11 +68,11 @@ def failure(error: BaseException, place: str) -> EngineError:
     if isinstance(error, EngineError):
         return error
     if not isinstance(error, RedisError | OSError | TimeoutError):
-        log.error("the connection to the Redis server at %s has failed, and is made again", place, exc_info=error)
+        log.error("the connection to the Redis server at %s has failed; connecting again", place, exc_info=error)
     if isinstance(error, AuthenticationError):
         return EngineRefused(f"the Redis server at {place} refuses the user or the password of the URL, or wants one")
     if isinstance(error, StalePrimaryError):
-        return EngineUnavailable(f"the Redis server at {place} is no primary any more")
+        return EngineUnavailable(f"the Redis server at {place} is no longer a primary")
     reason: BaseException = error
     while reason.__cause__ is not None:
         reason = reason.__cause__

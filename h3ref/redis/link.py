@@ -26,15 +26,15 @@ PAUSES: Final = (0.05, 1.0)
 
 
 class Link:
-    """Holds one connection, as long as `run` runs; a server that falls silent is found within three timeouts.
+    """Holds one connection for as long as `run` runs; a server that falls silent is detected within three timeouts.
 
     Args:
-        name: by which the server lists the connection.
+        name: the name by which the server lists the connection.
         address: where the server is.
-        sentinels: those to be asked where it is; none if the address says it.
-        service: what they watch over.
+        sentinels: the sentinels to ask where it is; empty if the address says it.
+        service: the service that they watch over.
         timeout: seconds that a connection, and each answer, may take.
-        serve: what is done with each new connection, beside; it is cancelled when that is lost.
+        serve: runs beside each new connection; it is cancelled when that is lost.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Link:
         """Wait for a connection.
 
         Args:
-            deadline: the loop's time until which it is waited for.
-            patient: whether it is waited for also after a refusal.
+            deadline: the loop's time until which to wait.
+            patient: whether to keep waiting after a refusal.
 
         Raises:
             EngineUnavailable, EngineRefused: why there was none in time.
@@ -85,13 +85,13 @@ class Link:
                 raise type(self.failure)(str(self.failure))
 
     def reset(self) -> None:
-        """Begin anew, maybe on another event loop; `run` follows."""
+        """Begin anew, maybe on another event loop; `run` comes next."""
         self._connection = None
         self._changed = anyio.Event()
         self._failures = 0
 
     async def run(self) -> None:
-        """Hold a connection, for ever."""
+        """Hold a connection for ever."""
         is_ours.set(True)
         while True:
             try:
@@ -107,7 +107,7 @@ class Link:
                 self._set(None, EngineUnavailable(f"the Redis server at {self.place} has closed the connection"))
             self._failures += 1
             if self._failures == 1:
-                log.warning("%s; it is tried again", self.failure)
+                log.warning("%s; trying again", self.failure)
             first, most = PAUSES
             await anyio.sleep(min(most, first * 2.0 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0))
 
@@ -120,7 +120,7 @@ class Link:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[BaseConnection]:
-        """Connect, and watch: the body is cancelled when the connection is lost, or the server silent."""
+        """Connect, and watch: the body is cancelled when the connection is lost or the server falls silent."""
         if self._sentinels:
             location = await self._located()
             self.place = f"{location.host}:{location.port}"
@@ -128,7 +128,7 @@ class Link:
             async with opened(location, self._timeout, name=self._name, **address.options) as connection:
                 role = await connection.create_request(b"ROLE")
                 if not (isinstance(role, list) and role and role[0] in (b"master", "master")):
-                    raise StalePrimaryError(f"{self.place} is no primary")
+                    raise StalePrimaryError(f"{self.place} is not a primary")
                 yield connection
         else:
             assert self._address.location is not None
@@ -137,7 +137,7 @@ class Link:
                 yield connection
 
     async def _located(self) -> TCPLocation:
-        """Ask the sentinels where the primary is; one that knows is asked first the next time."""
+        """Ask the sentinels where the primary is; one that knows is asked first next time."""
         why: EngineError = EngineUnavailable("no sentinel")
         for sentinel in tuple(self._sentinels):
             assert sentinel.location is not None
@@ -162,7 +162,7 @@ class Link:
 async def opened(
     location: Any, seconds: float, *, name: str | None = None, **options: Any
 ) -> AsyncIterator[BaseConnection]:
-    """Open a connection; the body is cancelled when it is lost. Each answer may take so many seconds.
+    """Open a connection; the body is cancelled when it is lost. Each answer may take `seconds`.
 
     Raises:
         RedisError, OSError, TimeoutError: it can't be opened, or was lost.

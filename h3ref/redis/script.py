@@ -1,4 +1,4 @@
-"""What is asked of a server: the script that appends an entry; and what it keeps and tells, read back."""
+"""The script with which a server appends an entry; and what the server keeps and tells, read back."""
 
 from __future__ import annotations
 
@@ -77,19 +77,19 @@ end
 if ttl ~= '0' then redis.call('PEXPIRE', key, ttl) else redis.call('PERSIST', key) end
 return id
 """
-"""Returns the entry's id, of one that was there already, too; "" if it can't be told whether it was.
+"""Returns the entry's id, even if it was there already; "" if it can't be told whether it was.
 
 A second attempt searches for what the first may have left, from the newest on. A first one finds out whether the last
-entry that the process knows of is gone, and puts a fence before its own if so. PEXPIRE is a write, also where nothing
-is appended, so that WAIT waits for it.
+entry that the process knows of is gone, and if so puts a fence before its own. PEXPIRE is a write even where nothing is
+appended, so that WAIT waits for it.
 """
 
 DIGEST: Final = hashlib.sha1(APPEND.encode()).hexdigest()
-"""By which a server that has the script knows it."""
+"""By it, a server that has the script knows it."""
 
 
 def entry_of(item: Any) -> Entry:
-    """An entry of a stream, as XRANGE has it: its place, and its fields with their values in turn."""
+    """An entry of a stream, as XRANGE has it: its place, and its fields and their values in turn."""
     place, pairs = item
     fields = dict(zip(pairs[::2], pairs[1::2], strict=False))
     previous, nonce, kind, own, data = (fields.get(name, b"") for name in (b"p", b"u", b"k", b"i", b"d"))
@@ -97,7 +97,7 @@ def entry_of(item: Any) -> Entry:
 
 
 def entry_of_message(payload: bytes) -> Entry | None:
-    """An entry as the script publishes it; None of what is none."""
+    """An entry as the script publishes it; None for any other message."""
     try:
         place, previous, nonce, kind, size, rest = payload.split(b" ", 5)
         length = int(size)

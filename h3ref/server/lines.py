@@ -31,7 +31,7 @@ class Lines:
         self._rest = b""  # of a line that has not come whole
 
     def send(self, **message: Any) -> None:
-        """Send a message. Nothing becomes of it where nobody reads any more."""
+        """Send a message; it is lost if nobody reads any more."""
         try:
             with self._lock:
                 self._sock.sendall(json.dumps(message).encode() + b"\n")
@@ -39,7 +39,7 @@ class Lines:
             log.debug("a message to another process was not sent: %s", error)
 
     def read(self) -> Iterator[Message]:
-        """The messages, as they come, until the other end closes. It blocks the thread."""
+        """The messages, as they come, until the other end closes. Blocks the thread."""
         while True:
             try:
                 data = self._sock.recv(READ_SIZE)
@@ -74,4 +74,4 @@ class Lines:
             try:
                 yield json.loads(line)
             except ValueError:  # the first of two that were run together: its end found no room
-                log.warning("a message of another process has come in part, and is left out")
+                log.warning("only a part of another process's message has come: it is left out")

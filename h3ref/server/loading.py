@@ -17,13 +17,13 @@ def load_app(name: str) -> H3App:
     """Import the app that "module:app" names.
 
     Raises:
-        AppNotFound: it is not there, can't be imported, or is no app; the text says which.
+        AppNotFound: it does not exist, can't be imported, or is not an app; the text says which.
     """
     module_name, colon, app_name = name.partition(":")
     if not colon or not module_name or not app_name:
-        raise AppNotFound(f"MODULE:APP is wanted, such as h3ref.examples.counter:app, not {name!r}")
+        raise AppNotFound(f"an app is named MODULE:APP, such as h3ref.examples.counter:app, not {name!r}")
     if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
-        raise AppNotFound(f"{module_name} is no module's name: write it as in an import, without .py or slashes")
+        raise AppNotFound(f"{module_name} is not a module's name: write it as in an import, without .py or slashes")
     module = _import(module_name)
     found: Any = module
     for part in app_name.split("."):
@@ -34,7 +34,7 @@ def load_app(name: str) -> H3App:
     there = f"its apps are: {', '.join(apps)}" if apps else "it has no H3App"
     if found is _MISSING:
         raise AppNotFound(f"module {module_name} has no {app_name}; {there}")
-    raise AppNotFound(f"{name} is no H3App, but of type {type(found).__name__}; {there}")
+    raise AppNotFound(f"{name} is not an H3App, but of type {type(found).__name__}; {there}")
 
 
 def _import(name: str) -> Any:
@@ -42,7 +42,7 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise AppNotFound(f"there is no module {error.name}, here in {Path.cwd()} or installed") from error
+            raise AppNotFound(f"there is no module {error.name}, neither here in {Path.cwd()} nor installed") from error
         raise AppNotFound(f"importing {name} failed: {error} ({place_of(error)})") from error
     except ImportError as error:
         raise AppNotFound(f"importing {name} failed: {error} ({place_of(error)})") from error

@@ -1,4 +1,4 @@
-"""`Place`: where a server listens, as a user says it."""
+"""`Place`: where a server listens, as its user says it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Place:
         reuse_port: whether other processes share the port.
 
     Raises:
-        TypeError, ValueError: what can't be used, or not together.
+        TypeError, ValueError: an argument that can't be used, or not together with another.
     """
 
     host: str
@@ -32,7 +32,7 @@ class Place:
 
     def __post_init__(self) -> None:
         if self.uds is not None and (not os.fspath(self.uds) or "\0" in str(self.uds)):
-            raise ValueError(f"uds is the path of a socket, a text without a NUL, not {self.uds!r}")
+            raise ValueError(f"uds is the path of a socket, a str without NUL, not {self.uds!r}")
         if self.fd is not None and (type(self.fd) is not int or self.fd < 0):
             raise ValueError(f"fd is the number of an open socket, not {self.fd!r}")
         if self.uds is not None and self.fd is not None:

@@ -31,7 +31,7 @@ async def serve_until_signal(
     """Serve until the first signal, then end within the grace; what can't be ended then ends with the process.
 
     Args:
-        make: makes the server; what it raises comes out.
+        make: makes the server; what it raises is raised here.
         grace: seconds.
         announce: called when the server accepts.
         numbers: the signals.
@@ -65,7 +65,7 @@ async def _start(serving: AbstractAsyncContextManager[None], stack: AsyncExitSta
 
 
 def _exit(what: str) -> None:
-    log.warning("%s still run after the grace period; the process ends without them", what)
+    log.warning("%s are still running after the grace period; the process ends without them", what)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -51,32 +51,32 @@ async def running(
     farewell: SSEEvent | None = None,
     trace: Listener | None = None,
 ) -> AsyncIterator[Server]:
-    """Serve an app while the body of the `async with` runs, in the event loop that runs already.
+    """Serve an app while the body of the `async with` runs, in the event loop that is already running.
 
-    It may be left in a task other than the one it was entered in, as by fixtures of pytest-asyncio and cells of a
-    notebook.
+    You may leave it in a task other than the one that entered it, as fixtures of pytest-asyncio and cells of a notebook
+    do.
 
     Args:
-        app: whose handlers answer.
+        app: the app whose handlers answer.
         host: the name or address to listen on.
         port: the port; 0 for a free one, which `server.port` and `server.url` tell.
-        uds: the path of a socket in the file system to listen on instead, for a proxy on this machine. One that a
-            server has left there which is no more is replaced; whoever may enter its folder may connect; at the end it
-            is removed.
+        uds: the path of a socket in the file system to listen on instead, for a proxy on this machine. A socket left
+            behind by a server that is gone is replaced; anybody who may enter its folder may connect; at the end it is
+            removed.
         fd: the number of an open socket to listen on instead, as a service manager passes it; it is closed at the end.
-        reuse_port: whether other processes of this user that say the same may have the port as well. The system spreads
-            connections over them, on Linux.
+        reuse_port: whether other processes of this user that say the same may have the port as well. On Linux, the
+            system spreads connections over them.
         flow: None for the default, where what a handler calls picks its flow; or `flows.broken`.
-        flush_gap: least seconds between two sendings of what streams have pending, while many do or more comes; 0 for
-            none.
-        grace: seconds that the end may take: streams are closed properly, plain handlers may finish.
+        flush_gap: the fewest seconds between two sendings of what streams have pending, while many streams have
+            something or more keeps coming; 0 for none.
+        grace: seconds that shutting down may take: streams are closed properly, plain handlers may finish.
         limits: how much the server takes on.
-        farewell: an event that open streams get last when the server ends; `SSEEvent(retry=...)` tells clients when to
-            come back, and that alone.
+        farewell: the last event of open streams when the server shuts down; `SSEEvent(retry=...)` tells clients when to
+            come back, and nothing else.
         trace: a listener that gets a `trace.Record` of each step.
 
     Raises:
-        OSError: it can't listen there, such as on a port that is taken.
+        OSError: it can't listen there, for example because the port is taken.
         TypeError, ValueError: an argument that can't be used.
         Exception: what the app's lifespan raised.
     """
@@ -108,46 +108,47 @@ def serve(
 ) -> None:
     """Serve an app until SIGINT or SIGTERM, then shut down within `grace` seconds; a second signal ends at once.
 
-    The second one needs no event loop, so that it also ends a process whose loop a handler blocks.
+    The second signal needs no event loop, so it also ends a process whose loop a handler blocks.
 
-    It ends in this order: no further connections; each open stream gets what was sent, then `farewell`, if there is
-    one, and its proper end, with the reason shutdown, a few streams at a time in a random order, so that their clients
-    do not all come back at once; plain handlers may finish; what is left is cancelled, and cut.
+    A shutdown takes this order: no further connections are accepted; each open stream gets what was sent to it, then
+    `farewell`, if there is one, and its proper end, with the reason shutdown, a few streams at a time in random order,
+    so that their clients do not all come back at once; plain handlers may finish; whatever is left is cancelled, and
+    cut.
 
     Then the app's lifespan is left, in what remains of the grace. A signal that comes before the app has started ends
     the start-up.
 
-    A worker thread, or a handler that swallows its cancellation, can't be ended, and Python would wait for it for
-    ever: when one still runs after the grace period, and only then, the process ends here, with status 0.
+    A worker thread, or a handler that swallows its cancellation, can't be ended, and Python would wait for it for ever:
+    if one is still running after the grace period, and only then, the process ends here, with status 0.
 
-    With `workers`, this process serves nothing: it starts others, which share the place, and looks after them. Signals
-    are for it, and it tells them. One that dies is replaced, and its clients wait meanwhile, or another worker takes
-    them. SIGHUP replaces all, one by one, by processes that import the app anew; if the first of these can't start,
-    the old ones go on.
+    With `workers`, this process serves nothing: it starts other processes, which share the place, and looks after them.
+    It takes the signals, and passes them on. A worker that dies is replaced; meanwhile its clients wait, or another
+    worker takes them. SIGHUP replaces all workers, one by one, by processes that import the app anew; if the first of
+    these can't start, the old ones go on.
 
     Args:
-        app: whose handlers answer; or "module:app", which names one, as `h3ref serve` takes it.
-        workers: how many processes serve; "auto" for one on each core. More than one need the app's name, which each
-            of them imports.
+        app: the app whose handlers answer; or "module:app", which names one, as for `h3ref serve`.
+        workers: how many processes serve; "auto" for one on each core. More than one need the app's name, since each of
+            them imports it.
         backend: the event loop, "asyncio" or "trio".
-        others: as in `running`. With several workers a `trace` has to be what `pickle` can pass on, as a function of a
-            module, and each process has its own.
+        others: as in `running`. With several workers, `pickle` has to be able to pass on a `trace`, such as a module's
+            function, and each process has its own.
 
     Raises:
-        OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, and in an
-            event loop that runs already; and for several workers where `app` is not a name, or on Windows.
+        OSError, TypeError, ValueError: as `running`; also for a backend that is unknown or not installed, inside a
+            running event loop, and for several workers if `app` is not a name, or on Windows.
         RuntimeError: on a thread other than the main one, which is where signals come; `running` needs none.
-        AppNotFound: the app that is named is not there, or can't be imported.
+        AppNotFound: the named app does not exist, or can't be imported.
         StartupFailed: the app's lifespan raised when it was entered; the text says what, and where. Or no worker starts
             any more.
     """
     with suppress(RuntimeError):  # anyio's way to say that no event loop runs here
         anyio.get_current_task()
-        raise TypeError("serve() starts an event loop of its own, and here one runs: use async with running(app)")
+        raise TypeError("serve() starts an event loop of its own, but one is running here: use async with running(app)")
     if backend not in ("asyncio", "trio"):
         raise ValueError(f'backend is "asyncio" or "trio", not {backend!r}')
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("serve() ends by signals, which only the main thread gets: here use async with running(app)")
+        raise RuntimeError("serve() ends on signals, which only the main thread gets: here use async with running(app)")
     count = count_workers(workers)
     settings = Settings(flow, flush_gap, grace, limits, farewell, trace)
     place = Place(host, port, uds, fd, reuse_port)
@@ -174,10 +175,10 @@ def _announce(server: Server) -> None:
 
 
 def count_workers(workers: object) -> int:
-    """How many workers "auto" are, or a number.
+    """The number of workers, given as a number or as "auto".
 
     Raises:
-        TypeError, ValueError: what says neither.
+        TypeError, ValueError: it is neither.
     """
     if workers == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

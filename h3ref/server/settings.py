@@ -1,4 +1,4 @@
-"""`Settings`: what a server is told besides its app and its place."""
+"""`Settings`: what a server is told, besides its app and its place."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server is told; the arguments of `running` and `serve` say what each is.
+    """What a server is told; the arguments of `running` and `serve` explain it.
 
     Raises:
-        TypeError, ValueError: what can't be used.
+        TypeError, ValueError: an argument that can't be used.
     """
 
     flow: Flow | None
@@ -54,7 +54,7 @@ class Settings:
         """Make the server, in the event loop that it will run in; it owns what it listens on.
 
         Args:
-            app: whose handlers answer.
+            app: the app whose handlers answer.
             listeners: what it listens on.
             accepted: the sockets that it accepts on at first; None for all.
             is_one_of_several: whether other processes serve the same app in the same place.

@@ -13,10 +13,10 @@ from .._core.parking import Parking, caller_from_threads
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 PARENTS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
-"""A terminal sends them to all of its foreground; they are for the parent, which tells its workers."""
+"""A terminal sends these to all foreground processes; they are for the parent, which tells its workers."""
 
 REPLACED: Final = "another process takes its place"
-"""The name of an end that no signal has brought."""
+"""The name of an end that no signal has caused."""
 
 
 class FirstSignal:
@@ -46,7 +46,7 @@ class FirstSignal:
 
     @contextmanager
     def calling(self, instead: Callable[[], None]) -> Iterator[None]:
-        """Call a function when it comes while the body runs, instead of waking whoever waits."""
+        """While the body runs, call a function when the signal comes, instead of waking the task that waits."""
         self._instead = instead
         try:
             yield
@@ -55,11 +55,11 @@ class FirstSignal:
 
     @property
     def name(self) -> str | None:
-        """The signal that has come, or what was told in its place; None as long as nothing has."""
+        """The signal that has come, or the name that was told instead; None if nothing has come."""
         return self._taken[0] if self._taken else None
 
     def tell(self, name: str) -> None:
-        """As if a signal had come, on any thread; but one that follows is the first one still."""
+        """Act as if a signal had come, on any thread; the next real one still counts as the first."""
         if not self._taken:
             self._taken.append(name)
             self._call_soon(self._wake)
@@ -90,9 +90,9 @@ class FirstSignal:
 
 
 class PassedOnSignal(FirstSignal):
-    """The same, passed on to others first: a second signal that comes while they are told waits until all have been.
+    """As `FirstSignal`, but passed on to others first: a second signal waits until all of them have been told.
 
-    So what it ends at once is this process with all of them. It needs an event loop that nobody blocks.
+    So the second signal ends this process together with all of them. It needs an event loop that nobody blocks.
 
     Args:
         tell: called with the first one's name.

@@ -33,16 +33,16 @@ log = logging.getLogger("h3ref.server")
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
-"""Seconds before a worker that died soon is replaced; twice as long each time."""
+"""Seconds before a worker that died early is replaced; they double each time."""
 
 LIVED: Final = 10.0
-"""Seconds after which a worker has not died soon."""
+"""Seconds after which a worker's death is not early any more."""
 
 TRIES: Final = 5
-"""Starts in a row that fail before a server that has no worker any more gives up."""
+"""Failed starts in a row after which a server that has no worker left gives up."""
 
 TOLD_WITHIN: Final = 1.0
-"""Seconds in which a worker tells its figures, or is left out."""
+"""Seconds within which a worker tells its figures; otherwise it is left out."""
 
 
 def serve_workers(
@@ -54,7 +54,7 @@ def serve_workers(
     backend: str,
     prepare: Callable[[], None] | None = None,
 ) -> None:
-    """Serve an app by several processes, until the first signal; `serve` says how they end.
+    """Serve an app with several processes, until the first signal; `serve` says how they end.
 
     Args:
         app: "module:app".
@@ -62,7 +62,7 @@ def serve_workers(
         settings: what each is told.
         count: how many.
         backend: the event loop, theirs and this process's.
-        prepare: called in each before it imports the app; what `pickle` can pass on.
+        prepare: called in each before it imports the app; something that `pickle` can pass on.
 
     Raises:
         OSError, TypeError, ValueError: an argument that can't be used, such as a port that is taken.
@@ -70,7 +70,7 @@ def serve_workers(
     """
     if sys.platform == "win32":
         raise ValueError(
-            "several workers need sockets that processes can share, and Windows has none: leave workers out"
+            "several workers need sockets that processes can share, which Windows lacks: leave workers out"
         )
     Task(app, settings, backend, "", "", (), 0, prepare).message()  # before anything listens: it can be passed on
 
@@ -121,8 +121,8 @@ class Slot:
     """One share of the place.
 
     Attributes:
-        number: which.
-        worker: the one that accepts there; None while there is none.
+        number: its number.
+        worker: the worker that accepts there; None while there is none.
         keeper: the slot whose worker accepts there meanwhile.
         pause: seconds before the next start.
     """
@@ -137,8 +137,8 @@ class Supervisor:
     """Looks after the workers of one server.
 
     Args:
-        task: makes a worker's task of the shares, and the number of its own.
-        shares: for each worker what it listens on. They stay open here: what waits in one is never lost.
+        task: makes a worker's task, given the shares and the number of its own.
+        shares: what each worker listens on. They stay open here, so a client that waits in one is never lost.
         grace: seconds that a worker has to end.
     """
 
@@ -194,7 +194,7 @@ class Supervisor:
             self._over.set()
 
     async def _end(self) -> None:
-        """Tell all, listen no more, and wait for their end; the second signal ends this process, and with it theirs."""
+        """Tell all, stop listening, and wait for their end; the second signal ends this process, and them with it."""
         self.tell_end(self._reason)  # those too that were started meanwhile, and all if it is no signal
         for share in self._shares:
             share.close()
@@ -206,7 +206,7 @@ class Supervisor:
             log.warning("worker %d: process %d does not end, and is killed", worker.number + 1, worker.process)
 
     def tell_end(self, reason: str) -> None:
-        """Tell all that they are to end. Whoever has been told ends at once when this process does."""
+        """Tell all workers to end. Once told, a worker ends at once when this process does."""
         for worker in self._workers:
             worker.tell(end=reason)
 
@@ -226,7 +226,7 @@ class Supervisor:
             if not self._is_announced or self._is_at_its_end:
                 self._fail(worker)
                 return
-            log.error("worker %d: %s; the next try is in %g s", slot.number + 1, worker, slot.pause)
+            log.error("worker %d: %s; next attempt in %g s", slot.number + 1, worker, slot.pause)
             await self._pause(slot)
 
     @property
@@ -234,7 +234,7 @@ class Supervisor:
         return self._failed_starts >= TRIES and not any(slot.worker for slot in self._slots)
 
     async def _start(self, slot: Slot) -> Worker | StartupFailed:
-        """Start one, and return it when it serves, or what has kept it from that."""
+        """Start a worker, and return it once it serves, or the error that kept it from serving."""
         try:
             worker = Worker(self._task(self._shares, slot.number), self._generation)
         except OSError as error:
@@ -245,7 +245,7 @@ class Supervisor:
         return worker.why_not if worker.began is None else worker
 
     def _take(self, slot: Slot, worker: Worker) -> None:
-        """From now on it is the slot's."""
+        """Make a worker the slot's."""
         self._failed_starts = 0
         before, slot.worker = slot.worker, worker
         if slot.keeper is not None:
@@ -286,7 +286,7 @@ class Supervisor:
             await self._over.wait()
 
     def _lend(self, slot: Slot) -> None:
-        """Have a neighbour accept what comes to a slot that has no worker, and to those that this one has kept."""
+        """Have a neighbour accept the clients of a slot that has no worker, and of those that this one has kept."""
         if len({id(share) for share in self._shares}) == 1:
             return  # all accept from the same sockets
         count = len(self._slots)
@@ -304,13 +304,13 @@ class Supervisor:
         while True:
             await hangups.wait()
             self._generation += 1
-            log.info("SIGHUP: the workers are replaced, one by one")
+            log.info("SIGHUP: replacing the workers, one by one")
             for slot in self._slots:
                 if not await self._renew(slot):
                     break
 
     async def _renew(self, slot: Slot) -> bool:
-        """Replace the slot's worker if it was started before the last hang-up; False if the new one did not start."""
+        """Replace the slot's worker if it was started before the last SIGHUP; False if the new one did not start."""
         async with self._renewing:
             if slot.worker is None or slot.worker.generation == self._generation:
                 return True  # one that is starting is looked at when it serves
@@ -320,7 +320,7 @@ class Supervisor:
         return failure is None
 
     async def _replace(self, slot: Slot, before: Worker) -> StartupFailed | None:
-        """Start another one, and then end the slot's, which has its grace."""
+        """Start another worker, and then end the slot's, which has its grace."""
         worker = await self._start(slot)
         if isinstance(worker, StartupFailed) or self._over.is_set():
             return worker if isinstance(worker, StartupFailed) else None

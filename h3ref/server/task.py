@@ -18,12 +18,12 @@ class Task:
 
     Attributes:
         app: "module:app", which it imports.
-        settings: its server's.
+        settings: its server's settings.
         backend: the event loop.
         host: what its parent was told to listen on.
         path: likewise, where that is a socket in the file system.
         shares: for each worker, the descriptors that it accepts on.
-        number: which of these is this one's.
+        number: the number of its own share.
         prepare: called before the app is imported.
     """
 
@@ -46,7 +46,7 @@ class Task:
         for name, function in functions.items():
             if getattr(function, "__module__", None) == "__main__":
                 raise ValueError(
-                    f"{name} is the program's own, which workers don't run: put it into a module that can be imported"
+                    f"{name} is the program's own, which workers don't run: put it into a module that they can import"
                 )
         try:
             pickled = pickle.dumps(self)
@@ -56,7 +56,7 @@ class Task:
 
     @staticmethod
     def of(message: Message) -> Task:
-        """The task of a message. From now on modules are found where the parent finds them."""
+        """The task in a message. From now on modules are found where the parent finds them."""
         sys.path[:] = message["modules"]
         task = pickle.loads(base64.b64decode(message["task"]))
         assert isinstance(task, Task)

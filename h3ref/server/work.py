@@ -37,13 +37,14 @@ MARGIN: Final = 5.0
 """Seconds beyond its grace after which a process that was told to end is ended."""
 
 ANSWERED_WITHIN: Final = 2.0
-"""Seconds in which a parent says what all its workers have told it."""
+"""Seconds within which a parent passes on what all its workers have told it."""
 
 
 class Work:
-    """A worker's server, and what its parent has to do with it.
+    """A worker's server, and its dealings with its parent.
 
-    The parent is listened to on a thread, so that it is heard, and missed, whatever the event loop does.
+    It listens to the parent on a thread, so that it hears it, and notices when it is gone, whatever the event loop
+    does.
 
     Args:
         lines: to the parent.
@@ -81,7 +82,7 @@ class Work:
             log.debug("the worker did not start", exc_info=error)
             return FAILED
         except Exception:
-            log.exception("what serves has failed by itself, and has ended")
+            log.exception("the server has failed, and has ended")
             return FAILED
         return 0
 
@@ -111,7 +112,7 @@ class Work:
             try:
                 self._obey(message)
             except Exception:  # whoever listens no more misses the next one, and the parent's end
-                log.exception("a message of the parent's could not be followed: %s", message)
+                log.exception("the parent's message could not be followed: %s", message)
         self._end_alone()
 
     def _obey(self, message: Message) -> None:
@@ -140,13 +141,13 @@ class Work:
                     asked[0].wake_from_thread()
 
     def _end_alone(self) -> None:
-        """The parent has gone: whoever was told to end, has now to do so at once; else its clients get their time."""
+        """End because the parent is gone: at once if that was asked for before, else with time for the clients."""
         with self._lock:
             serves = self._serves
         if serves is None or self._has_to_end:
             os._exit(FAILED)
-        log.warning("the parent process has gone: shutting down")
-        serves[0].tell("the parent has gone")
+        log.warning("the parent process is gone: shutting down")
+        serves[0].tell("the parent is gone")
         threading.Event().wait(self._task.settings.grace + MARGIN)
         os._exit(FAILED)
 
@@ -184,7 +185,7 @@ def main() -> int:
 
 
 def _leave_to_the_parent(*_: Any) -> None:
-    """Not SIG_IGN, which the programs that an app starts would inherit."""
+    """Ignore the terminal's signals, but not with SIG_IGN, which programs that an app starts would inherit."""
 
 
 if __name__ == "__main__":

@@ -28,15 +28,15 @@ class Worker:
         generation: how many hang-ups there were before it was started.
 
     Raises:
-        OSError: the system starts no more.
+        OSError: the system can't start another process.
 
     Attributes:
-        number: which share of the place is its own.
+        number: the number of its share of the place.
         generation: as above.
-        failure: what it said that has kept it from starting; None unless it did.
-        began: the loop's time at which it served; None as long as it does not.
-        settled: set when it serves, or is over.
-        over: set when it is, and `status` says how.
+        failure: what it said has kept it from starting; otherwise None.
+        began: the loop's time at which it began to serve; None before that.
+        settled: set once it serves, or is over.
+        over: set once it is over, and `status` says how.
     """
 
     def __init__(self, task: Task, generation: int) -> None:
@@ -76,7 +76,7 @@ class Worker:
 
     @property
     def ending(self) -> str:
-        """How it has ended, in words."""
+        """How it ended, in words."""
         if self.status >= 0:
             return f"has ended with status {self.status}"
         try:
@@ -132,7 +132,7 @@ class Worker:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """None of these reaches a new process before it has its handlers."""
+    """Keep these signals from a new process until it has its handlers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS)
     try:
         yield

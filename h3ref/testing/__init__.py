@@ -1,8 +1,8 @@
 """Test clients: endless streams, tested in process, without a socket and in no real time.
 
-`TestClient` drives an `H3App` or any other ASGI app from plain test functions and notebooks, on an event
-loop of its own whose clock is virtual. `AsyncTestClient` does it in the loop of an async test.
-`virtual_backends` gives async tests that loop's clock.
+`TestClient` drives an `H3App` or any other ASGI app from plain test functions and notebooks, in an event loop of its
+own whose clock is virtual. `AsyncTestClient` does so in the loop of an async test, which gets a virtual clock from
+`virtual_backends`.
 """
 
 from __future__ import annotations

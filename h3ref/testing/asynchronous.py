@@ -1,4 +1,4 @@
-"""`AsyncTestClient`: an app, without a socket, in the event loop of the test; what `TestClient` is made of."""
+"""`AsyncTestClient`: drives an app, without a socket, in the event loop of the test; `TestClient` is made of it."""
 
 # ruff: noqa: ASYNC109 (a timeout of ours says what came instead; `anyio.fail_after` can be used as well)
 
@@ -26,7 +26,7 @@ from .stream import ASGI, AsyncStream, Message, keep_failure, listen
 HeaderFields = Mapping[str, str] | Iterable[tuple[str, str]]
 
 PATIENCE: Final = 60.0
-"""Seconds, on the loop's clock, that a wait takes at most when it is told no other timeout."""
+"""The most seconds, on the loop's clock, that a wait takes if it is given no timeout."""
 
 UNREAD: Final = 256 * 1024
 """Bytes of events that may lie unread before the app's next send has to wait."""
@@ -39,9 +39,9 @@ class AsyncTestClient:
             async with await client.stream("GET", "/events") as stream:
                 event = await stream.next_event()
 
-    Time is that of the loop: virtual if the loop's is, as with `virtual_backends()`. `TestClient` brings a
-    loop with virtual time of its own, and says what the arguments mean. A client may be left in a task other than the
-    one it was entered in, as by fixtures of pytest-asyncio and cells of a notebook.
+    Time is the loop's: virtual if the loop's is, as with `virtual_backends()`. `TestClient`, which brings its own loop
+    with virtual time, explains the arguments. You may leave a client in a task other than the one that entered it, as
+    fixtures of pytest-asyncio and cells of a notebook do.
     """
 
     __test__ = False  # no test of pytest's
@@ -59,7 +59,7 @@ class AsyncTestClient:
         limits: Limits | None = None,
     ) -> None:
         if not isinstance(app, H3App) and (flow is not None or limits is not None):
-            raise TypeError("flow and limits are for an H3App; any other app has its own")
+            raise TypeError("flow and limits are for an H3App: leave them out for any other app")
         self.timeout = timeout
         self.raise_app_exceptions = raise_app_exceptions
         self.unread = unread
@@ -78,7 +78,7 @@ class AsyncTestClient:
         return round(anyio.current_time() - self._began, 9)
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, and what is due in it happen."""
+        """Let time pass; whatever falls due in it happens."""
         await anyio.sleep(seconds)
         await settle()
 

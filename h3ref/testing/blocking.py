@@ -1,4 +1,4 @@
-"""`TestClient`: an app in an event loop of its own, driven from plain functions and notebooks."""
+"""`TestClient`: drives an app, in an event loop of its own, from plain functions and notebooks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Clock:
 
 
 class Stream:
-    """One request with its response; `TestClient.stream` makes it. On leaving it disconnects."""
+    """One request with its response, made by `TestClient.stream`. Leaving it disconnects."""
 
     def __init__(self, runner: Runner | InlineRunner, stream: AsyncStream) -> None:
         self._runner = runner
@@ -53,7 +53,7 @@ class Stream:
 
     @property
     def headers(self) -> Headers:
-        """The response's headers, looked up in any case."""
+        """The response's headers; names match in any case."""
         return self._stream.headers
 
     @property
@@ -73,12 +73,12 @@ class Stream:
 
     @property
     def comments(self) -> list[str]:
-        """The comments that came, such as keep-alives, each as its text."""
+        """The texts of the comments that came, such as keep-alives."""
         return self._stream.comments
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID, as of the events that came, which a client that comes back would send."""
+        """The last event ID as of the events that came, which a client that comes back would send."""
         return self._stream.last_event_id
 
     @property
@@ -88,44 +88,44 @@ class Stream:
 
     @property
     def state(self) -> State | None:
-        """Where the connection of an `H3App` is in its life; None for other apps."""
+        """The state of the connection of an `H3App`; None for other apps."""
         return self._stream.state
 
     @property
     def records(self) -> list[Record]:
-        """The steps that an `H3App` took, as a `trace` listener gets them; none of other apps."""
+        """The steps that an `H3App` took, as a `trace` listener gets them; none for other apps."""
         return self._stream.records
 
     def next_event(self, timeout: float | None = None) -> MessageEvent:
         """Wait for the next event and return it.
 
         Args:
-            timeout: seconds to wait at most, virtual if the client's time is; None for the client's.
+            timeout: the most seconds to wait, virtual if the client's time is; None for the client's timeout.
 
         Raises:
             StreamEnded: there is none.
-            TimedOut: none came in time; `Stuck` if the app did not get on in real time.
-            NotAStream: the answer is no event stream.
-            Exception: the one that the app raised, if the client was not told to keep it.
+            TimedOut: none came in time; `Stuck` if the app made no progress in real time.
+            NotAStream: the answer is not an event stream.
+            Exception: whatever the app raised, unless `raise_app_exceptions` is False.
         """
         return self._runner.call(lambda: self._stream.next_event(timeout), timeout, self._stream)
 
     def take(self, count: int, timeout: float | None = None) -> list[MessageEvent]:
-        """Return the next `count` events; the timeout holds for each. Raises as `next_event` does."""
+        """Return the next `count` events; the timeout applies to each. Raises as `next_event` does."""
         return [self.next_event(timeout) for _ in range(count)]
 
     def events(self, timeout: float | None = None) -> Iterator[MessageEvent]:
-        """Yield the events until the stream has ended; the timeout holds for each. Raises as `next_event` does."""
+        """Yield events until the stream has ended; the timeout applies to each. Raises as `next_event` does."""
         with suppress(StreamEnded):
             while True:
                 yield self.next_event(timeout)
 
     def read(self, timeout: float | None = None) -> bytes:
-        """Wait for the end of a body that is no event stream, and return all of it. Raises as `wait_closed` does."""
+        """Wait for the end of a body that is not an event stream, and return it all. Raises as `wait_closed` does."""
         return self._runner.call(lambda: self._stream.read(timeout), timeout, self._stream)
 
     def disconnect(self) -> None:
-        """Leave, as a client that closes its socket; what has come can still be read."""
+        """Leave, like a client that closes its socket; you can still read what has come."""
 
         async def disconnect() -> None:
             self._stream.disconnect()
@@ -136,8 +136,8 @@ class Stream:
         """Wait until the app has finished with this request, its cleanup included.
 
         Raises:
-            TimedOut: it has not in time; `Stuck` if it did not get on in real time.
-            Exception: the one that the app raised, if the client was not told to keep it.
+            TimedOut: it has not finished in time; `Stuck` if it made no progress in real time.
+            Exception: whatever the app raised, unless `raise_app_exceptions` is False.
         """
         self._runner.call(lambda: self._stream.wait_closed(timeout), timeout, self._stream)
 
@@ -164,30 +164,30 @@ class TestClient:
             with client.stream("GET", "/events") as stream:
                 assert stream.next_event().data == "0"
 
-    The app runs in an event loop of its own, on a thread, so that it does not matter whether the caller has
-    a loop. Its clock is virtual: it stands between calls, and jumps while a call waits. On leaving, streams
-    are disconnected, the app's lifespan ends, and neither task, thread nor loop is left.
+    The app runs in an event loop of its own, on a thread, so it does not matter whether the caller has a loop. Its
+    clock is virtual: it stands still between calls, and jumps while a call waits. On leaving, streams are disconnected,
+    the app's lifespan ends, and no task, thread or loop is left behind.
 
     Args:
-        app: an `H3App`, or any other ASGI 3 application.
-        backend: the event loop; trio has to be installed.
+        app: an `H3App`, or any other ASGI 3 app.
+        backend: the event loop, "asyncio" or "trio"; trio has to be installed.
         virtual: whether time is virtual; an app that talks to other machines needs real time.
-        outside: real seconds of silence after which virtual time jumps while something outside of the event loop may
+        outside: real seconds of silence after which virtual time jumps even if something outside the event loop may
             wake it: a thread of the app's own, a socket, a process. 0 for none.
         headers: sent with every request.
-        timeout: seconds that a wait takes at most, virtual if time is; None for 60, or in real time for
+        timeout: the most seconds that a wait takes, virtual if time is; None for 60, or in real time for
             `real_timeout`.
-        real_timeout: real seconds after which an app that does not get on is given up; ten times as many if
-            virtual time passes meanwhile.
-        raise_app_exceptions: whether what the app raises is raised in the test: by the call that waits, or
-            at the latest on leaving. An `H3App` answers a failure before the headers with a 500 all the same.
+        real_timeout: real seconds without progress after which an app is given up; ten times as many if virtual time
+            passes meanwhile.
+        raise_app_exceptions: whether what the app raises is raised in the test: by the call that waits, or at the
+            latest on leaving. An `H3App` answers a failure before the headers with a 500 in any case.
         lifespan: whether the app's lifespan runs.
         unread: bytes of events that may lie unread before the app's next send has to wait.
-        flow: of an `H3App`: None for the default, or `flows.broken`.
-        limits: of an `H3App`: how much is taken on.
+        flow: for an `H3App`: None for the default, or `flows.broken`.
+        limits: for an `H3App`: how much it takes on.
 
     Raises:
-        ValueError: a timeout that is no time, or an unknown backend.
+        ValueError: a timeout that is not a positive number, or an unknown backend.
         TypeError: `flow` or `limits` for an app other than an `H3App`.
         ImportError: trio is asked for, and not installed.
     """
@@ -213,7 +213,7 @@ class TestClient:
         if backend not in ("asyncio", "trio"):
             raise ValueError(f'backend is "asyncio" or "trio", not {backend!r}')
         if not threads.HAS_THREADS and not (backend == "asyncio" and virtual):
-            raise ValueError('without threads, as in a browser, time is virtual, and the backend is "asyncio"')
+            raise ValueError('without threads, as in a browser, use virtual time and the backend "asyncio"')
         if backend == "trio" and find_spec("trio") is None:
             raise ImportError('backend="trio" needs trio: pip install trio', name="trio")
         if timeout is None:
@@ -241,14 +241,14 @@ class TestClient:
         self.clock = Clock(self._runner)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and what is due in it happen.
+        """Let time pass; whatever falls due in it happens.
 
         Raises:
-            ValueError: less than 0 seconds.
-            Stuck: the app did not get on in real time.
+            ValueError: a negative number of seconds.
+            Stuck: the app made no progress in real time.
         """
         if not seconds >= 0:
-            raise ValueError(f"time goes forward only, not {seconds!r} seconds")
+            raise ValueError(f"time only goes forward: seconds is 0 or more, not {seconds!r}")
         self._runner.call(lambda: anyio.sleep(seconds), seconds)
 
     def stream(
@@ -268,14 +268,14 @@ class TestClient:
             method: such as "GET".
             target: the path, with or without a query.
             headers: names and values.
-            params: what is added to the query.
-            json: what is sent as JSON.
-            body: or the bytes that are sent.
-            timeout: seconds to wait for the head at most; None for the client's.
+            params: added to the query.
+            json: a value to send as JSON.
+            body: bytes to send instead.
+            timeout: the most seconds to wait for the head; None for the client's timeout.
 
         Raises:
-            TimedOut: no head came in time; `Stuck` if the app did not get on in real time.
-            Exception: the one that the app raised, if the client was not told to keep it.
+            TimedOut: no head came in time; `Stuck` if the app made no progress in real time.
+            Exception: whatever the app raised, unless `raise_app_exceptions` is False.
         """
 
         async def stream() -> AsyncStream:

@@ -1,14 +1,14 @@
 """Virtual time: event loops whose clock jumps to the next deadline as soon as nothing else can happen.
 
-The rule is the same on asyncio and on trio. Time jumps only when no task is ready to run, no I/O is there,
-and no worker thread of the loop is at work; a thread that itself waits for the loop
-(`anyio.from_thread.run`) is not at work. A sleep for ever is no deadline. Worker threads are those of
-`anyio.to_thread` (so those of h3ref, Starlette and FastAPI), of `loop.run_in_executor` and
-`asyncio.to_thread`, and of `trio.to_thread`. Only `time.sleep`, `time.time` and `time.monotonic` stay real.
+The rule is the same on asyncio and on trio. Time jumps only when no task is ready to run, no I/O is there, and no
+worker thread of the loop is at work; a thread that itself waits for the loop (`anyio.from_thread.run`) is not at work.
+An endless sleep is no deadline. Worker threads are those of `anyio.to_thread` (so those of h3ref, Starlette and
+FastAPI), of `loop.run_in_executor` and `asyncio.to_thread`, and of `trio.to_thread`. Only `time.sleep`, `time.time` and
+`time.monotonic` stay real.
 
-Nobody can tell what else is at work outside: a thread that was started since the loop began, a socket or a process
-that the loop waits for. Where there is one, time jumps after `outside` real seconds of silence. What takes longer, as
-what talks to other machines may, needs real time.
+Nobody can tell what else is at work outside the loop: a thread that was started since the loop began, or a socket or a
+process that the loop waits for. If there is one, time jumps after `outside` real seconds of silence. Anything that
+takes longer, such as talking to other machines, needs real time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 POLL: Final = 0.005
-"""Real seconds between two looks at worker threads, which may begin to wait for the loop without a sign."""
+"""Real seconds between two looks at worker threads, which may begin to wait for the loop unnoticed."""
 
 
 class Pace:
@@ -108,8 +108,8 @@ class SettlingLoop(asyncio.SelectorEventLoop):
 class VirtualLoop(SettlingLoop):
     """An asyncio loop in which hours of sleep take no time; `time()` begins at 0.
 
-    A loop factory: for `asyncio.Runner(loop_factory=VirtualLoop)`, or
-    `anyio.run(main, backend_options={"loop_factory": VirtualLoop})`.
+    Use it as a loop factory: `asyncio.Runner(loop_factory=VirtualLoop)`, or `anyio.run(main,
+    backend_options={"loop_factory": VirtualLoop})`.
 
     Args:
         outside: real seconds of silence before time jumps while threads, sockets or processes may wake the loop.
@@ -129,7 +129,7 @@ class VirtualLoop(SettlingLoop):
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As every loop's; but a call that is never due, such as the end of a sleep for ever, is no deadline."""
+        """As in every loop; but a call that is never due, such as the end of an endless sleep, is no deadline."""
         if when == math.inf:
             return asyncio.TimerHandle(when, callback, args, self, context)
         return super().call_at(when, callback, *args, context=context)
@@ -137,7 +137,7 @@ class VirtualLoop(SettlingLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """As every loop's; time stands until the function has returned."""
+        """As in every loop; time stands still until the function has returned."""
         future = super().run_in_executor(executor, func, *args)
         self._executors.add(executor or self._default_executor)  # type: ignore[attr-defined]
         self._executing.add(future)
@@ -164,7 +164,7 @@ class VirtualLoop(SettlingLoop):
         return ready
 
     def _count_files(self) -> int:
-        """What the loop waits for in its selector, but for the pipe by which it is woken."""
+        """Count what the loop waits for in its selector, except the pipe that wakes it."""
         return len(self._selector.get_map()) - 1  # type: ignore[attr-defined]
 
     def _executors_threads(self) -> set[threading.Thread]:
@@ -196,7 +196,7 @@ _ASKS = ("run_async_from_thread", "run_sync_from_thread")  # what anyio.from_thr
 def virtual_clock(outside: float = PAUSE) -> MockClock:
     """A clock for `trio.run(main, clock=virtual_clock())`, in which hours of sleep take no time.
 
-    It is trio's own `MockClock` that jumps by itself, and heeds worker threads.
+    It is trio's own `MockClock`, which jumps by itself, and here heeds worker threads.
 
     Args:
         outside: real seconds of silence before time jumps while threads, sockets or processes may wake the loop.
@@ -254,7 +254,7 @@ def _virtual_clock(pace: Pace, pause: float) -> MockClock:
 
 
 def _waiting_for_trio(token: object) -> set[tuple[int, int]]:
-    """The threads that wait for an answer of this run's tasks, each with its question."""
+    """The threads that wait for an answer from this run's tasks, each with its question."""
     found = set()
     for ident, frame in sys._current_frames().items():
         if frame.f_code.co_name == "_send_message_to_trio":  # what trio.from_thread.run is
@@ -265,7 +265,7 @@ def _waiting_for_trio(token: object) -> set[tuple[int, int]]:
 
 
 def _count_trios_files() -> int:
-    """What tasks wait for in trio's own selector, but for the pipe by which it is woken."""
+    """Count what tasks wait for in trio's own selector, except the pipe that wakes it."""
     import trio
 
     io = trio.lowlevel.current_statistics().io_statistics
@@ -275,8 +275,8 @@ def _count_trios_files() -> int:
 def virtual_backends(outside: float = PAUSE) -> list[Any]:
     """The parameters for pytest's `anyio_backend`: both event loops, each with virtual time.
 
-    With `@pytest.mark.parametrize("anyio_backend", virtual_backends())` an async test of hours takes no time.
-    Without trio it is asyncio alone.
+    With `@pytest.mark.parametrize("anyio_backend", virtual_backends())` an async test of hours takes no time. Without
+    trio there is only asyncio.
 
     Args:
         outside: real seconds of silence before time jumps while threads, sockets or processes may wake the loop.
@@ -291,7 +291,7 @@ def virtual_backends(outside: float = PAUSE) -> list[Any]:
 
 
 def what_time_passed_over() -> str:
-    """What virtual time has not waited for, as a remark behind an error; "" if there was nothing, or time is real."""
+    """What virtual time did not wait for, as a remark after an error; "" if there was nothing, or time is real."""
     try:
         clock: object = asyncio.get_running_loop()
     except RuntimeError:
@@ -305,7 +305,7 @@ def what_time_passed_over() -> str:
 async def settle() -> None:
     """Wait until all other tasks of this event loop wait for something; no virtual time passes meanwhile.
 
-    On an asyncio loop that can't tell, such as uvloop, the tasks get some turns instead.
+    On an asyncio loop that can't tell, such as uvloop, the tasks get a few turns instead.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -322,7 +322,7 @@ async def settle() -> None:
 
 
 def where(thread: threading.Thread) -> str:
-    """The innermost line of the user's that a thread is in; "" if there is none."""
+    """The innermost line of user code that a thread is in; "" if there is none."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
         if _is_users(frame):
@@ -332,7 +332,7 @@ def where(thread: threading.Thread) -> str:
 
 
 def awaits(awaitable: object) -> str:
-    """The innermost line of the user's in which a coroutine waits; "" if there is none that can be seen."""
+    """The innermost line of user code in which a coroutine waits; "" if none can be seen."""
     found = ""
     while awaitable is not None:
         frame = getattr(awaitable, "cr_frame", None)
@@ -373,7 +373,7 @@ _NOT_THE_USERS = ("/site-packages/", "\\site-packages\\", "/lib/python", "\\Lib\
 
 
 def workers(loop: asyncio.AbstractEventLoop | None) -> list[threading.Thread]:
-    """The worker threads at work: those of an asyncio loop, or without one those of trio."""
+    """The worker threads at work: those of an asyncio loop or, without one, those of trio."""
     return asyncio_workers(loop) if loop is not None else [*filter(_is_trios, threading.enumerate())]
 
 

@@ -29,16 +29,16 @@ class InlineLoop(VirtualLoop):
 
     def _pass_time(self, timeout: float | None) -> Any:
         if timeout is None:
-            raise Stuck("the app waits for what can never come: nothing is due, and nothing is outside")
+            raise Stuck("the app waits for something that can never come: nothing is due, and nothing is outside")
         self._now += timeout
         return []
 
 
 class InlineRunner:
-    """As `Runner`, without a thread: the loop turns while a call waits, and stands still between two.
+    """As `Runner`, without a thread: the loop turns while a call waits, and stands still between calls.
 
     Args:
-        client: entered when it begins, and left when it ends.
+        client: entered when the runner begins, and left when it ends.
     """
 
     def __init__(self, client: AsyncTestClient) -> None:

@@ -38,7 +38,7 @@ class Lifespan:
             self._change()
 
     async def pass_on(self, what: str, within: float) -> None:
-        """Tell the app of startup or shutdown, and wait until it is done, so many seconds at most."""
+        """Tell the app of startup or shutdown, and wait until it is done, or the seconds are over."""
         if self._has_answered(what):
             return
         self._asked.append(f"lifespan.{what}")
@@ -64,7 +64,7 @@ class Lifespan:
     async def _send(self, message: Message) -> None:
         await anyio.lowlevel.checkpoint()
         if not message["type"].startswith("lifespan."):
-            raise RuntimeError(f"a lifespan takes no {message['type']!r}")
+            raise RuntimeError(f"a lifespan does not take {message['type']!r}")
         self._answers[message["type"]] = message.get("message", "")
         self._change()
 

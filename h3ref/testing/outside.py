@@ -1,4 +1,4 @@
-"""`Outside`: what may wake an event loop that waits, and is none of its tasks: threads, sockets, processes."""
+"""`Outside`: what may wake a waiting event loop besides its tasks: threads, sockets, processes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final
 from weakref import WeakSet
 
 PAUSE: Final = 0.05
-"""Real seconds of silence after which virtual time jumps though there is something outside."""
+"""Real seconds of silence after which virtual time jumps even if there is something outside."""
 
 OURS: Final = "h3ref TestClient"
 """The name of the threads on which clients have their event loops."""
 
 
 class Outside:
-    """What there is outside of one event loop, with virtual time.
+    """What there is outside one event loop with virtual time.
 
     Args:
         pause: real seconds of silence that time waits for it before it jumps.
         files: counts the sockets, pipes and processes that the loop waits for.
-        workers: the threads that the clock heeds already.
+        workers: the threads that the clock already heeds.
 
     Attributes:
         passed_over: what was there when time jumped, in words.
@@ -51,7 +51,7 @@ class Outside:
         self.passed_over.update(self._found())
 
     def describe(self) -> str:
-        """What virtual time has not waited for, as a remark behind an error; "" if there was nothing."""
+        """What virtual time did not wait for, as a remark after an error; "" if there was nothing."""
         if not self.passed_over:
             return ""
         passed_over = ", ".join(sorted(self.passed_over))

@@ -1,4 +1,4 @@
-"""What a test gets of an app: arrivals, whole responses, and the errors that say what came instead."""
+"""What a test gets from an app: arrivals, whole responses, and errors that say what came instead."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class StreamEnded(H3Error):
 
 
 class NotAStream(H3Error):
-    """An event was asked for, but the answer is no event stream; the text has the answer."""
+    """An event was asked for, but the answer is not an event stream; the text shows the answer."""
 
 
 class TimedOut(H3Error, TimeoutError):
-    """What was waited for did not happen in time; the text says what happened instead."""
+    """Something did not happen in time; the text says what happened instead."""
 
 
 class Stuck(TimedOut):
-    """The app did not get on in real time; the text says where it is. Its loop may have to be left behind."""
+    """The app made no progress in real time; the text says where it is. Its loop may have to be left behind."""
 
 
 class Arrival(NamedTuple):
-    """Something that came by a stream.
+    """Something that came on a stream.
 
     Attributes:
         at: when, in seconds since the client was entered.
-        item: the event; or, of a comment such as a keep-alive, its text.
+        item: the event; or the text of a comment, such as a keep-alive.
     """
 
     at: float
@@ -44,7 +44,7 @@ class Response(NamedTuple):
 
     Attributes:
         status: the HTTP status.
-        headers: looked up in any case.
+        headers: the headers; names match in any case.
         body: the bytes, empty if there are none.
     """
 

@@ -1,4 +1,4 @@
-"""`Runner`: an event loop on a thread of its own, that does what other threads ask for."""
+"""`Runner`: an event loop on a thread of its own, for calls from other threads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTLES: Final = 1.0
 """Real seconds that the other tasks get, after each call, to come to rest; one that never rests is not waited for."""
 
 PAUSES: Final = 10
-"""How many looks at what a call has come to there are at least within its `real_timeout`."""
+"""The fewest looks at a call's progress within its `real_timeout`."""
 
 LONGER: Final = 10
 """How many times `real_timeout` a call may take while virtual time passes."""
@@ -36,11 +36,11 @@ STUCK_ENDS: Final = 0.5
 
 
 class Runner:
-    """An event loop on a thread of its own, in which a client is entered, and calls of other threads run.
+    """An event loop on a thread of its own, in which a client is entered, and calls from other threads run.
 
     Args:
         client: entered when the loop begins, and left before it ends.
-        backend, virtual, outside, real_timeout: as `TestClient` has them.
+        backend, virtual, outside, real_timeout: as in `TestClient`.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class Runner:
         """Run a function in the loop, and let the app come to rest after it.
 
         Args:
-            function: what is run.
-            timeout: seconds on the loop's clock that the function takes at most; None for the client's.
-            stream: the one that `Stuck` tells of; None for all that are open.
+            function: the function to run.
+            timeout: the most seconds, on the loop's clock, that the function takes; None for the client's timeout.
+            stream: the stream that `Stuck` tells of; None for all that are open.
 
         Raises:
             RuntimeError: it has not begun, or has ended.
-            Stuck: the app did not get on in real time.
-            Exception: what the function raised.
+            Stuck: the app made no progress in real time.
+            Exception: whatever the function raised.
         """
         if not self.is_open:
             raise RuntimeError("the client is not open: use it inside `with TestClient(app) as client:`")
@@ -157,7 +157,7 @@ class Runner:
             pauses, since_moved = pauses + 1, 0 if self._virtual and now != before else since_moved + 1
             if since_moved * pause >= seconds or pauses * pause >= seconds * LONGER:
                 self._is_stuck = True
-                raise Stuck(f"the app did not get on for {seconds:g} s of real time: {self._what_it_does(stream)}")
+                raise Stuck(f"the app made no progress for {seconds:g} s of real time: {self._what_it_does(stream)}")
 
     def _what_it_does(self, stream: AsyncStream | None) -> str:
         found = where(self._thread)
@@ -242,7 +242,7 @@ class Runner:
 
 
 class _Call(Generic[T]):
-    """A function that the caller's thread waits for; None is to end."""
+    """A function that the caller's thread waits for; None means the end."""
 
     def __init__(self, function: Callable[[], Awaitable[T]] | None) -> None:
         self.function = function
@@ -251,7 +251,7 @@ class _Call(Generic[T]):
         self._scope: anyio.CancelScope | None = None
 
     def cancel(self) -> None:
-        """Nobody waits for it any more; called on the loop's thread."""
+        """Give the call up, since nobody waits for it any more; called on the loop's thread."""
         if self._scope is not None:
             self._scope.cancel()
 

@@ -32,7 +32,7 @@ ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class _Left(OSError):
-    """What a send gets once the client has left, as ASGI says since its version 2.4."""
+    """Raised by a send once the client has left, as in ASGI since its version 2.4."""
 
 
 class _Client(Protocol):
@@ -49,15 +49,15 @@ _current: ContextVar[AsyncStream] = ContextVar("h3ref_testing_stream")
 
 
 class AsyncStream:
-    """One request with its response; `AsyncTestClient.stream` makes it. `Stream` has the same, blocking.
+    """One request with its response, made by `AsyncTestClient.stream`. `Stream` is the same, but blocking.
 
     Attributes:
         status: the HTTP status.
-        headers: looked up in any case.
+        headers: the headers; names match in any case.
         end: how the body ended, `End.PROPER` or `End.CUT`; None while it goes on.
         is_closed: whether the app has finished with this request.
         arrivals: all events and comments that came, read or not, each with its time.
-        records: of an `H3App`: the steps that it took, as a `trace` listener gets them.
+        records: for an `H3App`: the steps that it took, as a `trace` listener gets them.
     """
 
     def __init__(self, client: _Client, scope: Message, body: bytes, *, keeps: bool) -> None:
@@ -87,17 +87,17 @@ class AsyncStream:
 
     @property
     def state(self) -> State | None:
-        """Where the connection of an `H3App` is in its life; None for other apps."""
+        """The state of the connection of an `H3App`; None for other apps."""
         return State(self.records[-1].after) if self.records else None
 
     @property
     def comments(self) -> list[str]:
-        """The comments that came, such as keep-alives, each as its text."""
+        """The texts of the comments that came, such as keep-alives."""
         return [item for _, item in self.arrivals if isinstance(item, str)]
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID, as of the events that came, which a client that comes back would send."""
+        """The last event ID as of the events that came, which a client that comes back would send."""
         return self._parser.last_event_id
 
     @property
@@ -109,13 +109,13 @@ class AsyncStream:
         """Wait for the next event and return it.
 
         Args:
-            timeout: seconds to wait at most, on the loop's clock; None for the client's.
+            timeout: the most seconds to wait, on the loop's clock; None for the client's timeout.
 
         Raises:
             StreamEnded: there is none.
             TimedOut: none came in time.
-            NotAStream: the answer is no event stream.
-            Exception: the one that the app raised, if the client was not told to keep it.
+            NotAStream: the answer is not an event stream.
+            Exception: whatever the app raised, unless `raise_app_exceptions` is False.
         """
         self._check_is_stream()
 
@@ -134,21 +134,21 @@ class AsyncStream:
         return await self._in_time(event, timeout, "no event came")
 
     async def take(self, count: int, timeout: float | None = None) -> list[MessageEvent]:
-        """Return the next `count` events; the timeout holds for each. Raises as `next_event` does."""
+        """Return the next `count` events; the timeout applies to each. Raises as `next_event` does."""
         return [await self.next_event(timeout) for _ in range(count)]
 
     async def events(self, timeout: float | None = None) -> AsyncIterator[MessageEvent]:
-        """Yield the events until the stream has ended; the timeout holds for each. Raises as `next_event` does."""
+        """Yield events until the stream has ended; the timeout applies to each. Raises as `next_event` does."""
         with suppress(StreamEnded):
             while True:
                 yield await self.next_event(timeout)
 
     async def read(self, timeout: float | None = None) -> bytes:
-        """Wait for the end of a body that is no event stream, and return all of it.
+        """Wait for the end of a body that is not an event stream, and return it all.
 
         Raises:
             TimedOut: it did not end in time.
-            Exception: the one that the app raised, if the client was not told to keep it.
+            Exception: whatever the app raised, unless `raise_app_exceptions` is False.
         """
 
         async def body() -> bytes:
@@ -166,7 +166,7 @@ class AsyncStream:
     # -- leaving
 
     def disconnect(self) -> None:
-        """Leave, as a client that closes its socket; what has come can still be read."""
+        """Leave, like a client that closes its socket; you can still read what has come."""
         if not self._is_gone:
             self._is_gone = True
             self._change()
@@ -175,8 +175,8 @@ class AsyncStream:
         """Wait until the app has finished with this request, its cleanup included.
 
         Raises:
-            TimedOut: it has not in time.
-            Exception: the one that the app raised, if the client was not told to keep it.
+            TimedOut: it has not finished in time.
+            Exception: whatever the app raised, unless `raise_app_exceptions` is False.
         """
         await self._in_time(self._closed, timeout, "the app has not finished")
         self._raise_failure()
@@ -381,7 +381,7 @@ def listen(record: Record) -> None:
 
 
 async def keep_failure(event: H3Event, error: Exception) -> None:
-    """An H3App's hook: what a handler or callback raised; what is but an answer to the client is not kept."""
+    """An H3App's hook: keeps what a handler or callback raised, unless it is merely an answer to the client."""
     stream = _current.get(None)
     if stream is not None and not (isinstance(error, H3Error) and error.status not in (500, 502)):
         stream._failure = stream._failure or error

@@ -1,7 +1,7 @@
-"""sse-starlette's names, arguments and bytes over h3ref's streams.
+"""sse-starlette's names, arguments and bytes on top of h3ref's streams.
 
-Its two modules have the same names as there, so that in an import only the first word changes. What is meant is what
-sse-starlette 3.7 does; where that hurts, h3ref's own way is taken, and docs/how-to/move-from-sse-starlette.md says so.
+Its two modules have the same names as there, so that in an import only the first word changes. The meaning is that of
+sse-starlette 3.7; where that hurts, h3ref goes its own way, and docs/how-to/move-from-sse-starlette.md says so.
 """
 
 from __future__ import annotations

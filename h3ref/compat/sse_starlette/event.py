@@ -1,4 +1,4 @@
-"""`ServerSentEvent`: an event that takes whatever it is given, and the bytes of all that a stream may yield."""
+"""`ServerSentEvent`: an event that takes anything it is given, and the bytes of anything that a stream may yield."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ DEFAULT_SEPARATOR: Final = "\r\n"
 
 
 class ServerSentEvent:
-    """One message to be sent, looked at only when it is encoded; `h3ref.SSEEvent` is the strict one.
+    """One message to send, checked only when it is encoded; `h3ref.SSEEvent` is the strict one.
 
     Args:
         data: anything; its `str` is the message's text. Without data a client dispatches nothing.
-        event: the event type; a line break in it is taken out.
-        id: the last event ID from here on; a line break in it is taken out.
+        event: the event type; line breaks in it are removed.
+        id: the last event ID from here on; line breaks in it are removed.
         retry: the reconnection time, in milliseconds.
         comment: text that every client ignores.
-        sep: what ends a line, CRLF if left out.
+        sep: what ends a line; CRLF if left out.
     """
 
     DEFAULT_SEPARATOR = DEFAULT_SEPARATOR
@@ -45,7 +45,7 @@ class ServerSentEvent:
         """Return the bytes for the wire: comment, id, event, data, retry, and the blank line that ends it.
 
         Raises:
-            TypeError: `retry` is no int.
+            TypeError: `retry` is not an int.
             UnicodeEncodeError: a lone surrogate, which UTF-8 can't carry.
         """
         if self.retry is not None and not isinstance(self.retry, int):
@@ -75,7 +75,7 @@ class JSONServerSentEvent(ServerSentEvent):
         kwargs: those of `ServerSentEvent`.
 
     Raises:
-        TypeError: a value that JSON has no form for.
+        TypeError: a value that JSON lacks.
         ValueError: NaN or an infinity.
     """
 
@@ -86,12 +86,12 @@ class JSONServerSentEvent(ServerSentEvent):
 
 
 def ensure_bytes(item: Any, sep: str) -> bytes:
-    """Return the bytes of what a stream yields.
+    """Return the bytes of an item that a stream yields.
 
     Args:
-        item: bytes, which go as they are; a `ServerSentEvent`; a dict of its arguments; or anything else, whose `str`
-            is an event's data.
-        sep: what ends a line, but for bytes and a `ServerSentEvent`, which have their own.
+        item: bytes, which are sent as they are; a `ServerSentEvent`; a dict of its arguments; or anything else, whose
+            `str` is an event's data.
+        sep: what ends a line, except for bytes and a `ServerSentEvent`, which have their own.
 
     Raises:
         TypeError: a dict with another key.

@@ -1,4 +1,4 @@
-"""`AppStatus`, by which an application says that its streams are to end, and what looks at it."""
+"""`AppStatus`, with which an app says that its streams are to end, and the code that watches it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class AppStatus:
     """What all responses of a process look at, a few times a second.
 
     Attributes:
-        should_exit: whether all streams are to end, and those to come with them; set it as you like, on any thread.
-        enable_automatic_graceful_drain: whether a stream ends by itself when its server is about to.
+        should_exit: whether all streams are to end, and later ones too; set it as you like, on any thread.
+        enable_automatic_graceful_drain: whether a stream ends by itself when its server is about to shut down.
     """
 
     should_exit: bool = False
@@ -23,23 +23,23 @@ class AppStatus:
 
     @staticmethod
     def disable_automatic_graceful_drain() -> None:
-        """Let streams be when their server is about to end, until `should_exit` is set: it waits for them."""
+        """Let streams run on when their server is about to shut down, until `should_exit` is set: it waits for them."""
         AppStatus.enable_automatic_graceful_drain = False
 
     @staticmethod
     def enable_automatic_graceful_drain_mode() -> None:
-        """Let streams end by themselves again when their server is about to."""
+        """Let streams end by themselves again when their server is about to shut down."""
         AppStatus.enable_automatic_graceful_drain = True
 
 
 class Exit(Origin):
-    """What tells of the end of a request's server, `AppStatus` included.
+    """Tells of the end of a request's server; `AppStatus` counts as one.
 
     Args:
-        receive: as the application was called with.
+        receive: the app's argument.
         send: likewise.
         grace: seconds that the stream gets to finish by itself.
-        event: is set when they begin.
+        event: set when they begin.
     """
 
     __slots__ = ("_event",)

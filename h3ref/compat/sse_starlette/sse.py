@@ -35,46 +35,46 @@ log = logging.getLogger("h3ref.compat.sse_starlette")
 
 _NOTHING: Final = object()
 _SCOPE: Final = {"method": "GET", "path": "/", "headers": ()}
-"""What a scope of http has; that of a WebSocket has no method, and one made by hand may have less."""
+"""What an http scope has; a WebSocket's has no method, and one that you build yourself may have less."""
 
 
 class EventSourceResponse(Response):
     """A stream of events as a Starlette or FastAPI response, with sse-starlette's arguments and bytes.
 
-    The headers are sent at once. An exception that the content raises before it first waits is left to the framework
-    all the same; later, what was yielded is delivered, the body ends without its proper end, and it is raised.
+    The headers are sent at once. An exception that the content raises before it first waits is nevertheless left to the
+    framework; after a later one, what was yielded is delivered, the body ends without its proper end, and the exception
+    is raised.
 
-    A response may be changed until it is called: `headers`, `status_code`, `background`, `ping_interval` and
-    `body_iterator` are looked at then.
+    You may change a response until it is called: only then are `headers`, `status_code`, `background`, `ping_interval`
+    and `body_iterator` looked at.
 
     Args:
         content: what to stream: an async iterable; or a plain one, each item of which is fetched on a worker thread. An
-            item is anything that `ensure_bytes` takes: bytes go as they are, a `ServerSentEvent` or a dict of its
-            arguments is an event, all else is an event's data by its `str`.
-        status_code: the response's status; a browser takes no other than 200 for a stream.
+            item is anything that `ensure_bytes` takes: bytes are sent as they are, a `ServerSentEvent` or a dict of its
+            arguments is an event, and the `str` of anything else is an event's data.
+        status_code: the response's status; a browser takes only 200 for a stream.
         headers: further headers. `Cache-Control` is no-store unless it is given here; `Connection` is keep-alive and
             `X-Accel-Buffering` is no, whatever is given.
         media_type: the response's media type.
-        background: a task that runs when the stream has ended, also when the client has left; not after an error.
+        background: a task that runs after the stream has ended, even if the client has left; not after an error.
         ping: seconds of silence after which a comment is sent; 15 if left out, 0 for never.
         sep: what ends a line: CRLF if left out, CR or LF.
         ping_message_factory: returns what is sent instead of that comment, an item as in `content`.
-        data_sender_callable: a coroutine function that runs beside the stream, as one that feeds a memory object
-            stream; it is cancelled when the stream has ended, and what it raises ends the stream.
-        send_timeout: seconds in which the server has to take a part of the body; None for no limit. It can't take
+        data_sender_callable: a coroutine function that runs beside the stream, such as one that feeds a memory object
+            stream; it is cancelled when the stream has ended, and if it raises, the stream ends.
+        send_timeout: seconds within which the server has to take a part of the body; None for no limit. It has no
             effect on hypercorn with trio, which shields its own send.
-        client_close_handler_callable: is awaited with the server's message when the client leaves, before the content
-            is cancelled.
-        shutdown_event: is set when the server is about to end, or `AppStatus.should_exit` is set, so that the content
-            may finish by itself.
-        shutdown_grace_period: seconds that it gets for that; then it is cancelled, and the body has its proper end. The
-            server's own limit has to be longer.
-        cleanup_timeout: seconds that the content gets to close when it stands at a `yield` and is interrupted; None
-            for no limit.
+        client_close_handler_callable: awaited with the server's message when the client leaves, before the content is
+            cancelled.
+        shutdown_event: set when the server is about to shut down, or `AppStatus.should_exit` is set, so that the
+            content may finish by itself.
+        shutdown_grace_period: seconds that the content gets for that; then it is cancelled, and the body has its proper
+            end. The server's own limit has to be longer.
+        cleanup_timeout: seconds that the content gets to close if it is interrupted at a `yield`; None for no limit.
 
     Raises:
         ValueError: another `sep`, or a negative number of seconds.
-        TypeError: `ping` is no number.
+        TypeError: `ping` is not a number.
     """
 
     DEFAULT_PING_INTERVAL = 15
@@ -167,7 +167,7 @@ class EventSourceResponse(Response):
             await self.background()
 
     async def _stream(self, scope: Scope, way: Way) -> None:
-        """Stream the content, with what runs beside, if anything does."""
+        """Stream the content, and run what belongs beside it."""
         feed = None if self.data_sender_callable is None else anyio.CancelScope()
         response = _Streamed(
             self._events(feed, way),
@@ -204,9 +204,9 @@ class EventSourceResponse(Response):
             raise raised
 
     async def _events(self, feed: anyio.CancelScope | None, way: Way) -> AsyncGenerator[SSEEvent, None]:
-        """Yield what the content does, encoded; the next item is asked for when the server has taken this one.
+        """Yield the content's items, encoded; the next one is asked for when the server has taken the last.
 
-        One that is interrupted is closed behind what feeds it, which else would find its channel broken.
+        Interrupted content is closed after the task that feeds it, which would otherwise find its channel broken.
         """
         items = aiter(self.body_iterator)
         try:
@@ -225,7 +225,7 @@ class EventSourceResponse(Response):
             try:
                 await close_generator(items)
             except Exception:
-                log.exception("the content raised when it was closed, since its stream has ended")
+                log.exception("the content raised while it was closed, after its stream had ended")
         if limit.cancel_called:
             log.warning("the content's cleanup took longer than %s s, and was cancelled", self._cleanup_timeout)
 
@@ -238,7 +238,7 @@ class EventSourceResponse(Response):
 
 
 class _Streamed(Streaming):
-    """h3ref's own response, which `AppStatus` ends, too."""
+    """h3ref's own response, which `AppStatus` can end, too."""
 
     shutdown_event: anyio.Event | None = None
 
@@ -262,7 +262,7 @@ class _Encoded(SSEEvent):
 async def _run_feed(
     feed: Callable[[], Awaitable[None]], its_own: anyio.CancelScope, stream: anyio.CancelScope, way: Way
 ) -> None:
-    """Run what feeds the content; what it raises ends the stream without its proper end."""
+    """Run what feeds the content; if it raises, the stream ends without its proper end."""
     with its_own:
         try:
             await feed()
@@ -272,7 +272,7 @@ async def _run_feed(
 
 
 async def _on_thread(content: Iterable[Any]) -> AsyncGenerator[Any, None]:
-    """Yield what a plain iterable has, which is asked for each item on a worker thread."""
+    """Yield the items of a plain iterable, each fetched on a worker thread."""
     items = await anyio.to_thread.run_sync(iter, content)
     try:
         while (item := await anyio.to_thread.run_sync(next, items, _NOTHING)) is not _NOTHING:

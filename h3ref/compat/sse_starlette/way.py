@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CloseHandler = Callable[[Any], Awaitable[None]]
 
 _DENIAL: Final = "websocket."
-"""Before a message's type where a WebSocket is refused (the ASGI extension Websocket Denial Response)."""
+"""The prefix of a message's type when a WebSocket is refused (the ASGI extension Websocket Denial Response)."""
 
 
 class SendTimeoutError(TimeoutError):
@@ -25,13 +25,13 @@ class SendTimeoutError(TimeoutError):
 class Way:
     """The way of one response's messages, with a head of its own in place of the stream's.
 
-    What fails here ends the stream as a client that leaves does; whoever called the response is told of it afterwards.
+    A failure here ends the stream as a client that leaves does; afterwards it is raised to the caller of the response.
 
     Args:
         receive: the server's.
         send: the server's.
         head: the status, and the headers.
-        on_close: is awaited with the message that says the client has left, before the stream hears of it.
+        on_close: awaited with the message that says that the client has left, before the stream hears of it.
         denies: whether a WebSocket is refused.
         wants_empty: whether an empty part of the body is sent, too: for a server that keeps the head until one comes.
         is_timed: whether `watch` runs beside.
@@ -65,7 +65,7 @@ class Way:
 
     @property
     def failure(self) -> Exception | None:
-        """What was raised, first of all; a server that can't send to a client that has left has not failed."""
+        """What was raised first; a server that can't send to a client that has left has not failed."""
         return self._failure or (None if self._has_left else self._refusal)
 
     def announce(self, data: bytes) -> bytes:
