@@ -701,7 +701,7 @@ def alter(path: Path, old: str, new: str) -> None:
     ("page", "part", "old"),
     [
         ("machine.md", "names", "| `headers_sent` | The head"),
-        ("machine.md", "matrix", "ConnectionNotReady (L-17)"),
+        ("machine.md", "matrix", "ConnectionNotReady ([L-17]"),
         ("rules.md", "rules", "**L-17** In `sse_started`"),
         ("rules.md", "orders", "**T-01** The first"),
         ("formats.md", "steps", "| `start_sse_blocking` |"),

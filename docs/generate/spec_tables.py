@@ -121,11 +121,12 @@ def _code(name: str) -> str:
 
 
 def _short(cell: Cell) -> str:
+    rule = f"([{cell['id']}](rules.md#{cell['id']}))"
     if "error" in cell:
-        return f"{cell['error']} ({cell['id']})"
+        return f"{cell['error']} {rule}"
     answers = "".join(f", {status} for {', '.join(reasons)}" for status, reasons in _answers(cell).items())
     kept = ", reason kept" if cell.get("keeps_reason") else ""
-    return f"`{cell['next']}`{answers}{kept} ({cell['id']})"
+    return f"`{cell['next']}`{answers}{kept} {rule}"
 
 
 def _verdict(cell: Cell) -> str:
