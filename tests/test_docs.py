@@ -46,6 +46,7 @@ BLOCKS = [
     pytest.param(page, block, id=f"{page.stem}-{number}")
     for page in PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), start=1)
+    if "\napp = " in block
 ]
 PATHS = {"mount-in-fastapi": "/streams/events"}
 

@@ -134,6 +134,11 @@ def cells() -> dict[str, dict[str, str]]:
 ROWS = list(cells()["openai"])
 
 
+def times(count: int) -> str:
+    """How often, in the table's words."""
+    return "once" if count == 1 else f"{count} times"
+
+
 @WAYS
 @DIALECTS
 @pytest.mark.parametrize("answer", [row for row in ROWS if row.startswith(("refused", "failed", "cut"))])
@@ -147,7 +152,7 @@ async def test_a_client_is_told_how_an_answer_ends(servers: Servers, dialect: st
     async with servers.serving(dialect, way) as url:
         with pytest.raises(ERRORS) as caught:
             await ASK[dialect](url, take)
-    assert cells()[dialect][answer] == f"asked {servers.asked} time{'s' * (servers.asked > 1)}, `{caught.typename}`"
+    assert cells()[dialect][answer] == f"asked {times(servers.asked)}, `{caught.typename}`"
     assert taken == ([] if "refused" in answer else ["one "])
     if answer != "cut":
         assert ("no such question" if answer.endswith("400") else "too many questions") in str(caught.value)
@@ -248,7 +253,7 @@ async def complete(servers: Servers, dialect: str, answer: str) -> None:
         with anyio.fail_after(20):
             await ASK[dialect](url, take)
     assert taken == ["one ", "two "]
-    assert cells()[dialect][answer] == f"asked {servers.asked} time, no error"
+    assert cells()[dialect][answer] == f"asked {times(servers.asked)}, no error"
 
 
 class Left(Exception):

@@ -271,14 +271,14 @@ def stream_of(process: subprocess.Popen[bytes], port: int) -> socket.socket:
 
 
 ENDS: dict[str, Callable[[str, Path], str]] = {
-    "a stream, when `uvicorn` is told to end": lambda peer, folder: str(ended(UVICORN, peer, folder)),
+    "a stream, when `uvicorn` shuts down": lambda peer, folder: str(ended(UVICORN, peer, folder)),
     "… `uvicorn --reload`": lambda peer, folder: str(ended(f"{UVICORN} --reload", peer, folder)),
     "… gunicorn with uvicorn's worker": lambda peer, folder: str(ended(GUNICORN, peer, folder)),
     "… `uvicorn --timeout-graceful-shutdown 3`": lambda peer, folder: str(ended(UVICORN_IN_TIME, peer, folder)),
-    "then, a dependency's teardown that awaits": lambda peer, folder: (
+    "in that case, a dependency's teardown that awaits": lambda peer, folder: (
         "runs" if "<teardown>" in ended(UVICORN_IN_TIME, peer, folder).said else "does not run"
     ),
-    "then, what a `finally` awaits": lambda peer, folder: (
+    "in that case, what a `finally` awaits": lambda peer, folder: (
         "goes through" if "<cleanup>" in ended(UVICORN_IN_TIME, peer, folder).said else "is cancelled"
     ),
 }
@@ -286,11 +286,11 @@ ENDS: dict[str, Callable[[str, Path], str]] = {
 MEASURES: dict[str, Measure] = {
     "headers, if the first event comes after 3 s": headers_come,
     "an `HTTPException(404)` before the first event": refuses,
-    "what raises before its first event": raises_first,
-    "an event, if what comes after it raises": raises_later,
+    "a handler that raises before its first event": raises_first,
+    "an event right before an exception": raises_later,
     "`Cache-Control`": cache_control,
     "what a `finally` awaits, when the client has left": cleans_up,
-    "a loop that asks `request.is_disconnected()`": asks,
+    "a loop that calls `request.is_disconnected()`": asks,
     "comments in a minute with an event every 10 s": comments_come,
     "a handler that waits, when the client leaves": waits,
 }

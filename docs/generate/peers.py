@@ -30,19 +30,13 @@ def _lines() -> Iterator[str]:
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     left_out = json.loads(LEFT_OUT.read_text(encoding="utf-8"))
     columns = ("passed", "failed", "skipped", "left out")
-    rows = [
-        (
-            name,
-            *(f"{figures[name][column.replace(' ', '_')]:,}" for column in columns),
-            _reasons(left_out[name.split()[0]]),
-        )
-        for name in figures
-    ]
-    yield from table(["suite", *columns, "why they are left out"], rows)
-
-
-def _reasons(left_out: list[dict[str, str]]) -> str:
-    return "; ".join(part["reason"] for part in left_out)
+    rows = [(name, *(f"{figures[name][column.replace(' ', '_')]:,}" for column in columns)) for name in figures]
+    yield from table(["suite", *columns], rows, numbers=True)
+    for name in left_out:
+        *others, last = (part["reason"] for part in left_out[name])
+        yield from ("", f"A test of {name} is left out because it", "")
+        yield from (f"- {reason};" for reason in others)
+        yield f"- {last}."
 
 
 def main() -> int:
