@@ -27,7 +27,7 @@ Cell = dict[str, Any]
 def names(spec: Spec) -> Iterator[str]:
     """The states, the reasons and the errors, each with its sentence."""
     for title, key in (("State", "states"), ("Reason", "reasons"), ("Error", "errors")):
-        yield from table([title, "means"], ([f"`{item['name']}`", item["means"]] for item in spec[key]))
+        yield from table([title, "meaning"], ([f"`{item['name']}`", item["means"]] for item in spec[key]))
         yield ""
 
 
