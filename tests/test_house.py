@@ -1,4 +1,4 @@
-"""docs/house.md, the map: what it links to is there, what it says of endings holds, and its ways are those of a run."""
+"""docs/house.md, the map: what it links to is there, what it says of endings holds, and its paths are those of a run."""
 
 from __future__ import annotations
 
@@ -262,12 +262,12 @@ def test_no_method_has_another_word_for_an_ending() -> None:
     assert others - NOT_OURS == set()
 
 
-# -- ways
+# -- paths
 
 
-def steps_of(way: str) -> list[tuple[str, CodeType]]:
-    """What a way's numbered steps link to, in order: each name with its code; that of a class is what makes one."""
-    section = TEXT.partition(f"\n## {way}\n")[2].partition("\n## ")[0]
+def steps_of(path: str) -> list[tuple[str, CodeType]]:
+    """What a path's numbered steps link to, in order: each name with its code; that of a class is what makes one."""
+    section = TEXT.partition(f"\n## {path}\n")[2].partition("\n## ")[0]
     (numbered,) = re.findall(r"^1\. .+?(?=\n\n)", section, re.MULTILINE | re.DOTALL)
     found = []
     for name, file in re.findall(r"\[`([\w.]+)`\]\(\.\./(h3ref/[\w/]+)\.py\)", numbered):
@@ -328,7 +328,7 @@ NO_GAP = 1e-9
 
 
 @pytest.mark.anyio
-async def test_the_way_of_a_request_is_walked(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_path_of_a_request_is_walked(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="h3ref.access")
 
     async def tick(writer: SSEWriter) -> None:
@@ -338,11 +338,11 @@ async def test_the_way_of_a_request_is_walked(caplog: pytest.LogCaptureFixture) 
         with profiled() as calls:
             answer = await raw(client.server.port, b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")  # type: ignore[attr-defined]
     assert answer.endswith(b"data: tick\n\n\r\n0\r\n\r\n")
-    check(steps_of("The way of a request"), calls)
+    check(steps_of("The path of a request"), calls)
 
 
 @pytest.mark.anyio
-async def test_the_way_of_an_event_is_walked() -> None:
+async def test_the_path_of_an_event_is_walked() -> None:
     goes_on = anyio.Event()
     walked: list[CodeType] = []
 
@@ -358,11 +358,11 @@ async def test_the_way_of_an_event_is_walked() -> None:
         await reply.receive()
         goes_on.set()
         assert await reply.receive() == b"data: tick\n\n"
-    check(steps_of("The way of an event"), walked)
+    check(steps_of("The path of an event"), walked)
 
 
 @pytest.mark.anyio
-async def test_the_way_of_an_event_through_a_channel_is_walked() -> None:
+async def test_the_path_of_an_event_through_a_channel_is_walked() -> None:
     channel = Channel(history=10)
     async with open_client("h11_anyio", streaming(channel.stream), flush_gap=NO_GAP) as client:
         replies = [await client.request("GET", "/events") for _ in range(2)]
@@ -374,4 +374,4 @@ async def test_the_way_of_an_event_through_a_channel_is_walked() -> None:
             await channel.publish("tick")
         for reply in replies:
             assert await reply.receive() == b"data: tick\n\n"
-    check(steps_of("The way of an event through a channel"), calls)
+    check(steps_of("The path of an event through a channel"), calls)

@@ -35,7 +35,7 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
         {"_core.threads", "_core.farewell", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
         {"_core.stream", "_core.mailbox", "_core.upkeep", "_core.answer"},
     ],
-    "What a handler has in its hands": [
+    "What a handler works with": [
         {"writer", "blocking"},
         {"event", "channel"},
     ],
@@ -78,7 +78,7 @@ DRAWS: Final = {"matplotlib", "IPython", "rich"}
 MAY_DRAW: Final = {"lab"}
 
 AROUND: Final = {"_core", "adapters", "client", "compat", "testing", "examples", "judge", "lab", "cli"}
-"""What each is a part of the house with readers of its own. The rest, modules and packages, is what a user reads."""
+"""Parts of the house with their own readers. The rest, modules and packages, is for users to read."""
 
 MOST_AT_THE_TOP: Final = 18
 """Modules and packages in h3ref/ but for these."""

@@ -50,7 +50,7 @@ OPENED: Final = (
         if path.parent.name != "h11_anyio"
     ),
 )
-"""Packages whose files are told one by one, for what is behind a door of theirs is on the way of an event."""
+"""Packages whose files are listed one by one, since a request or an event takes its path through them."""
 
 
 def floors() -> Iterator[str]:
@@ -80,17 +80,17 @@ def packages() -> Iterator[str]:
 def walls() -> Iterator[str]:
     """What else holds the rooms apart."""
     ups = ", ".join(f"`{name}` imports `{module}` when it is called" for name, module in sorted(POINTS_UP))
-    yield f"- What a file imports is on a floor below its own, or on its own. One thing points up: {ups}."
-    yield f"- No files import each other in a circle. For types alone {_listed(MUTUAL)} do: each names the others."
-    yield f"- Only {_listed(MAY_SPEAK)} may import what speaks to a network, {_listed(SPEAKS, 'or')}."
-    yield f"- Only {_listed(MAY_DRAW)} may import what draws, {_listed(DRAWS, 'or')}."
+    yield f"- A file imports only from lower floors, or from its own. One import points up: {ups}."
+    yield f"- No files import each other in a circle, except for types: {_listed(MUTUAL)} name each other."
+    yield f"- Only {_listed(MAY_SPEAK)} may import libraries that speak to a network: {_listed(SPEAKS, 'or')}."
+    yield f"- Only {_listed(MAY_DRAW)} may import libraries that draw: {_listed(DRAWS, 'or')}."
     yield (
-        "- Nobody outside imports `_core`: no page, no notebook, no example. "
-        "Its names may change with each release; its rooms are for those who change the house."
+        "- Nothing outside imports `_core`: no page, no notebook, no example. "
+        "Its names may change with each release; its rooms are for people who change the house."
     )
     yield (
-        f"- No file has more than {MOST_LINES} lines. At the top of `h3ref/` there are no more than {MOST_AT_THE_TOP} "
-        f"modules and packages that a user reads, beside {_listed(AROUND)}."
+        f"- No file has more than {MOST_LINES} lines. The top of `h3ref/` has at most {MOST_AT_THE_TOP} "
+        f"modules and packages for users to read, beside {_listed(AROUND)}."
     )
 
 
