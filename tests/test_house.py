@@ -1,4 +1,4 @@
-"""docs/house.md, the map: what it links to is there, what it says of endings holds, and its paths are those of a run."""
+"""docs/house.md, the map: its links lead somewhere, what it says of endings holds, and its paths are those of a run."""
 
 from __future__ import annotations
 

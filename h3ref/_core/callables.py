@@ -1,4 +1,4 @@
-"""Callables that a user gave us: whether one is awaited, yields, and can be called as it will be."""
+"""Callables from the user: whether one is awaited, yields, and accepts the call that it will get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Child`: code in a task of its own, for the task that starts it, which does something else meanwhile."""
+"""`Child`: code in its own task, started by a task that does something else meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Cleanup`: a bounded time for user code that is cancelled, in which what its `finally` awaits goes through.
+"""`Cleanup`: a bounded time for cancelled user code, in which what its `finally` awaits goes through.
 
 Two nested scopes stand around the code. Whoever ends it cancels the outer one. Only when that very cancellation is
 being thrown into the code, so that it unwinds from here on, the inner one is shielded, and gets a deadline. To shield

@@ -1,4 +1,4 @@
-"""`accompanied`: code, and something else that is done as long as it is not over."""
+"""`accompanied`: runs code, and something else beside it until the code is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Deadlines`: what is due after some seconds, unless it is discarded before, as nearly all of it is."""
+"""`Deadlines`: things due after some seconds, unless they are discarded before, as nearly all of them are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Direct`: how the task that streams sends by itself, where its connection can let it."""
+"""`Direct`: how the task that streams sends by itself, if its connection allows that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Errand`: one step in a task of its own, which goes on when whoever waits for it gives up."""
+"""`Errand`: one step in its own task, which goes on even if the task that waits for it gives up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Expiry`: when what a stream was permitted for is over."""
+"""`Expiry`: when the permission of a stream ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures of user code: what an exception means that came out of it, which may be a task group's, made of several."""
+"""Failures of user code: what an exception from it means, which may be a task group's, made of several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Farewells: the event that a stream gets last, before the proper end that somebody other than its own code begins."""
+"""Farewells: the last event of a stream, before a proper end that somebody other than its own code begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Feed`: what brings a stream events besides its writers' own methods."""
+"""`Feed`: what brings events to a stream beside its writers' own methods."""
 
 from __future__ import annotations
 

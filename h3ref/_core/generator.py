@@ -1,4 +1,4 @@
-"""Generator routes: a handler made of a generator, whose items are the stream.
+"""Generator routes: a handler made from a generator, whose items are the stream.
 
 The headers wait for the first item, at most `commit_after` seconds, so that an early failure is a real 500
 and a slow first token still opens the stream.

@@ -1,4 +1,4 @@
-"""`read_json`: what a JSON file says that somebody may have written by hand."""
+"""`read_json`: reads a JSON file that a person may have written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Lifespan`: what an app holds from before its first request until after its last, as a pool of connections."""
+"""`Lifespan`: what an app holds from before its first request until after its last, such as a connection pool."""
 
 from __future__ import annotations
 

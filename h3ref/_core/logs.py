@@ -1,4 +1,4 @@
-"""Lines of a log: the access log's, the text that is fit for one, and `LogLines`, which shows a record as one.
+"""Lines of a log: the access log's, text made fit for one line, and `LogLines`, which shows a record as one.
 
 The access log has one line a request, when it is over, on the logger `h3ref.access` at level INFO.
 """

@@ -1,4 +1,4 @@
-"""`Mailbox`: the way of a thread's events to a stream, whose event loop is not asked for each of them."""
+"""`Mailbox`: takes a thread's events to a stream, without asking the event loop for each of them."""
 
 from __future__ import annotations
 

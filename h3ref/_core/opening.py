@@ -1,4 +1,4 @@
-"""`Opening`: how a handler's own call opens its stream, once, and what became of it."""
+"""`Opening`: how a handler's own call opens its stream, once, and with which outcome."""
 
 from __future__ import annotations
 

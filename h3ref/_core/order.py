@@ -1,4 +1,4 @@
-"""`Order`: what is sent on a stream leaves in the order of the calls, whoever sends it."""
+"""`Order`: everything sent on a stream leaves in the order of the calls, no matter who sends it."""
 
 from __future__ import annotations
 

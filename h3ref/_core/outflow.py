@@ -1,4 +1,4 @@
-"""`Outflow`: what a connection has not got rid of yet, for those who wait until there is less of it."""
+"""`Outflow`: the bytes that a connection still holds, for tasks that wait until it holds fewer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Owned`: a context in a task of its own, which may be left in a task other than the one it was entered in."""
+"""`Owned`: a context in its own task, which may be left in a different task from the one that entered it."""
 
 from __future__ import annotations
 

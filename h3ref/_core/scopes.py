@@ -1,4 +1,4 @@
-"""Cancel scopes: those that are put around code, and what anyio and trio keep private of the ones around a task.
+"""Cancel scopes: those put around code, and what anyio and trio keep private about the ones around a task.
 
 `Cleanup` needs the latter in rare cases only, such as a scope of the code's own that is cancelled in the moment in
 which the code is. Where a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases

@@ -1,4 +1,4 @@
-"""Stand-ins for a stream's connection, while its head is on its way and when its end has begun."""
+"""Stand-ins for a stream's connection, while its head is on its way and once its end has begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Steps`: a call that is awaited step by step, so that one which waits for nothing costs just a call."""
+"""`Steps`: a call awaited step by step, so that one that waits for nothing costs no more than a call."""
 
 from __future__ import annotations
 

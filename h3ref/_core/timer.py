@@ -1,4 +1,4 @@
-"""`Timer`: calls a function at a time of the event loop's."""
+"""`Timer`: calls a function at a given time of the event loop."""
 
 from __future__ import annotations
 

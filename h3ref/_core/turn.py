@@ -1,4 +1,4 @@
-"""`Turn`: what is sent on a stream, and has to wait."""
+"""`Turn`: something sent on a stream that has to wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Turns`: what is told when a turn of asyncio's loop is over, all of it by one call of the loop's."""
+"""`Turns`: functions to call when a turn of asyncio's loop is over, all by one call of the loop's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Upkeep`: looks after the open streams of one service: how many, how old, how silent, and whether readers read."""
+"""`Upkeep`: looks after one service's open streams: how many, how old, how silent, and whether readers read."""
 
 from __future__ import annotations
 

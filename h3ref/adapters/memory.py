@@ -1,4 +1,4 @@
-"""The memory adapter: an app answers inside this process, without a socket; for tests and notebooks.
+"""The memory adapter: an app answers inside this process, without a socket, for tests and notebooks.
 
 It is also the adapter to copy: `MemoryTransport` and `MemoryConnection` are the port's two halves, and
 `open_memory` is the way in. Everything runs on the caller's event loop and clock, so that under a virtual

@@ -1,4 +1,4 @@
-"""`Alone`: warns that a channel reaches only the streams of its own process, where its server has several."""
+"""`Alone`: warns that a channel reaches the streams of one process only, if its server has several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Chain`: the last entries of a channel that a process knows, and how another entry continues them."""
+"""`Chain`: the latest entries of a channel that a process has had, and how another entry follows them."""
 
 from __future__ import annotations
 

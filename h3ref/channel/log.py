@@ -1,4 +1,4 @@
-"""`Log`: events in the order of publishing, kept once for all readers, who read at their own pace."""
+"""`Log`: events in the order of their publishing, kept once for all who read them at their own pace."""
 
 from __future__ import annotations
 

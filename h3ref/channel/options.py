@@ -1,4 +1,4 @@
-"""`Options`: a channel's options, checked."""
+"""`Options`: the arguments of a channel, checked."""
 
 from __future__ import annotations
 

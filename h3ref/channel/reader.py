@@ -1,4 +1,4 @@
-"""`Reader`: brings a channel the entries of its engine, each once and in order, and says where some are missing."""
+"""`Reader`: brings a channel its engine's entries, each once and in order, and says where some are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Subscription`: one stream's place in a channel's log; `Each`, a group for streams whose adapter has none."""
+"""`Subscription`: one stream's place in a channel's log; `Each`, the group for streams whose adapter has none."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other libraries' names and arguments over h3ref's streams: to move to h3ref, an application changes an import."""
+"""Other libraries' names and arguments over h3ref's streams: an application moves to h3ref by changing an import."""

@@ -1,4 +1,4 @@
-"""The laboratory: what looks at the library from outside, as recordings, diagrams, benchmarks and the demo."""
+"""The laboratory: looks at the library from outside, by recordings, diagrams, benchmarks and the demo."""
 
 from __future__ import annotations
 

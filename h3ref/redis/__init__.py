@@ -1,4 +1,4 @@
-"""Channels of several processes through Redis or Valkey, where each has a stream, and a pub/sub channel of its name.
+"""Channels of several processes by Redis or Valkey: each is a stream there, and publishes on a channel of that name.
 
 The stream remembers, pub/sub carries, and each entry names the one before it. coredis carries the bytes, on asyncio and
 trio.

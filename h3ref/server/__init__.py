@@ -1,4 +1,4 @@
-"""`serve` and `running`: an app on a port of its own, until a signal comes, or inside a notebook or a test.
+"""`serve` and `running`: an app on its own port, until a signal comes, or inside a notebook or a test.
 
 `serving` has both. `place` is where a server listens, `settings` what it is told; `loading` imports an app by its name.
 `process` is one process's server from its start to its end, `signals` what ends it.

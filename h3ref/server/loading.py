@@ -1,4 +1,4 @@
-"""`load_app`: the app that "module:app" names, imported."""
+"""`load_app`: imports the app that "module:app" names."""
 
 from __future__ import annotations
 

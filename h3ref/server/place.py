@@ -1,4 +1,4 @@
-"""`Place`: where a server listens, as its user says it."""
+"""`Place`: where a server listens, as a user says it."""
 
 from __future__ import annotations
 

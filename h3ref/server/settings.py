@@ -1,4 +1,4 @@
-"""`Settings`: what a server is told, besides its app and its place."""
+"""`Settings`: what a server is told beside its app and its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`FirstSignal`: the first SIGINT or SIGTERM ends a process in order, the second at once, whatever its loop does."""
+"""`FirstSignal`: the first SIGINT or SIGTERM ends a process in order, the second at once, even if its loop is stuck."""
 
 from __future__ import annotations
 

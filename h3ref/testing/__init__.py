@@ -1,4 +1,4 @@
-"""Test clients: endless streams, tested in process, without a socket and in no real time.
+"""Test clients: they test endless streams in process, without a socket and in no real time.
 
 `TestClient` drives an `H3App` or any other ASGI app from plain test functions and notebooks, in an event loop of its
 own whose clock is virtual. `AsyncTestClient` does so in the loop of an async test, which gets a virtual clock from

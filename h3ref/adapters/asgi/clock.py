@@ -1,4 +1,4 @@
-"""`Clock`: where an ASGI application's streams are looked after, since ASGI gives it no task of its own."""
+"""`Clock`: looks after an ASGI application's streams, since ASGI gives it no task of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an `EventSourceResponse` streams, as a handler."""
+"""The content of an `EventSourceResponse`, as a handler that streams it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Crowd`: the streams of one service by the server that each comes from, so that a look at few tells of all."""
+"""`Crowd`: one service's streams by the server that each comes from, so that a look at a few tells of all."""
 
 from __future__ import annotations
 

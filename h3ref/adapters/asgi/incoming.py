@@ -1,4 +1,4 @@
-"""`Incoming`: what comes from the client of one request, its body and its leaving, by the one task that receives."""
+"""`Incoming`: everything from one request's client, its body and its leaving, by the one task that receives."""
 
 from __future__ import annotations
 

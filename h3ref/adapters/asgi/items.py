@@ -1,4 +1,4 @@
-"""`event_of`: what an item of a response's content is as an event."""
+"""`event_of`: an item of a response's content as an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`event_stream`: how a FastAPI route says in its OpenAPI document that it streams, and what.
+"""`event_stream`: describes in a FastAPI route's OpenAPI document that it streams, and what.
 
 OpenAPI 3.2, section 4.14.4 "Special Considerations for Server-Sent Events": a stream's media type has an `itemSchema`,
 that of one event. It is what FastAPI writes of its own streams.

@@ -1,4 +1,4 @@
-"""The framework's Request that the code of a stream has in its hands, and will read the body by.
+"""The framework's Request that a stream's code holds, and will read the body by.
 
 Starlette keeps private by what a Request receives, and whether it has received all.
 """

@@ -1,4 +1,4 @@
-"""`Stage`: what becomes of what is written to a connection."""
+"""`Stage`: what happens to the bytes written to a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Acceptor`: has the connections taken that come to one of the sockets that a server listens on."""
+"""`Acceptor`: makes the watcher accept the connections to one of a server's listening sockets."""
 
 from __future__ import annotations
 

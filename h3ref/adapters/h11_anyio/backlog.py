@@ -1,4 +1,4 @@
-"""`Backlog`: what all slow readers together have not taken, within the room that a server has for that."""
+"""`Backlog`: what all slow readers together have not taken, within the room that a server has for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Deadlines`: tells those whose time is up, as a client that is silent for too long."""
+"""`Deadlines`: calls those whose time is up, such as a client that is silent for too long."""
 
 from __future__ import annotations
 

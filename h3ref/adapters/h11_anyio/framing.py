@@ -1,4 +1,4 @@
-"""Where a request ends: the fields of its head that say so, and its body, counted or chunked.
+"""Where a request ends: the header fields that say so, and its body, counted or chunked.
 
 Sections are those of RFC 9112, where no other RFC is named.
 """

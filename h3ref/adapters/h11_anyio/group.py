@@ -1,4 +1,4 @@
-"""`StreamGroup`: streams of one server that get the same bytes, which are joined and framed once for many of them."""
+"""`StreamGroup`: a server's streams that get the same bytes, which are joined and framed once for many of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Guard`: looks at a client's bytes before the parser does, and refuses what two readers could read in two ways.
+"""`Guard`: sees a client's bytes before the parser, and refuses what two readers could read in two ways.
 
 h11 is lenient, as a library for all the world must be: it takes a bare LF for a line end, unfolds lines, and lets a
 request have two lengths. A server behind a proxy can't be, for where the two disagree about where a request ends, its

@@ -1,4 +1,4 @@
-"""`Refused`: a request that is answered with an error, for a rule that it has broken."""
+"""`Refused`: a request that gets an error because it has broken a rule."""
 
 from __future__ import annotations
 

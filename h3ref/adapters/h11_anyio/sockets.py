@@ -1,4 +1,4 @@
-"""What the system is asked about a client's socket, or told: what it holds for a peer, and how long it has patience."""
+"""Questions and instructions to the system about a client's socket: what it holds for a peer, and its patience."""
 
 from __future__ import annotations
 

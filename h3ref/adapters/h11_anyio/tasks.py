@@ -1,4 +1,4 @@
-"""`Tasks`: those that answer requests, one for each request that has come whole, all owned by the server."""
+"""`Tasks`: the tasks that answer requests, one for each complete request, all owned by the server."""
 
 from __future__ import annotations
 

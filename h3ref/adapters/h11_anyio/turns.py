@@ -1,4 +1,4 @@
-"""`TaskTurns`: what is told when a turn of the loop is over, on trio, whose loop calls nothing itself."""
+"""`TaskTurns`: functions to call when a turn of the loop is over, on trio, whose loop calls nothing itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Watcher`: waits on every socket of a server at once: notices what comes, who leaves, and who takes bytes again."""
+"""`Watcher`: waits on all of a server's sockets at once: for bytes, for clients that leave, for room to send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of HTTP/1.1 (RFC 9112): plain responses by h11; streams by hand, for h11 takes twenty times as long."""
+"""Bytes of HTTP/1.1 (RFC 9112): plain responses by h11; streams without it, since it takes twenty times as long."""
 
 from __future__ import annotations
 
