@@ -84,6 +84,19 @@ def test_code_is_lines_even_where_a_page_drops_styles() -> None:
     assert unescape(re.sub("<[^>]+>", "", block)) == inspect.getsource(example.callback).strip()
 
 
+@pytest.mark.slow
+def test_in_jupyterlab_the_breaks_between_lines_make_no_lines_of_their_own() -> None:
+    own = ".jp-ThemedContainer .jp-RenderedHTMLCommon pre { white-space: pre-wrap; padding: 0; line-height: 3; }"
+    html = code_beside(one=example.callback, two="one = 1\ntwo = 2")._repr_html_()
+    with launched() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_content(
+            f"<!DOCTYPE html><style>{own}</style><body class=jp-ThemedContainer><div class=jp-RenderedHTMLCommon>{html}"
+        )
+        tops = page.evaluate("[...document.querySelectorAll('figure:last-child .line')].map(each => each.offsetTop)")
+    assert tops[1] - tops[0] < 25
+
+
 def test_the_lines_of_the_flows_are_as_they_stand_in_their_file() -> None:
     html = CodeBeside({"the flow": flows.broken}, bug=["await exchange.run_handler()"])._repr_html_()
     (line,) = lines_of(html, "bug")

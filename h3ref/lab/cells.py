@@ -18,13 +18,15 @@ _RULES: Final = """\
 .h3cells { overflow-x: auto; margin: 8px 0; }
 .h3cells table { border-collapse: separate; border-spacing: 3px; margin: 0; width: 100%; min-width: 640px;
   font: 13px/1.4 system-ui, sans-serif; }
-.h3cells :is(th, td) { text-align: left; padding: 5px; border: 0; color: var(--h3lab-ink); background: none;
+.h3lab.h3cells table :is(th, td) { text-align: left; padding: 5px; border: 0; color: var(--h3lab-ink); background: none;
   vertical-align: top; }
-.h3cells th { font: 600 13px/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-.h3cells td, .h3cells p span { border-left: 4px solid; border-radius: 3px; }
-.h3cells .accepted { background: var(--h3lab-good-tint); border-color: var(--h3lab-good); }
-.h3cells .refused { background: var(--h3lab-bad-tint); border-color: var(--h3lab-bad); }
-.h3cells .no-op { background: var(--h3lab-calm-tint); border-color: var(--h3lab-soft); }
+.h3lab.h3cells table th { font: 600 13px/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono",
+  monospace; }
+.h3lab.h3cells table tr:nth-child(n):nth-child(n) { background: none; }
+.h3lab.h3cells table td, .h3cells p span { border-left: 4px solid; border-radius: 3px; }
+.h3lab.h3cells :is(td, span).accepted { background: var(--h3lab-good-tint); border-color: var(--h3lab-good); }
+.h3lab.h3cells :is(td, span).refused { background: var(--h3lab-bad-tint); border-color: var(--h3lab-bad); }
+.h3lab.h3cells :is(td, span).no-op { background: var(--h3lab-calm-tint); border-color: var(--h3lab-soft); }
 .h3cells a { color: inherit; text-decoration: underline; }
 .h3cells p { font: 13px/1.4 system-ui, sans-serif; margin: 0 0 6px; }
 .h3cells p span { display: inline-block; padding: 2px 8px; margin: 0 8px 4px 0; }
@@ -32,7 +34,7 @@ _RULES: Final = """\
   .h3cells table { min-width: 0; }
   .h3cells :is(tr, th[scope="row"]) { display: block; }
   .h3cells tr:first-child { display: none; }
-  .h3cells th[scope="row"] { padding-top: 10px; }
+  .h3lab.h3cells table th[scope="row"] { padding-top: 10px; }
   .h3cells td { display: flex; gap: 6px; margin-top: 3px; }
   .h3cells td::before { content: attr(data-state); flex: 0 0 13ch; color: var(--h3lab-soft); }
   .h3cells td br { display: none; }

@@ -23,7 +23,7 @@ _RULES: Final = """\
   border: 1px solid var(--h3lab-edge); border-radius: 6px; }
 .h3code figcaption { padding: 4px 10px; font: 600 14px/1.5 system-ui, sans-serif; text-align: left;
   color: var(--h3lab-ink); background: var(--h3lab-card); border-bottom: 1px solid var(--h3lab-edge); }
-.h3code figure pre { margin: 0; padding: 8px 0; background: none; border: 0; color: var(--h3lab-ink);
+.h3lab.h3code figure pre { margin: 0; padding: 8px 0; background: none; border: 0; color: var(--h3lab-ink);
   white-space: normal;
   font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .h3code pre .line { display: block; white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere;
