@@ -257,7 +257,7 @@ def test_the_bug_is_named_on_the_command_line(
         status, out, _ = called(capsys, "--contract", url(served, ""), "--only", "C-41", "--timeout", "120")
     assert status == 1
     assert "(L-17)" in out
-    assert "     remedy: Send the head first, and then hand the writer over" in out
+    assert "     remedy: Send the head first, then hand over the writer" in out
 
 
 @pytest.mark.anyio
