@@ -1,6 +1,6 @@
 """The matrix of docs/matrix/index.md, drawn from the results of runs in spec/results.
 
-What a person found in a peer's documentation is in docs/matrix/notes.json, beside the results, which only runs write.
+docs/matrix/notes.json has what a person found in a peer's documentation; the results come only from runs.
 
 `make matrix` takes the results anew and draws it; `python -m docs.generate.matrix` draws it alone, with `--check` it
 changes nothing and exits 1 when the page has drifted.
@@ -34,7 +34,7 @@ NOTES: Final = ROOT / "docs" / "matrix" / "notes.json"
 LEFT_OUT: Final = "left_out.json"
 
 MARKS: Final = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.NOT_APPLICABLE: "–", Outcome.NOT_RUN: "?"}
-"""What stands beside a colour, for whoever can't tell the colours apart."""
+"""The marks beside the colours, for readers who can't tell the colours apart."""
 
 GROUPS: Final = {CLIENT: (Group.CLIENT,), SERVER: (Group.STREAM, Group.CONTRACT)}
 
@@ -200,7 +200,7 @@ def _evidence(column: Column) -> Iterator[str]:
     system = column.results.system
     yield f'<section class="matrix-evidence" id="{column.name}">'
     yield f"<h3>{escape(f'{system.name} {system.version}')}</h3>"
-    yield f"<p>Taken on {escape(column.results.taken)} by <code>{escape(column.results.command)}</code></p>"
+    yield f"<p>Run on {escape(column.results.taken)} by <code>{escape(column.results.command)}</code></p>"
     yield from map(told, (note for note in column.notes.notes if not note.checks))
     yield "<ul>"
     for verdict in column.results.verdicts:
@@ -217,7 +217,9 @@ def _evidence(column: Column) -> Iterator[str]:
 
 def told_by_hand(tried: Tried) -> str:
     """What was tried as the evidence has it."""
-    return f'<p class="note">Twice by hand: {_text(tried.seen)} <code>{escape(tried.command)}</code></p>'
+    return (
+        f'<p class="note">Tried twice without the judge: {_text(tried.seen)} <code>{escape(tried.command)}</code></p>'
+    )
 
 
 def _text(says: str) -> str:
@@ -236,7 +238,7 @@ def _bytes(verdict: Verdict) -> str:
     if not verdict.finding.evidence or verdict.finding.outcome != Outcome.FAILED:
         return ""
     lines = escape(shown(verdict.finding.evidence)).replace("\\n", "\\n&#10;")
-    return f"<details><summary>the bytes</summary><pre>{lines}</pre></details>"
+    return f"<details><summary>The bytes</summary><pre>{lines}</pre></details>"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -191,8 +191,8 @@ SERVERS: Final = (
 
 
 NOT_HERE: Final = {
-    "Mercure": "a hub that relays updates, so that it can't have the contract's routes. Debian has none of it; npm's "
-    "`mercure` 0.1.0 is a hub of somebody else's, in node, and pip's `mercure` 0.0.2 is something else.",
+    "Mercure": "a hub that relays updates, so it can't have the contract's routes. Debian does not package it; npm's "
+    "`mercure` 0.1.0 is a different hub, in node, and pip's `mercure` 0.0.2 is something else.",
 }
 """Systems that have no column, and why."""
 
