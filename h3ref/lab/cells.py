@@ -29,7 +29,7 @@ _RULES: Final = """\
 .h3lab.h3cells :is(td, span).no-op { background: var(--h3lab-calm-tint); border-color: var(--h3lab-soft); }
 .h3cells a { color: inherit; text-decoration: underline; }
 .h3cells p { font: 13px/1.4 system-ui, sans-serif; margin: 0 0 6px; }
-.h3cells p span { display: inline-block; padding: 2px 8px; margin: 0 8px 4px 0; }
+.h3cells p span { display: inline-block; padding: 2px 8px; margin: 0 4px 4px 0; }
 @media (max-width: 760px) {
   .h3cells table { min-width: 0; }
   .h3cells :is(tr, th[scope="row"]) { display: block; }
@@ -72,7 +72,9 @@ class Cells:
             for trigger in TRIGGERS
         )
         counts = {kind: sum(self._kind(*cell) == kind for cell in self._tried) for kind in _SIGNS}
-        legend = "".join(f'<span class="{kind}">{_SIGNS[kind]} {count} {kind}</span>' for kind, count in counts.items())
+        legend = " ".join(
+            f'<span class="{kind}">{_SIGNS[kind]} {count} {kind}</span>' for kind, count in counts.items()
+        )
         return (
             f'{style(_RULES)}\n<div class="h3lab h3cells" tabindex="0" role="group" '
             f'aria-label="each trigger in each state">\n<p>{legend}</p>\n'

@@ -83,6 +83,7 @@ class CodeBeside:
             indent = len(line) - len(line.lstrip())
             mark = self._mark(line)
             name, told = ("b", f' aria-label="the {mark}"') if mark else ("span", "")
+            html = html.replace("(</span>", "(</span><wbr>")  # a long call breaks before what it is given
             yield f'<{name} class="{f"line {mark}".strip()}"{told} style="--indent: {indent}">{html}</{name}>'
 
     def __repr__(self) -> str:
