@@ -94,7 +94,7 @@ class Ending(NamedTuple):
         return {0: "cut", len(PATHS): "proper"}.get(min(self.proper, self.farewells), "mixed")
 
     def __str__(self) -> str:
-        return self.kind if self.seconds is None else f"{self.kind}, {self.seconds:.1f} s"
+        return self.kind if self.seconds is None else f"{self.kind}, {self.seconds:.1f}\N{NO-BREAK SPACE}s"
 
 
 WAYS: Final = (
