@@ -104,7 +104,7 @@ def test_a_short_run_is_drawn_into_the_full_one() -> None:
     both = cdf(found, "pace", live=found)
     assert_readable(both)
     assert len(both.axes[0].get_lines()) == alone + len(MAIN)
-    assert "strokes are the medians of the short run" in " ".join(words(both))
+    assert "strokes below p50: medians of the short run" in " ".join(words(both))
     assert "short run of" in str(both.get_label())
     assert_readable(scaling(found, live=found))
     elsewhere = replace(found, measurements=())

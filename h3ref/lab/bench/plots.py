@@ -87,7 +87,7 @@ def cdf(
     title: str | None = None,
     live: Results | None = None,
 ) -> Figure:
-    """What part of all delays is at most so long, up to 99.9 %, with the median and the 99th percentile marked.
+    """The percentiles of all delays, up to 99.9 %, with the median and the 99th percentile marked.
 
     Args:
         case: of the section; the first one it has, if not told.
@@ -126,9 +126,9 @@ def cdf(
             _draw_distribution(axes, one, labels[one.system], here.get(one.system))
         ticks = {"0 %": 0.0, **LEVELS}
         axes.set_yticks([_rare(level) for level in ticks.values()], list(ticks))
-        axes.set_ylabel("part that took at most so long")
-        strokes = "; strokes are the medians of the short run" if here else ""
-        axes.set_xlabel(f"delay; filled marks are p50, hollow ones p99{strokes}")
+        axes.set_ylabel("percentile")
+        strokes = "; strokes below p50: medians of the short run" if here else ""
+        axes.set_xlabel(f"delay; filled marks: p50; hollow marks: p99{strokes}")
         subs = (1, 2, 5) if longest / shortest < 200 else (1,)
         axes.xaxis.set_major_locator(LogLocator(10, subs=subs))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_text(value)))
@@ -170,11 +170,15 @@ def _draw_distribution(axes: Axes, one: Measurement, label: str, here: Measureme
         color=look.colour, linestyle=look.dash, linewidth=look.width, zorder=2,
     )  # fmt: skip
     for level, fill in zip(MARKED, (look.colour, CARD), strict=True):
-        axes.plot([found.at(level)], [_rare(level)], linestyle="none", markerfacecolor=fill, zorder=4, **kept)
+        edge = CARD if fill == look.colour else look.colour  # filled marks may lie close to each other
+        axes.plot(
+            [found.at(level)], [_rare(level)],
+            linestyle="none", markerfacecolor=fill, markeredgecolor=edge, zorder=4, **kept,
+        )  # fmt: skip
     if here is not None and here.distribution is not None and here.distribution.quantiles:
         low, high = axes.get_xlim()
         if low < (median := here.distribution.at(0.5)) < high:
-            axes.plot([median] * 2, [_rare(0.42), _rare(0.58)], color=look.colour, linewidth=2.4, zorder=5)
+            axes.plot([median] * 2, [_rare(0.06), _rare(0.32)], color=look.colour, linewidth=2.4, zorder=5)
     axes.plot([], [], linestyle=look.dash, linewidth=look.width, label=label, **kept)
 
 

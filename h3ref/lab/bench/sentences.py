@@ -10,7 +10,7 @@ from .systems import TITLES
 
 
 def within(results: Results, section: str, system: str, microseconds: float) -> str:
-    """What part of a system's delays was at most so long, in the first case of a section.
+    """Say what share of a system's delays came within a time, in the first case of a section.
 
     Raises:
         ValueError: no delays of it were measured.
