@@ -45,7 +45,7 @@ class H3App:
             The value that it yields is ignored. If entering it raises, the server does not start.
 
     Raises:
-        TypeError: `lifespan` is neither of these.
+        TypeError: the lifespan is neither of these.
     """
 
     def __init__(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
 _CODE = re.compile(r"(`[^`]+`)")
 SECTIONS = {"Args:", "Attributes:", "Raises:", "Returns:", "Yields:"}
 """What napoleon reads; any other line that ends with a colon, with indented ones below it, begins a list."""
@@ -54,5 +56,7 @@ def _escaped(line: str) -> str:
 
 
 def setup(app: Any) -> dict[str, bool]:
+    # napoleon takes what stands before the first colon of a property's docstring for its type: here that is a sentence.
+    GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end  # type: ignore[method-assign]
     app.connect("autodoc-process-docstring", to_rest, priority=_FIRST)
     return {"parallel_read_safe": True}

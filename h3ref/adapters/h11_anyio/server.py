@@ -35,17 +35,17 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close
 
 
 class Server:
-    """An app on a port of this machine, or on a socket in its file system, HTTP/1.1 in the clear.
+    """An app on a port of this machine, or on a socket in its file system, with HTTP/1.1 in the clear.
 
     Args:
-        service: answers.
-        listeners: what it listens on; it is closed at the end.
-        flush_gap: seconds, as `Flusher` takes them.
-        accepted: the sockets that connections are taken from at first; None for all that it listens on.
+        service: answers requests.
+        listeners: what it listens on; closed at the end.
+        flush_gap: seconds, as in `Flusher`.
+        accepted: the sockets from which it takes connections at first; None for all that it listens on.
 
     Attributes:
-        host: the host it was told to listen on; "" for a socket in the file system.
-        port: the port it listens on; 0 likewise.
+        host: the host that it was told to listen on; "" for a socket in the file system.
+        port: the port that it listens on; 0 likewise.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds it, without a slash at the end, or a socket's path behind "unix:"."""
+        """The URL for a client on this machine, without a slash at the end; or a socket's path behind "unix:"."""
         return self._listeners.url
 
     @property
@@ -80,7 +80,7 @@ class Server:
 
     @property
     def open_connections(self) -> int:
-        """How many clients are connected."""
+        """The number of clients that are connected."""
         return len(self._clients)
 
     def stats(self) -> Stats:
