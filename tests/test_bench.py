@@ -320,7 +320,7 @@ def test_a_failure_is_status_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert cli.main(["bench"]) == 1
     shown = capsys.readouterr()
     assert "failed: raw asyncio" in shown.out
-    assert shown.err == "h3ref: 1 could not be measured, as told above\n"
+    assert shown.err == "h3ref: 1 could not be measured, as said above\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

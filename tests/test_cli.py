@@ -302,7 +302,7 @@ def test_the_help_of_serve_tells_its_own(capsys: pytest.CaptureFixture[str], mon
     status, out, errors = called(capsys, "serve", "--help")
     assert (status, errors) == (0, "")
     assert "  1    the port is taken, the app's lifespan failed, or no worker is left\n" in out
-    assert "  2    wrong usage, or MODULE:APP is not there or is no app\n" in out
+    assert "  2    wrong usage, or MODULE:APP does not exist or is not an app\n" in out
 
 
 def test_a_reader_who_has_enough_is_no_failure(folder: Path) -> None:

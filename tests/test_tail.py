@@ -235,7 +235,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str]) -> None:
 def test_a_header_that_would_be_two_is_refused_by_name_before_anything_is_asked() -> None:
     ended = tail("http://127.0.0.1:1/", "-H", "a: b\r\nc: d")
     assert ended.returncode == 2
-    said = "h3ref: argument -H/--header: the value of a header can be printed, which that of a can't"
+    said = "h3ref: argument -H/--header: a header's value is printable text, which that of a is not"
     assert ended.stderr.startswith(said), ended.stderr
     assert "c: d" not in ended.stderr, "what a value says may be a secret"
 

@@ -137,7 +137,7 @@ def test_a_file_that_becomes_shorter_is_told(tmp_path: Path, lines: list[str]) -
         line_of(process.stdout)
         steps.write_text("")
         status, _, errors = ended(process)
-    assert (status, errors) == (2, f"h3ref: {steps}: it has become shorter; follow it anew\n")
+    assert (status, errors) == (2, f"h3ref: {steps}: it has become shorter: run the command again\n")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_file_that_becomes_shorter_is_told(tmp_path: Path, lines: list[str]) -
         ("{}\n", [], "stdin: line 1: not a record: "),
         ("\xff\n", [], "stdin: line 1: "),
         ("", [], "stdin: no step was recorded"),
-        ("", ["--whole"], "--whole is for a recording that grows no more, and --follow for one that does"),
+        ("", ["--whole"], "--whole is for a recording that no longer grows, and --follow for one that does"),
         ("", ["--spec", "nowhere.json"], "can't read nowhere.json: No such file or directory"),
     ],
 )

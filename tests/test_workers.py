@@ -558,7 +558,7 @@ def test_what_workers_can_not_be_told_is_refused() -> None:
         ),
         (["--uds", ""], "uds is the path of a socket, a str without NUL, not ''"),
         (["--uds", "x", "--reuse-port"], "reuse_port is for a host and a port: leave it out with uds and fd"),
-        (["--workers", "2", "--trace", "-"], "several workers write a trace each: name a file, not -"),
+        (["--workers", "2", "--trace", "-"], "each of several workers writes its own trace: name a file, not -"),
     ],
 )
 def test_the_command_refuses_in_one_line(options: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:

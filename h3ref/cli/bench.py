@@ -20,8 +20,8 @@ systems:
   sse-starlette-fast aiohttp-sse fastapi; and in the section first: h3ref-awaited h3ref-blocking h3ref-def
   h3ref-generated h3ref-broken.
 
-  'h3ref*' is every one whose name begins so. drop-in is h3ref's EventSourceResponse in Starlette on uvicorn; fast is
-  with uvloop and httptools.
+  'h3ref*' means all whose names begin with h3ref. drop-in is h3ref's EventSourceResponse in Starlette on uvicorn; fast
+  is with uvloop and httptools.
 
 examples:
   h3ref bench --quick
@@ -40,17 +40,17 @@ def add(commands: Commands) -> None:
         "and left out; pip install 'h3ref[bench]' brings them.",
         more=MORE,
         statuses=exit_statuses(
-            failed="a server failed, as it is told, or FILE can't be read or written",
-            usage="wrong usage, such as a section that there is not",
+            failed="a server failed, as the output says, or FILE can't be read or written",
+            usage="wrong usage, such as an unknown section",
         ),
     )
-    parser.add_argument("--sections", type=_names, default=[], metavar="A,B", help="measure these only")
-    parser.add_argument("--systems", type=_names, default=[], metavar="A,B", help="with these only")
+    parser.add_argument("--sections", type=_names, default=[], metavar="A,B", help="measure only these sections")
+    parser.add_argument("--systems", type=_names, default=[], metavar="A,B", help="measure only these systems")
     parser.add_argument(
-        "--quick", action="store_true", help="less of everything, once: a minute, not a quarter of an hour"
+        "--quick", action="store_true", help="less of everything, and once: a minute instead of a quarter of an hour"
     )
     parser.add_argument(
-        "--repeat", type=_times, metavar="N", help="how often everything is measured (5; what takes long less often)"
+        "--repeat", type=_times, metavar="N", help="how often everything is measured (5; long measurements less often)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE, too")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="show how ratios have changed since FILE")
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the benchmark.
 
     Raises:
-        CommandError: it can't be run, or a server failed; the status is as `--help` says.
+        CommandError: it can't be run, or a server failed; `--help` explains the status.
     """
     from ..lab.bench.command import bench
 
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
         name = f"{error.filename}: " if error.filename else ""
         raise CommandError(name + (error.strerror or str(error)), FAILED) from error
     if results.failures:
-        raise CommandError(f"{len(results.failures)} could not be measured, as told above", FAILED)
+        raise CommandError(f"{len(results.failures)} could not be measured, as said above", FAILED)
 
 
 def _names(text: str) -> list[str]:

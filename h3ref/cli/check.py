@@ -27,14 +27,15 @@ what it does:
   URL alone is for any stream that you may read: at most 8 requests, each on a connection of its own, a bounded
   part of each answer, and no more time than --timeout says.
 
-  With --contract, URL is the root of an app with the routes that spec/formats.md describes, as
-  `python -m h3ref.judge.app` serves it. First URL/ticks is judged as any stream. Then the routes are, over up to twelve
-  connections at once: readers that read nothing, requests that stop in the middle, and at last a POST to /shutdown,
-  which ends the server. Each half has half of --timeout.
+  With --contract, URL is the root of an app with the routes that spec/formats.md describes, such as
+  `python -m h3ref.judge.app` serves. First, URL/ticks is judged like any stream. Then the routes are judged, over up to
+  twelve connections at once: with readers that read nothing, requests that stop in the middle, and finally a POST to
+  /shutdown, which ends the server. Each half has half of --timeout.
 
   --client COMMAND judges a client. The command is started some fifty times, without a shell, each time with the URL of
-  another stream on the loopback interface, in place of {url} or as its last argument. It prints a line of JSON for each
-  message as soon as that has come, {"event": "tick", "data": "1", "id": "7"}, and ends when it has given up for good.
+  another stream on the loopback interface, in place of {url} or as its last argument. It has to print a line of
+  JSON for each message as soon as it comes, {"event": "tick", "data": "1", "id": "7"}, and to
+  end when it gives up for good.
 
 examples:
   h3ref check http://127.0.0.1:3000/events
@@ -53,13 +54,13 @@ def add(commands: Commands) -> None:
         "check",
         run,
         summary="judge a server's stream, or a client, by the catalogue of checks",
-        description="Judge an event stream: ask for what a client may ask for, and say of each check of the catalogue "
-        "whether it holds, with the bytes that prove it and what to do about it. Or judge a client, by what it does.",
+        description="Judge an event stream: send requests as a client may, and say for each check of the catalogue "
+        "whether it holds, with the bytes that prove it and what to do about it. Or judge a client by what it does.",
         more=MORE,
         statuses=exit_statuses(
             done="every must holds",
             failed="a must does not hold",
-            usage="wrong usage, no connection could be had, or a client that asks for nothing",
+            usage="wrong usage, no connection, or a client that sends no request",
         ),
     )
     parser.add_argument("url", metavar="URL", nargs="?", help="where the stream is")
@@ -73,31 +74,31 @@ def add(commands: Commands) -> None:
         default=[],
         metavar="'NAME: VALUE'",
         dest="headers",
-        help="a field of each request; may be given several times",
+        help="a header of each request; may be repeated",
     )
     parser.add_argument("-d", "--data", metavar="TEXT", help="the request's body; makes it a POST")
     parser.add_argument(
-        "--only", action="append", type=_id, default=[], metavar="C-07", help="this check only; may be given again"
+        "--only", action="append", type=_id, default=[], metavar="C-07", help="only this check; may be repeated"
     )
     parser.add_argument(
         "--timeout",
         type=seconds,
         metavar="SECONDS",
-        help=f"in all ({DEFAULT_TIMEOUT:g}); with --client, for whatever it does next ({CLIENT_TIMEOUT:g})",
+        help=f"for everything ({DEFAULT_TIMEOUT:g}); with --client, for whatever it does next ({CLIENT_TIMEOUT:g})",
     )
     parser.add_argument("--format", choices=["text", "json", "html"], default="text", help="of the report (text)")
     parser.add_argument(
-        "--system", default="", metavar="'NAME VERSION'", help="what the report calls it (the URL or COMMAND)"
+        "--system", default="", metavar="'NAME VERSION'", help="the system's name in the report (the URL or COMMAND)"
     )
-    parser.add_argument("--list", action="store_true", help="list the checks, and end")
-    parser.add_argument("--explain", type=_id, metavar="C-07", help="say all about a check, and end")
+    parser.add_argument("--list", action="store_true", help="list the checks and exit")
+    parser.add_argument("--explain", type=_id, metavar="C-07", help="explain a check and exit")
 
 
 def run(options: argparse.Namespace) -> None:
     """Judge.
 
     Raises:
-        CommandError: a must does not hold, or it can't be judged; the status is as `--help` says.
+        CommandError: a must does not hold, or it can't be judged; `--help` explains the status.
     """
     from ..judge.catalogue import load_checks
 
@@ -113,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def explanation(check: Check) -> str:
-    """All that the catalogue says of a check."""
+    """All that the catalogue says about a check."""
     return (
         f"{check.id} ({check.level}, {check.group}): {check.title}\n\n"
         f"sent:     {check.sends}\npasses:   {check.passes}\nwhy:      {check.why}\n"
@@ -146,7 +147,7 @@ def _judge_stream(options: argparse.Namespace, checks: list[Check]) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from error
     if options.contract and body is not None:
-        raise CommandError("-d is for a stream of your own: the contract's routes are asked by GET", USAGE)
+        raise CommandError("-d is for a stream of your own: the contract's routes are requested with GET", USAGE)
     target = Target(options.url, connect, tuple(options.headers), "GET" if body is None else "POST", body)
 
     seconds = options.timeout or DEFAULT_TIMEOUT
@@ -174,7 +175,7 @@ def _judge_client(options: argparse.Namespace, checks: list[Check]) -> None:
 
     if options.url or options.contract or options.headers or options.data is not None:
         raise CommandError(
-            "--client COMMAND goes without URL, --contract, -H and -d: it is the client that asks", USAGE
+            "--client COMMAND goes without URL, --contract, -H and -d: the client sends the requests", USAGE
         )
     try:
         wanted = chosen(checks, [Group.CLIENT], options.only)
@@ -231,7 +232,7 @@ def _report(
 
 
 def _command(options: argparse.Namespace) -> str:
-    """The command that judges again. What a header or a body says may be a secret, and stays out of it."""
+    """The command that judges again, without the values of headers and the body, which may be secrets."""
     words = ["h3ref", "check", *(["--contract"] if options.contract else [])]
     words += [options.url] if options.client is None else ["--client", options.client]
     words += [word for name, _ in options.headers for word in ("-H", f"{name}: ...")]
@@ -247,5 +248,5 @@ def _shows_colours() -> bool:
 
 def _id(text: str) -> str:
     if not re.fullmatch(r"C-\d\d", text.upper()):
-        raise argparse.ArgumentTypeError(f"a check is named as in C-07, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a check is named like C-07, not {text!r}")
     return text.upper()

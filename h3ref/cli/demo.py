@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         run,
         summary="see the bug and its fixes",
         description="Run the broken flow and the three fixed ones on real sockets, and show what the client received, "
-        "what was logged, and the steps as they were recorded. Then serve a page with the same in a browser, until "
+        "what was logged, and the steps as they were recorded. Then serve a page that shows the same, until "
         "Ctrl-C.",
         more="No other host is contacted. Colours: on a terminal, unless NO_COLOR is set.",
     )
@@ -27,12 +27,12 @@ def add(commands: Commands) -> None:
         "--cluster",
         action="store_true",
         help="show a chat in several processes instead: two servers of two workers each, nginx before them and a "
-        "Redis behind them, all on this machine. A server is killed, Redis restarts, all is deployed anew, and a "
-        "timeline shows who served whom meanwhile, and that nothing was lost",
+        "Redis behind them, all on this machine. A server is killed, Redis restarts, everything is redeployed, and a "
+        "timeline shows which server served whom meanwhile, and that nothing was lost",
     )
     parser.add_argument("--once", action="store_true", help="end after the printed part, without the page")
     parser.add_argument("--all", action="store_true", help="print the bytes and the steps of all four flows")
-    add_port(parser, "the port of the page; when it is taken, the next free one (%(default)s)")
+    add_port(parser, "the port of the page; if it is taken, the next free one (%(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:

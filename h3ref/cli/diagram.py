@@ -22,8 +22,8 @@ MORE: Final = """\
 kinds:
   machine       the state machine; with a recording, the path taken and what was rejected (the default)
   sequence      the steps of one exchange between client, handler, adapter and connection
-  side-by-side  two exchanges next to each other, of two recordings or of one
-  timeline      a row for each exchange, of one recording or of several
+  side-by-side  two exchanges next to each other, from two recordings or from one
+  timeline      a row for each exchange, from one or more recordings
 
 A recording is what `h3ref serve --trace FILE` writes; - is the standard input. Drawing needs the extra lab;
 Mermaid text, which GitHub and others draw inside Markdown, needs nothing.
@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
         "--output",
         type=_output,
         metavar="FILE",
-        help="where to, ending in .svg, .png or .mmd, in any case; without it, Mermaid text is printed",
+        help="the file to write, ending in .svg, .png or .mmd, in any case; without it, Mermaid text is printed",
     )
     parser.add_argument(
         "--exchange",
@@ -67,17 +67,17 @@ def add(commands: Commands) -> None:
         default=[],
         metavar="WHAT",
         dest="exchanges",
-        help="the exchange to draw, by its number or its path (of which the latest is meant), where a recording has "
-        "several; may be given twice for side-by-side",
+        help="the exchange to draw, by its number or its path (the latest one counts), if a recording has several; "
+        "may be given twice for side-by-side",
     )
-    parser.add_argument("--scale", action="store_true", help="place the steps of a sequence to the scale of time")
+    parser.add_argument("--scale", action="store_true", help="draw the steps of a sequence to scale in time")
     parser.add_argument(
         "--title",
         action="append",
         default=[],
         metavar="TEXT",
         dest="titles",
-        help="a heading; two for side-by-side, where the names of the files are the default",
+        help="a heading; two for side-by-side, by default the names of the files",
     )
 
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     """Draw a diagram.
 
     Raises:
-        CommandError: it can't be drawn or written; the text says why, and the status is as `--help` says.
+        CommandError: it can't be drawn or written; the text says why, and `--help` explains the status.
     """
     output: Path | None = options.output
     drawn = output is not None and output.suffix.lower() in DRAWN
@@ -116,20 +116,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what does not fit together, before a file is read."""
+    """Refuse arguments that do not fit together, before a file is read."""
     kind, output, count = options.kind, options.output, len(options.recordings)
     most = {MACHINE: 1, SEQUENCE: 1, SIDE_BY_SIDE: 2}.get(kind, count)
     if count < (0 if kind == MACHINE else 1) or count > most:
         wanted = {MACHINE: "one recording or none", SEQUENCE: "one recording", SIDE_BY_SIDE: "one or two recordings"}
-        raise ValueError(f"{kind} is of {wanted.get(kind, 'one recording or more')}, not of {count}")
+        raise ValueError(f"{kind} takes {wanted.get(kind, 'one recording or more')}, not {count}")
     if options.recordings.count("-") > 1:
-        raise ValueError("the standard input can be read once only")
+        raise ValueError("the standard input can be read only once")
     if kind in (SIDE_BY_SIDE, TIMELINE) and (output is None or output.suffix.lower() == WRITTEN):
-        raise ValueError(f"{kind} has no form as Mermaid text: give -o FILE.svg or -o FILE.png")
+        raise ValueError(f"{kind} can't be drawn as Mermaid text: give -o FILE.svg or -o FILE.png")
     if options.scale and kind not in (SEQUENCE, SIDE_BY_SIDE):
         raise ValueError(f"--scale is for {SEQUENCE} and {SIDE_BY_SIDE}, not for {kind}")
     if options.scale and (output is None or output.suffix.lower() == WRITTEN):
-        raise ValueError("--scale is for what is drawn: give -o FILE.svg or -o FILE.png")
+        raise ValueError("--scale is not for Mermaid text: give -o FILE.svg or -o FILE.png")
     if options.exchanges and (kind == TIMELINE or not count):
         raise ValueError(
             f"--exchange chooses from a recording, {'and a timeline shows all' if count else 'and there is none'}"
@@ -161,7 +161,7 @@ def _chosen(options: argparse.Namespace, recordings: Sequence[Recording], count:
     """As many exchanges as are wanted: those that --exchange names, or else all there are.
 
     Raises:
-        ValueError: there are more or fewer.
+        ValueError: there are too many or too few.
         LookupError: a recording has no such exchange.
     """
     whats = [int(what) if what.isascii() and what.isdigit() else what for what in options.exchanges]
@@ -192,7 +192,7 @@ def _single(recording: Recording, name: str, what: int | str | None) -> Recordin
 
 
 def _listed(recording: Recording) -> str:
-    """How many exchanges there are, and the first of them."""
+    """The number of exchanges, and the first of them."""
     found = [f"{exchange[0].exchange} {exchange[0].detail or ''}".strip() for exchange in recording.exchanges]
     more = ", …" if len(found) > 5 else ""
     return f"{len(found)} exchange{'' if len(found) == 1 else 's'} ({', '.join(found[:5])}{more})"
@@ -224,7 +224,7 @@ def _draw(options: argparse.Namespace, recordings: Sequence[Recording]) -> None:
 
 
 def _titles(options: argparse.Namespace, left: Recording, right: Recording) -> tuple[str, str]:
-    """What was given; else the files' names, or the requests where both are of one file."""
+    """The given titles; otherwise the files' names, or the requests if both are from one file."""
     names = [Path(name).stem for name in options.recordings] if len(options.recordings) == 2 else ["", ""]
     given: list[str] = options.titles
     first, second = given + names[len(given) :]

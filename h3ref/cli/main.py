@@ -1,8 +1,8 @@
 """`python -m h3ref`, also installed as `h3ref`: the parser of all commands, and how each of them ends.
 
-A new command is one more module in `COMMANDS`: its `add` adds a parser, by `shared.add_command`, with what runs it.
-What that needs beside the core is imported when it runs, so that `--help` needs nothing. What goes wrong is a
-`CommandError`: one line on stderr, and the exit status.
+A new command is one more module in `COMMANDS`: its `add` adds a parser with `shared.add_command`, and names the
+function that runs the command. What that needs besides the core is imported only when it runs, so `--help` needs
+nothing. A failure is a `CommandError`: one line on stderr, and the exit status.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog="h3ref",
         description="Server-Sent Events with an explicit lifecycle.",
-        epilog=f"{EXIT_STATUSES}\nh3ref COMMAND --help says more about a command.",
+        epilog=f"{EXIT_STATUSES}\nh3ref COMMAND --help explains a command.",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"h3ref {__version__}", help="print the version")
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and takes a command's options before, between and after its arguments."""
+    """Says in one line what is wrong, and takes a command's options before, between and after its arguments."""
 
     _is_intermixing = False
 

@@ -45,11 +45,11 @@ def add(commands: Commands) -> None:
         statuses=exit_statuses(
             done="a signal ended it",
             failed="the port is taken, the app's lifespan failed, or no worker is left",
-            usage="wrong usage, or MODULE:APP is not there or is no app",
+            usage="wrong usage, or MODULE:APP does not exist or is not an app",
             interrupted="interrupted before it served",
         ),
     )
-    parser.add_argument("app", metavar="MODULE:APP", help="a module, and the name that the H3App has in it")
+    parser.add_argument("app", metavar="MODULE:APP", help="a module, and the name of the H3App in it")
     parser.add_argument("--host", default="127.0.0.1", help="the name or address to listen on (%(default)s)")
     add_port(parser, "the port to listen on; 0 for a free one (%(default)s)")
     parser.add_argument("--uds", metavar="PATH", help="listen on a socket in the file system instead, for a proxy")
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
         "--fd", type=_descriptor, metavar="N", help="listen on this open socket instead, as a service manager passes it"
     )
     parser.add_argument(
-        "--reuse-port", action="store_true", help="share the port with other servers that say the same (Linux)"
+        "--reuse-port", action="store_true", help="share the port with other servers that do so, too (Linux)"
     )
     parser.add_argument(
         "--workers",
@@ -80,21 +80,21 @@ def add(commands: Commands) -> None:
         type=_seconds,
         default=DEFAULT_FLUSH_GAP,
         metavar="SECONDS",
-        help="least time between two sendings of what streams have pending (%(default)s)",
+        help="shortest time between two rounds of sending what streams have pending (%(default)s)",
     )
     parser.add_argument(
         "--grace",
         type=_seconds,
         default=DEFAULT_GRACE,
         metavar="SECONDS",
-        help="how long streams and handlers may take to end when the server ends (%(default)s)",
+        help="time that streams and handlers get when the server shuts down (%(default)s)",
     )
-    parser.add_argument("--log-level", choices=LEVELS, default="info", help="the least level to log (%(default)s)")
-    parser.add_argument("--no-access-log", action="store_true", help="log no line for each request that is over")
+    parser.add_argument("--log-level", choices=LEVELS, default="info", help="the lowest level to log (%(default)s)")
+    parser.add_argument("--no-access-log", action="store_true", help="don't log a line for each request")
     parser.add_argument(
         "--trace",
         metavar="FILE",
-        help="append each step to FILE, a line of JSON each; - for stdout; several workers have one each, FILE-PROCESS",
+        help="append each step to FILE, a line of JSON each; - for stdout; each worker writes its own, FILE-PROCESS",
     )
 
 
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
     """Serve an app until a signal comes.
 
     Raises:
-        CommandError: it can't be served; the text says why, and the status is as `--help` says.
+        CommandError: it can't be served; the text says why, and `--help` explains the status.
     """
     if options.backend == "trio" and importlib.util.find_spec("trio") is None:
         raise CommandError("the backend trio is not installed: pip install trio", USAGE)
@@ -149,7 +149,7 @@ def _serve_workers(options: argparse.Namespace, place: Place) -> None:
     from ..server.supervisor import serve_workers
 
     if options.trace == "-":
-        raise CommandError("several workers write a trace each: name a file, not -", USAGE)
+        raise CommandError("each of several workers writes its own trace: name a file, not -", USAGE)
     trace = Trace(options.trace, of_each=True) if options.trace else None
     flow = flows.broken if options.flow else None
     serve_workers(
@@ -163,7 +163,7 @@ def _serve_workers(options: argparse.Namespace, place: Place) -> None:
 
 
 def prepare_log(level: str, access: bool) -> None:
-    """Log to stderr, from a level on, with the access log or without."""
+    """Log to stderr, from a level on, with or without the access log."""
     log_to_stderr(level)
     if not access:
         logging.getLogger("h3ref.access").setLevel(logging.WARNING)
@@ -196,8 +196,8 @@ class Trace:
     """A listener that appends each step to a file, a line of JSON each. It may be opened in another process.
 
     Args:
-        name: of the file; "-" for stdout.
-        of_each: whether each process has a file of its own, with its number before the ending of the name.
+        name: the file's name; "-" for stdout.
+        of_each: whether each process has a file of its own, with its number before the name's ending.
     """
 
     def __init__(self, name: str, *, of_each: bool = False) -> None:
@@ -231,7 +231,7 @@ class Trace:
                 self._stream.flush()
             except OSError as error:  # a full disk ends the trace, not the stream that is traced
                 self._failed = True
-                logging.getLogger("h3ref.cli").error("writing the trace failed, and it ends here: %s", error)
+                logging.getLogger("h3ref.cli").error("writing the trace failed; it ends here: %s", error)
 
 
 def _workers(text: str) -> int:

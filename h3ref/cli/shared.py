@@ -22,22 +22,22 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def exit_statuses(*, failed: str, usage: str, done: str = "done", interrupted: str = "interrupted by Ctrl-C") -> str:
-    """The part of a command's help that says what its exit status means."""
+    """The part of a command's help that explains its exit status."""
     meanings = {DONE: done, FAILED: failed, USAGE: usage, INTERRUPTED: interrupted}
     return "exit status:\n" + "".join(f"  {status:<4} {meaning}\n" for status, meaning in meanings.items())
 
 
 EXIT_STATUSES: Final = exit_statuses(
-    done="done, also when Ctrl-C or SIGTERM ended a server",
+    done="done, even if Ctrl-C or SIGTERM ended a server",
     failed="failed while running, such as a port that is taken, or a recording that breaks a rule",
-    usage="wrong usage, a MODULE:APP that was not found or is no app, or a recording that is empty or can't be read",
+    usage="wrong usage, a MODULE:APP that does not exist or is no app, or a recording that is empty or can't be read",
     interrupted="interrupted before it was done",
 )
-"""Those of the program, and of each command that has none of its own."""
+"""Those of the program, and of commands without any of their own."""
 
 
 class CommandError(Exception):
-    """What ends a command: one line for the user, or none if it is empty, and the exit status."""
+    """Ends a command, with one line for the user (none if it is empty) and the exit status."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(" ".join(text.split()))
@@ -57,11 +57,11 @@ def add_command(
     """Add a command, and return its parser, for its arguments.
 
     Args:
-        commands: where to.
-        name: what it is called.
-        run: what it does; what goes wrong is a `CommandError`.
-        summary: what it does, in the list of all commands.
-        description, more: what its help says before the arguments, and after them.
+        commands: where to add it.
+        name: its name.
+        run: runs it; a failure is a `CommandError`.
+        summary: what it does, for the list of all commands.
+        description, more: the parts of its help before and after the arguments.
         statuses: what its exit status means, from `exit_statuses`.
     """
     parser = commands.add_parser(
@@ -72,11 +72,11 @@ def add_command(
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Fills all that a help says to the width of the terminal, and breaks no word.
+    """Fills help texts to the width of the terminal, and breaks no word.
 
-    In an epilog an empty line ends a paragraph, and so does a change of the indent. A line that has two blanks or more
-    after its first words is an item, whose rest stands below itself. Below `example:` or `examples:` each line is a
-    command, which is only broken before an option, and goes on after a backslash.
+    In an epilog an empty line ends a paragraph, and so does a change of the indent. A line with two or more blanks
+    after its first words is an item, whose rest is aligned with itself. Below `example:` or `examples:` each line is a
+    command, which is only broken before an option, and continues after a backslash.
     """
 
     def _split_lines(self, text: str, width: int) -> list[str]:
@@ -107,7 +107,7 @@ def laid_out(text: str, width: int) -> Iterator[str]:
 
 
 def _kind_of_line(numbered: tuple[int, str]) -> tuple[str, str, int]:
-    """Its indent, its kind, and its number where it goes with no other."""
+    """A line's indent, its kind, and its number if it goes with no other line."""
     number, line = numbered
     indent = line[: len(line) - len(line.lstrip())]
     if not line:
@@ -118,14 +118,14 @@ def _kind_of_line(numbered: tuple[int, str]) -> tuple[str, str, int]:
 
 
 def columns() -> int:
-    """How wide the terminal is, or COLUMNS says; 0 without either."""
+    """The width of the terminal, or of COLUMNS; 0 without either."""
     return shutil.get_terminal_size((0, 0)).columns
 
 
 def folded(text: str, indent: int) -> str:
-    """Each line of a text folded to the width of the terminal, what goes on so far to the right; as it is without one.
+    """Fold each line to the terminal's width, further lines indented so far; without a terminal, change nothing.
 
-    No word is broken. COLUMNS says the width, too.
+    No word is broken. COLUMNS also sets the width.
     """
     width = columns()
     if not width:
@@ -163,7 +163,7 @@ def _port(text: str) -> int:
 
 
 def write_out(text: str) -> None:
-    """Write to stdout, and have it leave at once.
+    """Write to stdout, and flush it.
 
     Raises:
         BrokenPipeError: nobody reads it any more.
@@ -182,34 +182,34 @@ def write_out(text: str) -> None:
 
 
 def discard_output() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter does not try again as it ends."""
+    """Drop what is still buffered, so that the interpreter does not try to write it again as it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def header(text: str) -> tuple[str, str]:
-    """A request's header, as an argument has it.
+    """A request's header, from an argument.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not one.
     """
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[!#$%&'*+\-.^`|~\w]+", name, re.ASCII):  # RFC 9110, section 5.6.2: a token
         raise argparse.ArgumentTypeError(f"a header is written 'Name: value', not {text!r}")
     if not value.isprintable():  # a line end would begin another header
-        raise argparse.ArgumentTypeError(f"the value of a header can be printed, which that of {name} can't")
+        raise argparse.ArgumentTypeError(f"a header's value is printable text, which that of {name} is not")
     return name, value.strip()
 
 
 def seconds(text: str) -> float:
-    """A time, as an argument has it.
+    """A time, from an argument.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, or not more than 0.
+        argparse.ArgumentTypeError: it is not a number above 0.
     """
     try:
         found = float(text)
     except ValueError:
         found = 0.0
     if not 0 < found < float("inf"):
-        raise argparse.ArgumentTypeError(f"seconds are more than 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"seconds must be more than 0, not {text!r}")
     return found

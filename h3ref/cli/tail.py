@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MORE: Final = """\
 output:
-  type, id and data of an event, separated by tabs; the id is - when there is none. Data that would not
-  fit into a line, or would do something to the terminal, is shown as a JSON string.
+  the type, id and data of an event, separated by tabs; - stands for no id. Data that would not fit on a
+  line, or would do something to the terminal, is shown as a JSON string.
 
 examples:
   h3ref tail http://127.0.0.1:3000/events
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         "tail",
         run,
         summary="print the events of a stream",
-        description="Print the events of a stream as they come, and reconnect when it breaks off.",
+        description="Print the events of a stream as they come, and reconnect if it breaks off.",
         more=MORE,
         statuses=exit_statuses(
             done="the stream ended properly: by the server's 204, by --max, or by its end when it is not reconnected",
@@ -51,27 +51,25 @@ def add(commands: Commands) -> None:
         default=[],
         metavar="'NAME: VALUE'",
         dest="headers",
-        help="a request header; may be given several times; a redirect to another origin leaves it behind",
+        help="a request header; may be repeated; not sent on by a redirect to another origin",
     )
     parser.add_argument("-d", "--data", type=_json, metavar="JSON", help="the request's body; makes it a POST")
     parser.add_argument("-X", "--request", metavar="METHOD", dest="method", help="the request's method (GET)")
     parser.add_argument("--last-event-id", default="", metavar="ID", help="resume after this event")
     parser.add_argument("--max", type=_count, metavar="N", help="end after N events")
-    parser.add_argument("--ndjson", action="store_true", help="print a JSON object a line: type, data, lastEventId")
+    parser.add_argument("--ndjson", action="store_true", help="print one JSON object a line: type, data, lastEventId")
     reconnect = parser.add_mutually_exclusive_group()
     reconnect.add_argument(
         "--no-reconnect",
         action="store_const",
         const=False,
         dest="reconnect",
-        help="end when the stream ends (what is not a GET does so anyway)",
+        help="end when the stream ends (the default for all methods but GET)",
     )
     reconnect.add_argument(
         "--reconnect", action="store_const", const=True, dest="reconnect", help="reconnect whatever the method is"
     )
-    parser.add_argument(
-        "--heartbeat", type=seconds, metavar="SECONDS", help="reconnect when not a byte came for so long"
-    )
+    parser.add_argument("--heartbeat", type=seconds, metavar="SECONDS", help="reconnect after this time without a byte")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing about the connection on stderr")
 
 
@@ -79,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     """Print events until the stream ends.
 
     Raises:
-        CommandError: it ended otherwise than properly; the status is as `--help` says.
+        CommandError: it did not end properly; `--help` explains the status.
     """
     try:
         _tail(options)
@@ -149,7 +147,7 @@ def _shown(text: str) -> str:
 
 
 def _json_text(value: object) -> str:
-    """JSON for people: only what would break the line or do something to the terminal is escaped."""
+    """JSON for people: only characters that would break the line or do something to the terminal are escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .shared import Commands
 
 LOOK: Final = 0.05
-"""Seconds between two looks whether a file has grown."""
+"""Seconds between two checks whether a file has grown."""
 
 MORE: Final = """\
-An exchange that is still open where the recording ends breaks no rule, unless --whole says that it is whole.
-With --follow each request and each end is a line, and the first record that no legal run contains is the last
-word: of any program that writes the format of a trace, which spec/formats.md specifies.
+An exchange that is still open at the end of the recording breaks no rule, unless --whole says that the recording is
+whole. --follow prints a line for each request and each end, and stops at the first record that no legal run contains.
+It follows any program that writes the trace format, which spec/formats.md specifies.
 
 examples:
   h3ref trace steps.ndjson --whole
@@ -40,12 +40,12 @@ def add(commands: Commands) -> None:
         "trace",
         run,
         summary="check a recording",
-        description="Check a recording, as `h3ref serve --trace FILE` or another implementation writes it, against the "
+        description="Check a recording that `h3ref serve --trace FILE` or another implementation wrote against the "
         "specification, and name the first record that no legal run contains.",
         more=MORE,
         statuses=exit_statuses(
-            done="no record breaks a rule, also when Ctrl-C ended --follow",
-            failed="a record breaks a rule; the line says which, why, and what could have come instead",
+            done="no record breaks a rule, even if Ctrl-C ended --follow",
+            failed="a record breaks a rule; the output says which, why, and what could have come instead",
             usage="wrong usage, or a recording that is empty or can't be read",
         ),
     )
@@ -54,9 +54,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="go on as the recording grows, until a record breaks a rule, or Ctrl-C; of stdin, until its end",
+        help="go on as the recording grows, until a record breaks a rule, or Ctrl-C; for stdin, until its end",
     )
-    parser.add_argument("--whole", action="store_true", help="the recording is whole: what is still open breaks a rule")
+    parser.add_argument("--whole", action="store_true", help="the recording is whole: an open exchange breaks a rule")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
 
     named = "stdin" if options.file == "-" else options.file
     if options.follow and options.whole:
-        raise CommandError("--whole is for a recording that grows no more, and --follow for one that does", USAGE)
+        raise CommandError("--whole is for a recording that no longer grows, and --follow for one that does", USAGE)
     try:
         rules = load_rules(options.spec)
         if options.follow:
@@ -97,7 +97,7 @@ def _follow(file: str, named: str, rules: Rules) -> None:
 
     Raises:
         OSError: it can't be read.
-        CommandError: a record breaks a rule, or a line is none.
+        CommandError: a record breaks a rule, or a line is not a record.
     """
     from ..lab.check import Follower
 
@@ -122,11 +122,11 @@ def _follow(file: str, named: str, rules: Rules) -> None:
 
 
 def _growing(file: str, named: str) -> Iterator[bytes]:
-    """The lines of a file that grows, each once it is whole; for ever.
+    """The lines of a file that grows, each once it is whole, for ever.
 
     Raises:
         OSError: it can't be read.
-        CommandError: it has become shorter, so that somebody has begun it anew.
+        CommandError: it has become shorter, so somebody has begun it anew.
     """
     with Path(file).open("rb") as stream:
         begun = b""
@@ -136,6 +136,6 @@ def _growing(file: str, named: str) -> Iterator[bytes]:
                 yield begun
                 begun = b""
             elif os.fstat(stream.fileno()).st_size < stream.tell():
-                raise CommandError(f"{named}: it has become shorter; follow it anew", USAGE)
+                raise CommandError(f"{named}: it has become shorter: run the command again", USAGE)
             else:
                 time.sleep(LOOK)
