@@ -1,8 +1,8 @@
 """Plays the vectors of the format to a client, and says which check each failure is one of.
 
 All cases that can follow one another go as one stream, once with each in one piece and once in pieces of one byte. What
-fails there is played again, alone, and only that counts: so one case can't spoil the next. A case that needs what
-another check has found missing is left out, so that one fault is found once.
+fails there is played again, alone, and only that counts: so one case can't spoil the next. A case that needs
+something that another check found missing is left out, so that one fault is found once.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ def findings(whole: dict[str, Played], pieces: dict[str, Played]) -> dict[str, F
             text = f"{first.case.name}: prints {_listed(first.found)}, must print {_listed(first.case.messages)}{more}"
             found[check] = failed(text, first.evidence)
         elif judged:
-            found[check] = passed(f"{len(judged)} cases")
+            found[check] = passed("1 case" if len(judged) == 1 else f"{len(judged)} cases")
         else:
-            found[check] = not_run(f"it needs what {', '.join(sorted(missing)) or BASIC} has found missing")
+            found[check] = not_run(f"it needs something that {', '.join(sorted(missing)) or BASIC} found missing")
     return found
 
 
