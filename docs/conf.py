@@ -35,8 +35,10 @@ extensions = [
     "extensions.names",
     "extensions.places",
     "extensions.reading",
+    "extensions.searching",
     "extensions.sources",
     "extensions.stepper",
+    "extensions.words",
 ]
 
 # -- what is read

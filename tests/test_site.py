@@ -12,11 +12,11 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 import pytest
 
-from h3ref import flows
+from h3ref import ConnectionNotReady, flows
 from h3ref.lifecycle import TRIGGERS
 from tests.accessibility import axe, faults
 from tests.chromium import launched
@@ -222,7 +222,7 @@ def test_everybody_can_read_every_page(site: Path, browser: Browser, request: py
     wrong: dict[str, Any] = {}
     with browser.new_context(viewport={"width": WIDE, "height": 900}, color_scheme="light") as context:
         tab = context.new_page()
-        for path in pages_of(site)[:-2]:  # those that show a file are looked at for their width alone
+        for path in pages_of(site):
             tab.set_viewport_size({"width": WIDE, "height": 900})
             tab.emulate_media(color_scheme="light")
             tab.goto(path.as_uri())
@@ -310,6 +310,87 @@ def test_every_page_fits_and_has_its_pictures(site: Path, browser: Browser, widt
             if seen["over"] > 0 or seen["broken"] or cut:
                 wrong[str(path.relative_to(site))] = seen
     assert not wrong
+
+
+BROKEN_WORDS = """() => {
+    const found = [];
+    const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode()); ) {
+        for (const word of text.data.matchAll(/(?<![\\w-])([A-Z]+-\\d+|--?[a-z][a-z0-9-]*)(?![\\w-])/g)) {
+            const range = document.createRange();
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            const boxes = [...range.getClientRects()].filter(({ width }) => width > 1);
+            if (new Set(boxes.map(({ top }) => Math.round(top))).size > 1) found.push(word[0]);
+        }
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_no_line_ends_within_an_id_or_an_option(site: Path, browser: Browser, width: int) -> None:
+    wrong: dict[str, Any] = {}
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        tab = context.new_page()
+        for path in pages_of(site):
+            tab.goto(path.as_uri())
+            if found := tab.evaluate(BROKEN_WORDS):
+                wrong[str(path.relative_to(site))] = found
+    assert not wrong
+
+
+def test_an_id_in_an_errors_text_leads_to_its_rule(site: Path) -> None:
+    text = (site / "notebooks" / "01-the-bug.html").read_text(encoding="utf-8")
+    assert re.search(r'\(rule <a class="whole" href="\.\./spec/rules\.html#L-17">L-17</a>\)', text)
+    assert "../matrix/index.html#C-13" in page(site / "docs" / "how-to" / "my-stream-does-not-arrive.html").targets
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("L-17", "spec/rules.html#L-17"),
+        ("t-38", "spec/rules.html#T-38"),
+        ("C-40", "docs/matrix/index.html#C-40"),
+        (str(ConnectionNotReady("sse_started", "get_writer", "L-17")), "spec/rules.html#L-17"),
+        ("await_sse_writer", "docs/reference/app.html#h3ref.H3Event.await_sse_writer"),
+        ("abandon", "docs/glossary.html#term-abandon"),
+    ],
+)
+def test_the_search_finds_first_what_is_named(site: Path, browser: Browser, words: str, first: str) -> None:
+    with served(site) as url, browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{url}/search.html?{urlencode({'q': words})}")
+        result = tab.locator("ul.search > li > a").first
+        result.wait_for()
+        assert result.get_attribute("href") == first
+
+
+def test_the_search_finds_what_an_error_advises(site: Path, browser: Browser) -> None:
+    with served(site) as url, browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{url}/search.html?{urlencode({'q': ConnectionNotReady.remedy})}")
+        tab.locator("ul.search > li > a[href='docs/reference/errors.html']").wait_for()
+
+
+SCROLLING = """() => [...document.querySelectorAll("article .table-wrapper, article .matrix")].map((box) => ({
+    scrolls: box.scrollWidth > box.clientWidth + 1,
+    says: box.previousElementSibling?.innerText === "this table scrolls →" && box.classList.contains("more"),
+}))"""
+
+
+def test_a_table_says_that_it_scrolls_as_long_as_it_does(site: Path, browser: Browser) -> None:
+    with browser.new_context(viewport={"width": NARROW, "height": 900}) as context:
+        tab = context.new_page()
+        for name in ("performance", "proof", "matrix/index", "glossary"):
+            tab.goto((site / "docs" / f"{name}.html").as_uri())
+            boxes = tab.evaluate(SCROLLING)
+            assert all(box["scrolls"] == box["says"] for box in boxes), name
+            assert any(box["scrolls"] for box in boxes) == (name != "glossary"), name
+        tab.goto((site / "docs" / "proof.html").as_uri())
+        tab.set_viewport_size({"width": 2 * WIDE, "height": 900})
+        tab.locator(".scrolls").first.wait_for(state="detached")
+        assert tab.locator(".more").count() == 0
 
 
 @pytest.mark.parametrize("name", ["index", "why"])

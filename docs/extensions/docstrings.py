@@ -7,6 +7,7 @@ from typing import Any
 
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
+_PAGE = re.compile(r"\b((?:docs|spec)/[\w/-]+)\.md\b")
 _CODE = re.compile(r"(`[^`]+`)")
 SECTIONS = {"Args:", "Attributes:", "Raises:", "Returns:", "Yields:"}
 """What napoleon reads; any other line that ends with a colon, with indented ones below it, begins a list."""
@@ -16,7 +17,7 @@ _FIRST = 100
 
 
 def to_rest(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Change the lines of a docstring in place: no `*` means emphasis, and an indented block is code."""
+    """Change the lines of a docstring in place: no `*` means emphasis, an indented block is code, a page is a link."""
     changed: list[str] = []
     listed = False
     for number, line in enumerate(lines):
@@ -33,6 +34,8 @@ def to_rest(app: Any, what: str, name: str, found: Any, options: Any, lines: lis
         if indented and number > 1 and not lines[number - 1].strip() and not _in_code(changed):
             changed += ["::", ""]
         changed.append(line if _in_code(changed) and indented else _escaped(line))
+    if remedy := getattr(found, "remedy", None):
+        changed += ["", f"Its text ends: “{_escaped(remedy)}”.", ""]
     lines[:] = changed
 
 
@@ -48,7 +51,7 @@ def _escaped(line: str) -> str:
     parts = _CODE.split(line)
     for index, part in enumerate(parts):
         if index % 2 == 0:
-            plain = part.replace("*", r"\*")
+            plain = _PAGE.sub(r":doc:`/\1`", part.replace("*", r"\*"))
             parts[index] = rf"\ {plain}" if index and plain[:1].isalnum() else plain
         elif not re.fullmatch(r"`[\w.]+`", part):
             parts[index] = f"`{part}`"  # code, and no name that could be a link

@@ -45,8 +45,18 @@ def _found(name: str) -> object:
 
 
 def name_functions(app: Any, what: str, name: str, found: Any, options: Any, signature: str, returns: str) -> Any:
-    """Show a default that is a built-in function by its name."""
-    return (re.sub(r"<built-in function (\w+)>", r"\1", signature), returns) if signature else None
+    """Show a default that is a built-in function, or some module's constant, by its name; a protocol takes nothing."""
+    if getattr(found, "_is_protocol", False):
+        return "", None  # nobody makes one
+    if not signature:
+        return None
+    text = re.sub(r"<built-in function (\w+)>", r"\1", signature)
+    return re.sub(r"<([\w.]+)\.(\w+) object>", _constant, text), returns
+
+
+def _constant(found: re.Match[str]) -> str:
+    values = vars(importlib.import_module(found[1])).items()
+    return next((name for name, value in values if name.isupper() and type(value).__name__ == found[2]), found[0])
 
 
 def _reference(app: Any, node: Any, content: nodes.TextElement, docname: str, anchor: str, name: str) -> nodes.Node:

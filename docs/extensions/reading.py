@@ -1,7 +1,8 @@
 """What a page needs so that everybody can read it, and the theme does not give: levels, and words for machines.
 
-The theme's captions are headings without a level, and a long signature is a list of definitions that define nothing. A
-search engine, or whoever passes a link on, gets the page's first sentences and a picture of the whole.
+The theme's captions are headings without a level, a long signature is a list of definitions that define nothing, and a
+term has no link to itself as headings have. A search engine, or whoever passes a link on, gets the page's first
+sentences and a picture of the whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from docutils import nodes
 CARD = "_static/card.png"
 
 _SIGNATURE = re.compile(r"<dl>\n(?P<items>(?:<dd><em class=\"sig-param\">.*?</dd>\n)+)</dl>", re.DOTALL)
+_TERM = re.compile(r"<dt id=\"(term-[\w-]+)\">(.*?)</dt>")
 _ITEM = re.compile(r"<dd>(.*?)</dd>\n", re.DOTALL)
+_DASH = re.compile(r"(<p>(?:<a [^>]*>)?<strong>[^\n]*?) -- ")
 _LONGEST = 200
 
 
@@ -24,7 +27,8 @@ def mend(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
     tree = context.get("furo_navigation_tree", "")
     context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
-        context["body"] = _SIGNATURE.sub(_lines, context["body"])
+        body = _TERM.sub(_with_link, _SIGNATURE.sub(_lines, context["body"]))
+        context["body"] = _DASH.sub(r"\1 – ", body)
     if doctree is None:
         return
     root = app.config.html_baseurl or "../" * pagename.count("/")
@@ -47,6 +51,11 @@ def first_words(doctree: nodes.document) -> str:
 
 def _lines(found: re.Match[str]) -> str:
     return _ITEM.sub(r'<span class="sig-line">\1</span>', found["items"])
+
+
+def _with_link(found: re.Match[str]) -> str:
+    link = f'<a class="headerlink" href="#{found[1]}" title="Link to this term">¶</a>'
+    return f'<dt id="{found[1]}">{found[2]}{link}</dt>'
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -67,7 +67,7 @@ def lines(cluster: Cluster) -> Iterator[str]:
         found = [cluster.figures[name].get(column) for column in columns]
         reach = ("at least " if row.least else "") + row.text.format(row.reach)
         rows.append([row.title, reach, *(row.text.format(one["value"]) if one else "" for one in found)])
-    head = ["", "to reach", *(column.replace("redis", "Redis").replace("valkey", "Valkey") for column in columns)]
+    head = ["", "target", *(column.replace("redis", "Redis").replace("valkey", "Valkey") for column in columns)]
     yield from table(head, rows, numbers=True)
     yield ""
     about, machine = cluster.about, cluster.about["machine"]

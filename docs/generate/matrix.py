@@ -153,7 +153,8 @@ def _table(columns: Sequence[Column], kind: str, checks: Sequence[Check]) -> Ite
     for check in checks:
         if check.group in GROUPS[kind] and check.id in made:
             cells = "".join(_cell(column, check) for column in columns)
-            yield f"<tr><th>{check.id} <small>{check.level}</small> {escape(check.title)}</th>{cells}</tr>"
+            name = f"{check.id} <small>{check.level}</small> {escape(check.title)}"
+            yield f'<tr id="{check.id}"><th>{name}</th>{cells}</tr>'
     yield "</tbody></table></div>"
 
 

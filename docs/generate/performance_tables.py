@@ -44,10 +44,10 @@ STEADY: Final = ("raw", "h3ref", "drop-in-fast")
 OWN: Final = ("raw", "h3ref", "h3ref-trio", "h3ref-uvicorn", "drop-in")
 """h3ref's own, beside raw asyncio."""
 
-ON_UVICORN: Final = (
-    ("starlette-fast", "drop-in-fast", "sse-starlette-fast"),
-    ("starlette", "drop-in", "sse-starlette"),
-)
+ON_UVICORN: Final = {
+    "On uvicorn with uvloop and httptools:": ("starlette-fast", "drop-in-fast", "sse-starlette-fast"),
+    "On uvicorn as plain `pip install uvicorn` installs it:": ("starlette", "drop-in", "sse-starlette"),
+}
 """Three responses on one server, compared with the first: on a server with all that makes it fast, and without it."""
 
 WAYS: Final = ("h3ref", "h3ref-awaited", "h3ref-generated", "h3ref-def", "h3ref-blocking")
@@ -119,7 +119,9 @@ def _to_floor(results: Results, wanted: Sequence[str]) -> Iterator[str]:
 def response(found: Found) -> Iterator[str]:
     """EventSourceResponse and sse-starlette as multiples of Starlette by hand, on the same server."""
     results = found.bench
-    for base, *others in ON_UVICORN:
+    for server, (base, *others) in ON_UVICORN.items():
+        yield server
+        yield ""
         rows = []
         for case, row in _cases(results, (base, *others)):
             if base in row:

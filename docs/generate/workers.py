@@ -57,7 +57,7 @@ def lines(workers: Workers) -> Iterator[str]:
         ]
         for loop, one in workers.figures.items()
     ]
-    head = ["", "two workers deliver, to one", "to reach", "CPU of a delivery", "memory of a worker"]
+    head = ["", "two workers deliver, to one", "target", "CPU of a delivery", "memory of a worker"]
     yield from table(head, rows, numbers=True)
     yield ""
     about, machine = workers.about, workers.about["machine"]

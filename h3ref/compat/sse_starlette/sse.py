@@ -53,8 +53,8 @@ class EventSourceResponse(Response):
             item is anything that `ensure_bytes` takes: bytes are sent as they are, a `ServerSentEvent` or a dict of its
             arguments is an event, and the `str` of anything else is an event's data.
         status_code: the response's status; a browser takes only 200 for a stream.
-        headers: further headers. `Cache-Control` is no-store unless it is given here; `Connection` is keep-alive and
-            `X-Accel-Buffering` is no, whatever is given.
+        headers: further headers. `Cache-Control` is no-store unless it is given here; `Connection: keep-alive` and
+            `X-Accel-Buffering: no` are sent whatever is given.
         media_type: the response's media type.
         background: a task that runs after the stream has ended, even if the client has left; not after an error.
         ping: seconds of silence after which a comment is sent; 15 if left out, 0 for never.

@@ -11,6 +11,8 @@ from typing import Any
 from h3ref.errors import LifecycleError
 from h3ref.lifecycle import Lifecycle
 
+from .words import whole
+
 STEPS = ("start_sse", "send_headers", "get_writer", "send_event", "close")
 """The steps in the order that streams."""
 
@@ -104,7 +106,7 @@ def _card(result: Result, means: str, place: int) -> str:
         '<span aria-hidden="true">⠿</span></button>'
         f'<span class="h3game-place">{place + 1}</span>'
         f'<span class="h3game-step"><code>{name}</code> <span class="h3game-means">{escape(means)}</span></span>'
-        f'<span class="h3game-result">{escape(told(result))}</span>'
+        f'<span class="h3game-result">{whole(told(result))}</span>'
         f'<span class="h3game-moves" hidden><button type="button" data-by="-1" aria-label="{name} earlier">↑</button>'
         f'<button type="button" data-by="1" aria-label="{name} later">↓</button></span></li>'
     )
@@ -125,7 +127,7 @@ def _verdict(results: Sequence[Result], rules: str) -> Iterator[str]:
 
 
 def _link(rule: str, rules: str) -> str:
-    return f'<a href="{escape(rules)}#{escape(rule)}">{escape(rule)}</a>' if rules else escape(rule)
+    return f'<a href="{escape(rules)}#{escape(rule)}">{whole(rule)}</a>' if rules else whole(rule)
 
 
 def on_the_wire(sent: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from ..story import Arrow
 from .columns import Column, Row, rows_of
 from .frames import Frame, Moment, frames_of
 from .game import as_json, game
-from .words import below, clock, count, has, label, sentence, status, summary
+from .words import below, clock, count, has, label, sentence, status, summary, whole
 
 _HERE = Path(__file__).parent
 _STEP_OF_CODE = {trace.CALLS_CALLBACK.name: "def "}  # a callback begins at its own first line
@@ -73,7 +73,7 @@ def fragment(columns: Sequence[Column], *, spec: dict[str, Any] | None = None, r
         f"<style>{style()}</style>",
         f'<section class="h3step" aria-label="{_title(columns)}">',
         f'<div class="h3step-recordings">\n<div class="h3step-top">{_controls(len(frames))}',
-        f'<p class="h3step-say" aria-live="polite">{escape(_said(columns, rows, frames[-1]))}</p></div>',
+        f'<p class="h3step-say" aria-live="polite">{whole(_said(columns, rows, frames[-1]))}</p></div>',
         f'<div class="h3step-columns of-{len(columns)}">',
         *(
             _column(column, those, [frame.moments[number] for frame in frames])
@@ -173,7 +173,7 @@ def _column(column: Column, rows: list[Row], moments: list[Moment]) -> str:
 
 
 def _with_code(text: str) -> str:
-    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub("`([^`]+)`", r"<code>\1</code>", whole(text))
 
 
 def _code(column: Column, rows: Sequence[Row]) -> str:
@@ -184,7 +184,8 @@ def _code(column: Column, rows: Sequence[Row]) -> str:
     for number, line in enumerate(column.source):
         named = re.search(r"# the (bug|fix)\b", line)
         kinds = ["line", named[1] if named else mark or ("bug" if number in rejected else "")]
-        found.append(f'<span class="{" ".join(kinds).strip()}" data-line="{number}">{escape(line) or " "}</span>')
+        place = f'data-line="{number}" style="--indent:{len(line) - len(line.lstrip())}"'
+        found.append(f'<span class="{" ".join(kinds).strip()}" {place}>{escape(line) or " "}</span>')
         mark = named[1] if named and line.strip().startswith("#") else ""
     return f'<pre class="h3step-code" tabindex="0" role="group" aria-label="the code">{"".join(found)}</pre>'
 
@@ -245,7 +246,7 @@ def _arrows(row: Row) -> str:
             *(["wire"] if "client" in (first.record.who, first.record.to) else []),
         ]
     )
-    notes = [escape(text) for text in (below(first), *(["too late!"] if row.too_late else [])) if text]
+    notes = [whole(text) for text in (below(first), *(["too late!"] if row.too_late else [])) if text]
     note = "".join(f'<div class="note">{text}</div>' for text in notes)
     who = f'<span class="h3step-hidden">{first.record.who} to {first.record.to}: </span>'
     lines = "".join(_line(arrow) for arrow in row.arrows)

@@ -31,6 +31,11 @@
     if (kind) element.className = kind;
     return element;
   };
+  // Write a text into an element; the id of a rule in it stays whole, where a line could end at its hyphen.
+  const write = (element, text) => {
+    const parts = text.split(/\b([LT]-\d\d)\b/);
+    element.replaceChildren(...parts.map((part, number) => (number % 2 ? make("span", part, "h3step-whole") : part)));
+  };
   const show = (root, selector) => root.querySelectorAll(selector).forEach((element) => (element.hidden = false));
   const facts = (root, kind) => JSON.parse(root.querySelector(kind).textContent);
 
@@ -52,7 +57,7 @@
       slider.setAttribute("aria-valuetext", `step ${at + 1} of ${frames.length}, ${frame.time}`);
       root.querySelector(".h3step-clock").textContent = `${at + 1}/${frames.length} · ${frame.time}`;
       const say = root.querySelector(".h3step-say");
-      if (say.textContent !== frame.says) say.textContent = frame.says;
+      if (say.textContent !== frame.says) write(say, frame.says);
       columns.forEach((column, number) => light(column, frame.columns[number], frames.slice(0, at + 1), number));
     }
 
@@ -189,7 +194,7 @@
         if (list.children[place] !== card) list.insertBefore(card, list.children[place]);
         card.classList.toggle("rejected", Boolean(result.error));
         card.querySelector(".h3game-place").textContent = place + 1;
-        card.querySelector(".h3game-result").textContent = result.error ? `✗ ${result.error}, ${result.rule}` : `✓ ${result.state}`;
+        write(card.querySelector(".h3game-result"), result.error ? `✗ ${result.error}, ${result.rule}` : `✓ ${result.state}`);
       });
       verdict.replaceChildren(...told(results));
       verdict.classList.toggle("wrong", results.some(({ error }) => error));
@@ -200,7 +205,7 @@
       const wrong = results.find(({ error }) => error);
       if (!wrong) return praise();
       const what = make("b");
-      const rule = rules ? Object.assign(make("a", wrong.rule), { href: `${rules}#${wrong.rule}` }) : wrong.rule;
+      const rule = rules ? Object.assign(make("a", wrong.rule), { href: `${rules}#${wrong.rule}` }) : make("span", wrong.rule, "h3step-whole");
       what.append("✗ ", make("code", wrong.trigger), " is rejected in ", make("code", wrong.state), " by rule ", rule, `: ${wrong.error}.`);
       const line = make("p");
       line.append(what);

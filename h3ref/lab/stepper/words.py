@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from itertools import pairwise
 
 from h3ref.lifecycle import Reason
@@ -10,6 +12,8 @@ from h3ref.trace import Record
 from ..story import Arrow, printable
 from .columns import Row
 from .frames import Moment
+
+_ID = re.compile(r"\b([LT]-\d\d)\b")
 
 
 def clock(seconds: float) -> str:
@@ -22,6 +26,11 @@ def clock(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """So many of something."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def whole(text: str) -> str:
+    """A text as HTML in which no line ends within the id of a rule; `stepper.js` writes its texts so, too."""
+    return _ID.sub(r'<span class="h3step-whole">\1</span>', escape(text))
 
 
 def label(row: Row, arrow: Arrow) -> str:
