@@ -75,7 +75,7 @@ def test_json_has_medians_for_those_who_read_it_without_us() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "not the results of a benchmark, of schema 1"),
         ('{"schema": 2}', "not the results of a benchmark, of schema 1"),
         ('{"schema": 1}', "other probabilities"),
@@ -287,7 +287,7 @@ def test_the_command_prints_saves_and_compares(
         (["--systems", "django"], 2, "there is no system 'django': there are raw, "),
         (["--sections", "lifecycle", "--json", "nowhere/x.json"], 1, "can't write nowhere/x.json"),
         (["--compare", "nowhere.json"], 1, "nowhere.json: No such file or directory"),
-        (["--compare", "pyproject.toml"], 2, "no JSON"),
+        (["--compare", "pyproject.toml"], 2, "not JSON"),
     ],
 )
 def test_what_can_not_be_done_is_one_line(

@@ -184,7 +184,7 @@ def test_a_server_that_has_ended_is_noticed() -> None:
         with pytest.raises(ServerFailed, match="its server has ended"):
             server.clocks()
         server.stop()
-        with pytest.raises(ServerFailed, match="its server is not started"):
+        with pytest.raises(ServerFailed, match="its server has not been started"):
             server.clocks()
         server.start()
         check(server.port)

@@ -463,7 +463,7 @@ def test_trace_takes_an_open_exchange_unless_the_recording_is_whole(
         ("bytes.ndjson", "bytes.ndjson: 'utf-8' codec can't decode byte 0xff"),
         ("nowhere.ndjson", "can't read nowhere.ndjson: No such file or directory"),
         ("legal.ndjson --spec nowhere.json", "can't read nowhere.json: No such file or directory"),
-        ("legal.ndjson --spec spec.json", "spec.json: it is no specification of the lifecycle: 'initial' is missing"),
+        ("legal.ndjson --spec spec.json", "spec.json: it is not a specification of the lifecycle: 'initial'"),
         ("legal.ndjson --spec legal.ndjson", "legal.ndjson: Extra data"),
         ("empty.ndjson", "empty.ndjson: no step was recorded"),
         ("empty.ndjson --whole", "empty.ndjson: no step was recorded"),

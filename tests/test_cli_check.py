@@ -181,11 +181,11 @@ def test_list_and_explain(capsys: pytest.CaptureFixture[str]) -> None:
         ("", "URL or --client COMMAND is required"),
         ("ftp://example.com", "a URL begins with http:// or https:// and names a host, not 'ftp://example.com'"),
         ("http://", "a URL begins with http://"),
-        ("http://localhost:99999/", "'http://localhost:99999/' is no URL: Port out of range"),
-        ("http://localhost/caf\xe9", "a URL has blanks and what is not ASCII escaped with %"),
+        ("http://localhost:99999/", "'http://localhost:99999/' is not a URL: Port out of range"),
+        ("http://localhost/caf\xe9", "'http://localhost/caf\xe9' has blanks or non-ASCII characters"),
         ("http://localhost/ --only 7", "argument --only: a check is named like C-07, not '7'"),
         ("http://localhost/ --only C-00", "there is no check C-00; h3ref check --list shows them"),
-        ("http://localhost/ --only C-44", "C-44 is of the group contract: it needs a URL and --contract"),
+        ("http://localhost/ --only C-44", "C-44 belongs to the group contract: it needs a URL and --contract"),
         ("http://localhost/ --contract -d {}", "-d is for a stream of your own"),
         ("http://localhost/ --timeout 0", "argument --timeout: seconds must be more than 0, not '0'"),
         ("http://localhost/ -H name", "argument -H/--header: a header is written 'Name: value', not 'name'"),
@@ -219,13 +219,13 @@ def test_evidence_is_written_and_read_back() -> None:
     assert from_shown(shown(every)) == every
     assert shown(b"data: \xc3\xa9\r\n\0") == "data: \\xc3\\xa9\\r\\n\\x00"
     for text in ("caf\xe9", "\\q", "\\x4", "\n"):
-        with pytest.raises(ValueError, match="these are no bytes"):
+        with pytest.raises(ValueError, match="these are not bytes"):
             from_shown(text)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "3", '{"format": 2}', '{"format": 1}', '{"format": 1, "system": 3}'])
 def test_what_is_no_result_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"format|no results"):
+    with pytest.raises(ValueError, match=r"format|not results"):
         Results.from_json(text, CHECKS)
 
 

@@ -110,7 +110,7 @@ def test_a_story_is_drawn_and_kept(tmp_path: Path) -> None:
     assert (list(again.processes), again.marks, again.heard) == (list(story.processes), story.marks, story.heard)
     for text in ("[]", "{}", '{"marks": 1}'):
         (tmp_path / "none.json").write_text(text)
-        with pytest.raises(ValueError, match=r"none\.json: it is no story that was saved"):
+        with pytest.raises(ValueError, match=r"none\.json: it is not a saved story"):
             Story.load(tmp_path / "none.json")
 
 

@@ -276,7 +276,7 @@ async def test_a_tunnel_is_refused_though_an_app_would_answer() -> None:
         await peer.say(b"CONNECT test:443 HTTP/1.1\r\nHost: test:443\r\n\r\n")
         answer = await peer.answer()
     assert answer.status == 501
-    assert b"this is no proxy" in answer.body
+    assert b"this is not a proxy" in answer.body
 
 
 async def test_an_upgrade_is_ignored_and_the_connection_goes_on(server: Server) -> None:

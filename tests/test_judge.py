@@ -163,8 +163,8 @@ def test_an_answer_is_read_the_same_however_it_is_cut(name: str, size: int) -> N
     ("content", "said"),
     [
         ("", "Expecting value"),
-        ("[]", "this reader knows format 1 of the checks"),
-        ('{"format": 2}', "this reader knows format 1 of the checks"),
+        ("[]", "this reader knows only format 1 of the checks"),
+        ('{"format": 2}', "this reader knows only format 1 of the checks"),
         ("[" * 100_000, "it is nested too deeply"),
         ('{"format": 1}', "checks"),
         ('{"format": 1, "checks": [{"id": "C-01"}]}', "C-01: a check has group, id, level"),

@@ -202,7 +202,7 @@ def _is_alive(process: int) -> bool:
     ("command", "said"),
     [
         ("", "the command is empty"),
-        ("python 'client.py", "is no command: No closing quotation"),
+        ("python 'client.py", "is not a command: No closing quotation"),
         ("no-such-program {url}", "there is no program 'no-such-program'"),
     ],
 )
@@ -240,7 +240,7 @@ def test_the_command_line_judges_a_client(program: Path) -> None:
         (["--client", "no-such-program"], "there is no program 'no-such-program'"),
         (["--client", "true", "--only", "C-76"], "true: no request came before the client ended"),
         (["--client", "true", "http://127.0.0.1:1/"], "--client COMMAND goes without URL"),
-        (["--client", "true", "--only", "C-01"], "C-01 is of the group stream"),
+        (["--client", "true", "--only", "C-01"], "C-01 belongs to the group stream"),
         ([], "URL or --client COMMAND is required"),
     ],
 )

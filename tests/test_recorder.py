@@ -150,7 +150,7 @@ def test_an_exchange_has_a_path_and_states() -> None:
     assert (Recording().path, Recording().states) == ("", ())
     assert recording[1:].path == ""
     for name in ("path", "states"):
-        with pytest.raises(ValueError, match=f"{name} is that of one exchange, and this recording has 2"):
+        with pytest.raises(ValueError, match=f"{name} is for one exchange, and this recording has 2"):
             getattr(recorded("GET /a", "GET /b").recording, name)
 
 

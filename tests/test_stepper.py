@@ -126,7 +126,7 @@ def test_what_it_cant_show_it_refuses(runs: dict[str, Run]) -> None:
         step_through(a=run, b=run, c=run)
     with pytest.raises(ValueError, match="late: nothing was recorded"):
         step_through(late=Recording())
-    with pytest.raises(ValueError, match="code is given for other, and the recordings are fixed"):
+    with pytest.raises(ValueError, match="code is given for other, but the recordings are fixed"):
         step_through(fixed=run, code={"other": ""})
 
 

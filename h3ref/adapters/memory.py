@@ -171,7 +171,7 @@ class MemoryTransport:
 
     async def read_body(self) -> bytes:
         if len(self._body) > self._limits.body_size:
-            raise BodyTooLarge(f"the body has {len(self._body)} bytes, the limit is {self._limits.body_size}")
+            raise BodyTooLarge(f"the body has {len(self._body)} bytes, and the limit is {self._limits.body_size}")
         return self._body
 
     def watch(self, gone: Callable[[], None]) -> None:

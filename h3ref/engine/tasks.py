@@ -1,4 +1,4 @@
-"""`EngineTasks`: the part of an engine that you enter: its tasks, and the thread that they belong to."""
+"""`EngineTasks`: the part of an engine that you enter: its tasks, and their thread."""
 
 from __future__ import annotations
 

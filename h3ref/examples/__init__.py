@@ -1,4 +1,4 @@
-"""Examples: H3Z's six, small programs to read and to run; each module has an `app`.
+"""Examples: H3Z's six, as small programs to read and to run; each module has an `app`.
 
     python -m h3ref serve h3ref.examples.counter:app
 

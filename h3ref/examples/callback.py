@@ -1,4 +1,4 @@
-"""The bug, and the three flows that fix it: the same four events, asked for in four ways.
+"""The bug, and the three flows that fix it: the same four events, requested in four ways.
 
 In H3Z's order of steps, which is `flows.broken` for every handler here:
 

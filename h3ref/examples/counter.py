@@ -1,4 +1,4 @@
-"""A tick a second: a stream callback, and a client that comes back goes on where it was.
+"""One tick a second: a stream callback; a client that comes back resumes where it was.
 
     python -m h3ref serve h3ref.examples.counter:app
     curl -N http://127.0.0.1:3000/events

@@ -1,4 +1,4 @@
-"""The contract's app on h3ref: the routes that `h3ref check --contract` asks for, as spec/formats.md describes them.
+"""The contract's app on h3ref: the routes that `h3ref check --contract` requests, as in spec/formats.md.
 
     python -m h3ref.judge.app --port 3000          # or: uvicorn --factory h3ref.judge.app:asgi --port 3000
     h3ref check --contract http://127.0.0.1:3000

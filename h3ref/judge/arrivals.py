@@ -1,4 +1,4 @@
-"""Looks at when a stream's bytes arrive, and at what stands between and holds them back."""
+"""Looks at when a stream's bytes arrive, and at what stands in between and holds them back."""
 
 from __future__ import annotations
 

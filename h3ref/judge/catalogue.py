@@ -1,4 +1,4 @@
-"""The catalogue of checks, `spec/checks.json`: what each looks at, what it rests on, and what mends it."""
+"""The catalogue of checks, `spec/checks.json`: what each check looks at, what it rests on, and its remedy."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def load_checks(path: str | Path | None = None) -> tuple[Check, ...]:
     try:
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"this reader knows format {FORMAT} of the checks")
+            raise ValueError(f"this reader knows only format {FORMAT} of the checks")
         return tuple(_check(item) for item in content["checks"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
@@ -98,5 +98,5 @@ def chosen(checks: Iterable[Check], groups: Sequence[Group], only: Sequence[str]
             raise ValueError(f"there is no check {id}; h3ref check --list shows them")
         if known[id].group not in groups:
             how = {Group.STREAM: "a URL", Group.CONTRACT: "a URL and --contract", Group.CLIENT: "--client"}
-            raise ValueError(f"{id} is of the group {known[id].group}: it needs {how[known[id].group]}")
+            raise ValueError(f"{id} belongs to the group {known[id].group}: it needs {how[known[id].group]}")
     return tuple(check for check in known.values() if check.group in groups and (not only or check.id in only))

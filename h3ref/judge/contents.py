@@ -1,4 +1,4 @@
-"""Looks at what an event stream says: the format of WHATWG HTML, sections 9.2.5 and 9.2.6."""
+"""Looks at the content of an event stream: the format of WHATWG HTML, sections 9.2.5 and 9.2.6."""
 
 from __future__ import annotations
 

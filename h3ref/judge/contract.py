@@ -1,4 +1,4 @@
-"""`judge_contract`: judges an app with the routes of spec/formats.md, by what one may not do to a stranger's server.
+"""`judge_contract`: judges an app with the routes of spec/formats.md, as no stranger's server may be judged.
 
 Each check is a scene. Those that only look are played together, a few at a time; those that strain the server come
 after them, one by one, and the one that ends it is the last.

@@ -1,4 +1,4 @@
-"""A stream by HTTP/2, where the server offers it in the TLS handshake; the extra `client` speaks it."""
+"""A stream over HTTP/2, if the server offers it in the TLS handshake; needs the extra `client`."""
 
 from __future__ import annotations
 

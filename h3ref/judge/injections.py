@@ -1,4 +1,4 @@
-"""Scenes of text that would be more than the text that it is, if nobody looked at it."""
+"""Scenes of text that would become more than text if nobody checked it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`look`: registers what judges a check by what was seen of a stream; `judge_by` asks it."""
+"""`look`: registers functions that judge a check by what was seen of a stream; `judge_by` calls them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes of how a stream begins: that its events come when they are sent, and that a failure in time is told."""
+"""Scenes of how a stream begins: events come when they are sent, and an early failure is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as a page: one file of HTML without a script, which a phone shows too."""
+"""The report as a page: one HTML file without a script, which a phone can show, too."""
 
 from __future__ import annotations
 

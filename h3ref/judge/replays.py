@@ -1,4 +1,4 @@
-"""Scenes of a log that is read with breaks, and of keep-alives."""
+"""Scenes of a log that is read with interruptions, and of keep-alives."""
 
 from __future__ import annotations
 

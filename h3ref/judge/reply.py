@@ -1,4 +1,4 @@
-"""`Reply`: an answer's bytes, read as they come by a reader that forgives, and remembers what it has forgiven.
+"""`Reply`: an answer's bytes, read as they come by a reader that forgives faults, and remembers them.
 
 What a strict parser refuses is what the judge has to show, so this one goes on: it keeps the head as it came, the body
 with the time at which each part arrived, and the first fault of its framing with the bytes that prove it.

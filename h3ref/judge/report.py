@@ -1,4 +1,4 @@
-"""Reports: what the judge found, as text that grows with each verdict, as JSON, or as a page."""
+"""Reports: the judge's findings, as text that grows with each verdict, as JSON, or as a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes of requests that come otherwise than in one piece."""
+"""Scenes of requests that do not come in one piece."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Results:
         try:
             content = json.loads(text)
             if content["format"] != FORMAT:
-                raise ValueError(f"its format is {content['format']!r}, and this reader knows {FORMAT}")
+                raise ValueError(f"its format is {content['format']!r}, but this reader knows only {FORMAT}")
             system = content["system"]
             return cls(
                 System(system["kind"], system["name"], system["version"]),
@@ -86,7 +86,7 @@ class Results:
                 ),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"these are no results of the judge: {error}") from error
+            raise ValueError(f"these are not results of the judge: {error}") from error
 
 
 def _to_object(verdict: Verdict) -> dict[str, Any]:

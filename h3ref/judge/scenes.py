@@ -1,4 +1,4 @@
-"""`scene`: registers what plays a check of the contract; `Site` is what a scene has to play with."""
+"""`scene`: registers functions that play a check of the contract; `Site`: what a scene can use."""
 
 from __future__ import annotations
 

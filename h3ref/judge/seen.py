@@ -1,4 +1,4 @@
-"""`Seen`: all that the judge has seen of a stream; and `Content`, what an event stream's bytes mean to a client."""
+"""`Seen`: everything that the judge has seen of a stream; `Content`: what the stream's bytes mean to a client."""
 
 from __future__ import annotations
 

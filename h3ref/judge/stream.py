@@ -1,4 +1,4 @@
-"""`judge_stream`: judges any stream, by what a polite client may ask for.
+"""`judge_stream`: judges any stream, with only the requests that a polite client may send.
 
 It opens at most eight connections in all, reads a bounded part of each answer, and ends in the time that it is given.
 The requests go out together, in two rounds: the second one is of those that go on where the first one left off. What

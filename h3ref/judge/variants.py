@@ -1,4 +1,4 @@
-"""Looks at how other requests for the same stream are answered."""
+"""Looks at how the server answers other requests for the same stream."""
 
 from __future__ import annotations
 

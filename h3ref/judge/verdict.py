@@ -1,4 +1,4 @@
-r"""Verdicts: what a check found, with the bytes that prove it.
+r"""Verdicts: the result of a check, with the bytes that prove it.
 
 verdict = Verdict(check, failed("it is text/html", b"Content-Type: text/html\r\n"))
 """
@@ -106,5 +106,5 @@ def from_shown(text: str) -> bytes:
         return back[part].decode("latin-1")
 
     if not re.fullmatch(r"(?:[ -\[\]-~]|\\[nrt\\]|\\x[0-9a-f]{2})*", text):
-        raise ValueError(f"these are no bytes as a report shows them: {text!r}")
+        raise ValueError(f"these are not bytes as a report shows them: {text!r}")
     return re.sub(r"\\(?:x..|.)", byte_of, text).encode("latin-1")

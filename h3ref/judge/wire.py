@@ -1,4 +1,4 @@
-"""The judge's side of a connection: requests in bytes of its own, and answers as they come."""
+"""The judge's side of a connection: requests as bytes of its own, and answers as they come."""
 
 from __future__ import annotations
 
@@ -106,11 +106,11 @@ def connect_to(url: str) -> Connect:
     try:
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r} is no URL: {error}") from error
+        raise ValueError(f"{url!r} is not a URL: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"a URL begins with http:// or https:// and names a host, not {url!r}")
     if not url.isascii() or any(char.isspace() or not char.isprintable() for char in url):
-        raise ValueError(f"a URL has blanks and what is not ASCII escaped with %, which {url!r} has not")
+        raise ValueError(f"{url!r} has blanks or non-ASCII characters: escape them with %")
     secure = ssl.create_default_context() if parts.scheme == "https" else None
 
     async def connect() -> anyio.abc.ByteStream:

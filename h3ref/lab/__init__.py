@@ -1,4 +1,4 @@
-"""The laboratory: looks at the library from outside, by recordings, diagrams, benchmarks and the demo."""
+"""The laboratory: looks at the library from outside, with recordings, diagrams, benchmarks and the demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Cells`: the matrix of state and trigger, each cell coloured by what becomes of the trigger, and each rule a link."""
+"""`Cells`: the matrix of states and triggers; each cell's colour shows the outcome, and each rule is a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How charts of measured things look, and `arrivals`, which shows when events came.
+"""How charts of measurements look; and `arrivals`, which shows when events came.
 
 They are plain matplotlib figures, without pyplot's state, and look as the diagrams do: a card, the same colours,
 and beside each colour a word, a mark or a dash that says the same. The benchmark's are in `bench.plots`.

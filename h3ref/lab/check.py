@@ -76,7 +76,7 @@ class Rules:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         try:
             if spec["format"] != _FORMAT:
-                raise ValueError(f"its format is {spec['format']!r}, and this reader knows {_FORMAT}")
+                raise ValueError(f"its format is {spec['format']!r}, but this reader knows only {_FORMAT}")
             self.initial: str = spec["initial"]
             self.final: str = spec["final"]
             self.triggers: dict[str, Mapping[str, Any]] = {trigger["name"]: trigger for trigger in spec["triggers"]}
@@ -105,7 +105,7 @@ class Rules:
             for law in [order for order in self.laws.values() if order["law"] == "ends"]:
                 _ = law["by"], law["reasons"]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"it is no specification of the lifecycle: {error} is missing, or is misplaced") from error
+            raise ValueError(f"it is not a specification of the lifecycle: {error} is missing or misplaced") from error
         if unknown or set(self.laws) != set(_LAWS):
             raise ValueError(f"its laws must be {', '.join(_LAWS)}, and its orders {', '.join(_KINDS)}: {unknown}")
 

@@ -1,4 +1,4 @@
-"""`CodeBeside`: pieces of code in columns, coloured, the line on which all depends marked in each."""
+"""`CodeBeside`: pieces of code in columns, in colour, with the decisive line of each marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the notebooks share: `on_socket` and `in_memory` run one request and return all that is known of it.
+"""What the notebooks share: `on_socket` and `in_memory` run one request and return all that is known about it.
 
     from h3ref.lab.notebook import in_memory, on_socket
 
@@ -358,7 +358,7 @@ def step_through(*, code: Mapping[str, Code] | None = None, **recordings: Run | 
     """
     code = code or {}
     if unknown := sorted(code.keys() - recordings.keys()):
-        raise ValueError(f"code is given for {', '.join(unknown)}, and the recordings are {', '.join(recordings)}")
+        raise ValueError(f"code is given for {', '.join(unknown)}, but the recordings are {', '.join(recordings)}")
     return Stepper(
         [
             Column(name, run.recording, run.head, code.get(name, ""))

@@ -1,4 +1,4 @@
-"""`Recorder` keeps what a server traces, and `Recording` is what it kept: the steps, to look at, save and read again.
+"""`Recorder` keeps what a server traces, and `Recording` is what it kept: steps to look at, save and read again.
 
 recorder = Recorder()
 async with running(app, trace=recorder) as server:
@@ -99,8 +99,8 @@ class Recording(Sequence[Record]):
         same = [_request_of(exchange[0]) for exchange in exchanges if exchange[0].exchange == what]
         if len(same) > 1:
             raise LookupError(
-                f"{len(same)} exchanges have the number {what} ({', '.join(same)}), of one run of the server after "
-                "another: take the path, which means the latest, or record each run into a file of its own"
+                f"{len(same)} exchanges have the number {what} ({', '.join(same)}), from several runs of the "
+                "server: take the path, which means the latest, or record each run into a file of its own"
             )
         for exchange in reversed(exchanges):
             if exchange[0].exchange == what if isinstance(what, int) else _asks(exchange[0], what):
@@ -132,9 +132,7 @@ class Recording(Sequence[Record]):
 
     def _check_single(self, name: str) -> None:
         if len(self.exchanges) > 1:
-            raise ValueError(
-                f"{name} is that of one exchange, and this recording has {len(self.exchanges)}: take .of()"
-            )
+            raise ValueError(f"{name} is for one exchange, and this recording has {len(self.exchanges)}: take .of()")
 
     def to_ndjson(self) -> str:
         """Return the text that `from_ndjson` reads: a line for each record; spec/formats.md has the format."""

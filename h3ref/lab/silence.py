@@ -1,4 +1,4 @@
-"""Silence: whether nothing comes from a server that runs in the same process."""
+"""Silence: whether nothing comes from a server in the same process."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def tell(records: Sequence[Record], *, limit: int | None = None) -> list[Row]:
         ValueError: the records are of several exchanges, or one is between lanes that don't exist.
     """
     if len({record.exchange for record in records}) > 1:
-        raise ValueError("the records are of several exchanges: draw one at a time")
+        raise ValueError("the records belong to several exchanges: draw one at a time")
     for record in records:
         if record.who not in LANES or record.to not in LANES:
             raise ValueError(f"step {record.step}: the lanes are {', '.join(LANES)}, not {record.who} and {record.to}")

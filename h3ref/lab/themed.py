@@ -1,4 +1,4 @@
-"""The colours of what notebooks show as HTML: light, or dark where the page or its reader is."""
+"""The colours of HTML in notebooks: light, or dark if the page or its reader is."""
 
 from __future__ import annotations
 

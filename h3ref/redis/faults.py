@@ -1,4 +1,4 @@
-"""What a server or a connection says of a failure, as one of our errors, in one sentence without a password."""
+"""A server's or connection's failure as one of our errors, in one sentence without a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The script with which a server appends an entry; and what the server keeps and tells, read back."""
+"""The script with which a server appends an entry; and reading back what the server keeps and tells."""
 
 from __future__ import annotations
 

@@ -46,21 +46,21 @@ def body_of(fields: Bytes, version: bytes, trailer_size: int) -> Body:
             codings.append(value)
     # Section 3.2. An empty Host is a client's that has no name for the server.
     if hosts > 1:
-        raise Refused(400, "there is one Host")
+        raise Refused(400, "a request has only one Host")
     if not hosts and version == b"1.1":
         raise Refused(400, "a request of HTTP/1.1 has a Host")
     if codings:  # sections 6.1 and 6.3
         if lengths:
             raise Refused(400, "a request has Content-Length or Transfer-Encoding, not both")
         if version == b"1.0":
-            raise Refused(400, "there is no Transfer-Encoding in HTTP/1.0")
+            raise Refused(400, "HTTP/1.0 has no Transfer-Encoding")
         if codings != [b"chunked"]:
-            raise Refused(400, "Transfer-Encoding is chunked, and nothing else")
+            raise Refused(400, "Transfer-Encoding must be chunked, and nothing else")
         return _Chunked(trailer_size)
     if not lengths:
         return _NO_BODY
     if len(lengths) > 1:  # section 6.3 would let one pass that is repeated; nobody in good faith sends it
-        raise Refused(400, "there is one Content-Length")
+        raise Refused(400, "a request has only one Content-Length")
     if not lengths[0].isdigit():
         raise Refused(400, "Content-Length is a number in decimal digits")  # RFC 9110, section 8.6
     if len(lengths[0]) > LENGTH_DIGITS:

@@ -166,7 +166,7 @@ class Guard:
             if end + 1 == len(held) or end + 1 >= self._limit:
                 break
             if held[end + 1] != LF:
-                raise Refused(400, "CR stands only before LF")
+                raise Refused(400, "CR may stand only before LF")
             if end == self._line:
                 return self._end_head()
             self._judge_line(end)
@@ -204,9 +204,9 @@ class Guard:
         if not found:
             raise Refused(400, "a request's line is a method, a target and an HTTP version, one space apart")
         if found[3] not in VERSIONS:
-            raise Refused(505, "the HTTP version is 1.1 or 1.0")
+            raise Refused(505, "the HTTP version must be 1.1 or 1.0")
         if found[1] == b"CONNECT":  # RFC 9110, section 9.3.6: any 2xx would make a tunnel of the connection
-            raise Refused(501, "CONNECT asks a proxy for a tunnel, and this is no proxy")
+            raise Refused(501, "CONNECT asks a proxy for a tunnel, and this is not a proxy")
         if not self._fits(found):
             raise Refused(414, "the target is too long", "target_size")
 
@@ -222,11 +222,11 @@ def _wrong_with(line: bytes) -> str:
     """The rule that a header's line has broken."""
     name, colon, value = line.partition(b":")
     if line[:1] in b" \t":
-        return "a header is not folded over several lines"  # section 5.2
+        return "a header must not be folded over several lines"  # section 5.2
     if not colon or not token(name):
         return "a header is a name, a colon and a value"
     if name.rstrip(b" \t") != name:
-        return "no white space stands between a header's name and the colon"  # section 5.1
+        return "no white space may stand between a header's name and the colon"  # section 5.1
     if control(value) and not control(name):
         return "a header's value holds no control characters"
     return "a header's name is a token"

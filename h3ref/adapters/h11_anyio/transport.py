@@ -128,7 +128,7 @@ class H11Transport:
         limit = self._client.service.limits.body_size
         declared = dict(self.request.headers).get(b"content-length", b"0")
         if int(declared) > limit:
-            raise BodyTooLarge(f"the body has {int(declared)} bytes, the limit is {limit}")
+            raise BodyTooLarge(f"the body has {int(declared)} bytes, and the limit is {limit}")
         self._take_arrived()
         try:
             if self._is_incomplete:

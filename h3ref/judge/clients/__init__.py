@@ -1,4 +1,4 @@
-"""The judge of clients: plays streams and scenes to a client, and looks at what it asks for and what it prints.
+"""The judge of clients: plays streams and scenes to a client, and looks at its requests and its output.
 
 `judge_client` holds a client to the checks; `Program` is one that is a command.
 """

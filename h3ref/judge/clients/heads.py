@@ -1,4 +1,4 @@
-"""Scenes about a request and the head of its answer: what a client asks with, and what it takes for a stream."""
+"""Scenes about a request and the head of its answer: how a client asks, and what it takes for a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plays the vectors of the format to a client, and says which check each failure is one of.
+"""Plays the format's vectors to a client, and says which check each failure belongs to.
 
 All cases that can follow one another go as one stream, once with each in one piece and once in pieces of one byte. What
 fails there is played again, alone, and only that counts: so one case can't spoil the next. A case that needs

@@ -61,9 +61,9 @@ class Program:
         try:
             self._arguments = shlex.split(command)
         except ValueError as error:
-            raise ValueError(f"{command!r} is no command: {error}") from None
+            raise ValueError(f"{command!r} is not a command: {error}") from None
         if not self._arguments:
-            raise ValueError("the command is empty; it names a program, as in 'python client.py {url}'")
+            raise ValueError("the command is empty: name a program, as in 'python client.py {url}'")
         if shutil.which(self._arguments[0]) is None:
             raise ValueError(f"there is no program {self._arguments[0]!r}; the command is {command!r}")
 

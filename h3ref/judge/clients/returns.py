@@ -1,4 +1,4 @@
-"""Scenes about coming back: when a client does, with which Last-Event-ID, and what it has forgotten by then."""
+"""Scenes about coming back: when a client does, with which Last-Event-ID, and what it forgets by then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Stage`: one scene's server on the loopback interface, and one client that is started for it.
+"""`Stage`: one scene's server on the loopback interface, and the one client that is started for it.
 
 A scene is a script. It waits for the client's requests and messages, answers, and raises `Fault` where the client does
 what it must not. No scene asks how long something took, but for the one that says how soon a client may come back: it

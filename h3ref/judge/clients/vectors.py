@@ -1,4 +1,4 @@
-"""`Case`: one case of `spec/vectors/parse`, with the checks that it belongs to, and several of them in one stream.
+"""`Case`: one case of `spec/vectors/parse`, with its checks; and several cases in one stream.
 
 What a case must lead to stands in the vectors. The parser of this project only says which cases can follow one another
 in one stream, so that a client is started a few times and not a hundred.

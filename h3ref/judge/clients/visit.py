@@ -1,4 +1,4 @@
-"""`Visit`: one request of a client under test, and what it is answered, byte for byte."""
+"""`Visit`: one request of a client under test, and its answer, byte for byte."""
 
 from __future__ import annotations
 

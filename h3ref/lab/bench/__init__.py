@@ -1,4 +1,4 @@
-"""The benchmark: h3ref beside its peers, in one run and on one machine, so that the ratios can be compared.
+"""The benchmark: h3ref beside its peers, in one run on one machine, so that ratios can be compared.
 
     h3ref bench                              all of it, some minutes
     h3ref bench --quick                      a first impression, in less than one

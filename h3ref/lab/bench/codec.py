@@ -1,4 +1,4 @@
-"""The codec beside its peers: how long an event takes to build and encode, and to parse.
+"""The codec beside its peers: how long it takes to build and encode an event, and to parse one.
 
 In every round each contender does the same work in turn, so that what slows the machine slows them all. A peer's
 ratio is its time divided by ours in the same round: at 2 we are twice as fast.

@@ -1,4 +1,4 @@
-"""The state machine beside other ways to have one: `transitions` with a machine for each connection, and a dict."""
+"""The state machine beside two others: `transitions` with a machine for each connection, and a dict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Load`: the client of the benchmark, many streams on one selector, in the benchmark's own process.
+"""`Load`: the benchmark's client, with many streams on one selector, in the benchmark's own process.
 
 It is Python, so it is not fast. That does not count against a server: its CPU is read from its own clock, and the
 time of an arrival is the kernel's where the system tells it (Linux does), not when this client got round to it.
@@ -249,7 +249,7 @@ def check(port: int, count: int = 3) -> None:
     parser = EventStreamParser()
     messages = [*parser.feed(body), *parser.close()]
     if len(messages) != count or any(one.type != "tick" or not one.data.startswith("t=") for one in messages):
-        raise LoadError(f"its stream of {count} events has other ones: {messages}")
+        raise LoadError(f"its stream of {count} events has unexpected ones: {messages}")
 
 
 @cache

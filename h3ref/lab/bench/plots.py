@@ -1,4 +1,4 @@
-"""Figures of `Results`: how delays are distributed, what fan-out costs by the number of streams, and all the ratios.
+"""Figures of `Results`: how delays are distributed, what fan-out costs by number of streams, and all ratios.
 
     results = Results.load(Path("results.json"))
     cdf(results, "pace")                                 # how old events are when they arrive

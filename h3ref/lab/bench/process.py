@@ -1,4 +1,4 @@
-"""`ServerProcess`: a server that is measured, started, asked for its clocks, and ended."""
+"""`ServerProcess`: a measured server: started, asked for its clocks, and ended."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class ServerProcess:
 
     def _asked(self, question: str) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:
-            raise ServerFailed("its server is not started")
+            raise ServerFailed("its server has not been started")
         try:
             self._process.stdin.write(f"{question}\n")
             self._process.stdin.flush()

@@ -1,4 +1,4 @@
-"""`Progress`: tells what is being measured, on stderr: a bar by rich where that is installed, else lines."""
+"""`Progress`: tells on stderr what is being measured: a bar by rich if that is installed, otherwise lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Reader`: what a client makes of a stream's bytes, as cheaply as Python can: the head, how many events, the end.
+"""`Reader`: reads from a stream, as cheaply as Python can, the head, the number of events, and the end.
 
 It counts events by the bytes with which their data begins, and parses no more than that: `load.check` has once
 parsed each server's stream for good before anything is measured.

@@ -1,4 +1,4 @@
-"""`Results`: what a run found, as plain dataclasses, to JSON and back. The format is told in `h3ref.lab.bench`."""
+"""`Results`: what a run found, as plain dataclasses, to JSON and back; `h3ref.lab.bench` explains the format."""
 
 from __future__ import annotations
 
@@ -186,11 +186,11 @@ class Results:
         try:
             document = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"no JSON: {error}") from error
+            raise ValueError(f"not JSON: {error}") from error
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(f"not the results of a benchmark, of schema {SCHEMA}")
         if tuple(document.get("probabilities", ())) != PROBABILITIES:
-            raise ValueError("its distributions are kept at other probabilities")
+            raise ValueError("its distributions have other probabilities")
         try:
             known = {one.name: document[one.name] for one in fields(cls)}
             known["sections"] = tuple(SectionNote(**one) for one in known["sections"])

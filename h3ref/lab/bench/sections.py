@@ -220,7 +220,7 @@ def memory(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
 
 def _grown(before: int | None, after: int | None) -> int:
     if before is None or after is None:
-        raise LoadError("this system does not tell how much memory a process uses")
+        raise LoadError("this operating system does not tell how much memory a process uses")
     return after - before
 
 

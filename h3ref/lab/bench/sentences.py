@@ -1,4 +1,4 @@
-"""What results say in a sentence: how much of something came in time, and which systems are not in a run."""
+"""Results as sentences: how much of something came in time, and which systems are not in a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The systems that are measured: raw asyncio as the floor, h3ref in its variants, and the peers."""
+"""The measured systems: raw asyncio as the floor, h3ref in its variants, and the peers."""
 
 from __future__ import annotations
 

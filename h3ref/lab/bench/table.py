@@ -1,4 +1,4 @@
-"""The results as lines of text, as wide as the reader's terminal: a block for each case, and no name cut."""
+"""Results as lines of text, as wide as the reader's terminal: a block for each case, and no name cut."""
 
 from __future__ import annotations
 

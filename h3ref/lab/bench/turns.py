@@ -1,4 +1,4 @@
-"""Small work timed in this process: every contender does the same, in turns, round by round."""
+"""Small work timed in this process: all contenders do the same, in turns, round by round."""
 
 from __future__ import annotations
 

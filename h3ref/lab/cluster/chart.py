@@ -1,4 +1,4 @@
-"""Streams of several processes as a timeline in text: a row for each client, which says who served it when."""
+"""Streams of several processes as a timeline in text: a row for each client says who served it when."""
 
 from __future__ import annotations
 

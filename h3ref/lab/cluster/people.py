@@ -1,4 +1,4 @@
-"""People in a chat room: those who read, each by a stream of their own, and one who writes without a pause."""
+"""People in a chat room: readers, each with a stream of their own, and one who writes without a pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of one's own on this machine, for a while: Redis, servers of ours, and nginx before them."""
+"""Programs that run on this machine for a while: Redis, servers of ours, and nginx before them."""
 
 from __future__ import annotations
 

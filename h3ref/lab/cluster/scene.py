@@ -1,4 +1,4 @@
-"""What happens to a chat room in several processes: a server is killed, Redis restarts, and all is deployed anew."""
+"""What a chat room in several processes goes through: a server is killed, Redis restarts, all is deployed anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Story`: what the streams of several processes came through, kept in a file or just lived, as a picture."""
+"""`Story`: what the streams of several processes went through, from a file or live, as a picture."""
 
 from __future__ import annotations
 
@@ -84,4 +84,4 @@ class Story:
             ]
             return cls(processes, found["marks"], found["heard"])
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}: it is no story that was saved: {error!r}") from None
+            raise ValueError(f"{path}: it is not a saved story: {error!r}") from None

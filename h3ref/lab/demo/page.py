@@ -1,4 +1,4 @@
-"""The demo's app: the example's four handlers, and beside them the page, whose streams tick without end."""
+"""The demo's app: the example's four handlers, and the page, whose streams tick without end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recorded exchange as SVG in a page's own colours, without a program that draws: the demo needs the core alone.
+"""A recorded exchange as SVG in a page's own colours, made without a drawing library: the demo needs the core only.
 
 The rows are those of `story`, as in every diagram. The words stand above their arrows, so that it fits a phone.
 """

@@ -1,4 +1,4 @@
-"""What the page knows of a stream without end: its first steps, how many events followed, and its end."""
+"""What the page knows of an endless stream: its first steps, how many events followed, and its end."""
 
 from __future__ import annotations
 

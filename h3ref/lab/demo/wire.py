@@ -1,4 +1,4 @@
-"""A client that is nothing but a socket: what it receives is what was on the wire, byte for byte."""
+"""A client that is nothing but a socket: it receives what was on the wire, byte for byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diagrams: drawn from the lifecycle's table and from recordings, never by hand.
+"""Diagrams: drawn from the lifecycle's table and from recordings, never made up.
 
     from h3ref.lab import diagrams
 

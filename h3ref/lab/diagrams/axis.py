@@ -1,4 +1,4 @@
-"""Time as a place on a sheet: ticks at round numbers, and rows that keep their distance."""
+"""Time as a position on a sheet: ticks at round numbers, and rows that keep their distance."""
 
 from __future__ import annotations
 

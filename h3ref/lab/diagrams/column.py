@@ -1,4 +1,4 @@
-"""One recording as a narrow column, for a telephone or beside another: four thin lanes, and the words right of them."""
+"""One recording as a narrow column, for a phone or beside another: four thin lanes, with the words on the right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures, lifecycles and recordings show themselves in Jupyter."""
+"""Lets figures, lifecycles and recordings show themselves in Jupyter."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Marks:
 
     def _follow(self, records: Sequence[Record]) -> None:
         if len({record.exchange for record in records}) > 1:
-            raise ValueError("the records are of several exchanges: draw one at a time")
+            raise ValueError("the records belong to several exchanges: draw one at a time")
         self.tag = "here it ends"
         for record in records:
             before, after = State(record.before), State(record.after)

@@ -1,4 +1,4 @@
-"""The colours of drawings on a dark page, and the SVG that changes to them: by its reader's settings, or by its page's.
+"""The colours of drawings on a dark page, and SVG that changes to them with its reader's or its page's settings.
 
 A drawing is made in light colours. `dark` has the others in their place, for a page that picks one of two files;
 `themed` has variables of CSS, whose values a page may set.

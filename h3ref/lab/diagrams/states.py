@@ -1,4 +1,4 @@
-"""The state machine, drawn from the lifecycle's table: one state below the other, so that it fits a telephone."""
+"""The state machine, drawn from the lifecycle's table, with one state below the other, so that it fits a phone."""
 
 from __future__ import annotations
 

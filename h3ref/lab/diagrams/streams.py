@@ -1,4 +1,4 @@
-"""Timelines of many streams: a row for each, whose bar grows as wide as the stream has come far."""
+"""Timelines of many streams: a row for each, with a bar that widens as the stream gets on."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _missed(streams: Sequence[_Stream], name: str, when: float) -> _Missed:
         for time, found in stream.events if row else ():
             if found == name:
                 return _Missed(name, when - stream.start, row, time)
-    raise ValueError(f"the event {name} was missed, as it is said, and no stream but the first sent it later")
+    raise ValueError(f"the event {name} is said to be missed, but no stream except the first sent it later")
 
 
 def _id(record: Record) -> str:

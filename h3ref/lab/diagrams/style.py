@@ -1,4 +1,4 @@
-"""How every diagram looks: the colours, the fonts, and a sheet to draw on whose unit is a pixel of the screen.
+"""The look of every diagram: the colours, the fonts, and a sheet whose unit is a pixel of the screen.
 
 Colours are those of Okabe and Ito, which people tell apart who see no red or no green; beside each stands a word, a
 width or a dash that says the same. A diagram brings a card of its own, light as it is drawn; `palette` has the colours

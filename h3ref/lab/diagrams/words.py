@@ -1,4 +1,4 @@
-"""What a diagram shows, in a line of words: for whoever can't see it, and for a notebook's text to be compared."""
+"""A diagram in one line of words: for readers who can't see it, and so that a notebook's text can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edges` counts the steps that a flow takes in all of its paths, and `draw` draws them between the states."""
+"""`edges` counts the steps of a flow on all of its paths, and `draw` draws them between the states."""
 
 from __future__ import annotations
 

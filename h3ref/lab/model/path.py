@@ -1,4 +1,4 @@
-"""`recorded` makes a recording of the steps of a path, as `h3ref trace` reads it."""
+"""`recorded` makes a recording of a path's steps, which `h3ref trace` reads."""
 
 from __future__ import annotations
 

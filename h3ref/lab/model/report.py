@@ -1,4 +1,4 @@
-"""What `make model` prints and keeps: each run with its verdict, its states, its depth and its seconds."""
+"""The report that `make model` prints and keeps: each run with its verdict, states, depth and seconds."""
 
 from __future__ import annotations
 

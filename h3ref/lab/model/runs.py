@@ -1,4 +1,4 @@
-"""`RUNS` is what is verified: each a flow, what there is around it, and the verdict that is expected."""
+"""`RUNS`: what is verified: each a flow, its surroundings, and the expected verdict."""
 
 from __future__ import annotations
 

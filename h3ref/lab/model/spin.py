@@ -1,4 +1,4 @@
-"""`verify` has Spin take every path of a model, and `follow` tells the steps of the path that it found."""
+"""`verify` has Spin take every path of a model, and `follow` tells the steps of a path that it found."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def check_tools() -> None:
     if absent:
         raise Missing(f"no {' and no '.join(absent)} on this machine: apt install spin gcc libc6-dev")
     if not MODEL.is_dir():
-        raise Missing(f"no model at {MODEL}: it is in a checkout of h3ref, and in no wheel")
+        raise Missing(f"no model at {MODEL}: a checkout of h3ref has it, but no wheel does")
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _call(
         check=False,
     )
     if "stdio.h: No such file" in done.stdout:
-        raise Missing("gcc finds no headers of C on this machine: apt install libc6-dev")
+        raise Missing("gcc finds no C headers on this machine: apt install libc6-dev")
     if statuses is not None and done.returncode not in statuses:
         raise Failed(f"{' '.join(command)}: {done.stdout[-2000:]}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""The stepper: recordings beside each other, to be stepped through in a browser, with no server and no library.
+"""The stepper: recordings beside each other, to step through in a browser, without a server or a library.
 
     from h3ref.lab.stepper import Column, page
 

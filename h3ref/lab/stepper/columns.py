@@ -1,4 +1,4 @@
-"""`Column`: one recording with what stands beside it, and its rows, those of one kind folded."""
+"""`Column`: one recording and what stands beside it, in rows; rows of one kind are folded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Frame`: what all columns show at one place of the slider. Columns go in step as long as they do the same."""
+"""`Frame`: what all columns show at one place of the slider. Columns stay in step while they do the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The five steps of a stream as cards to be put in order; the machine says which rule objects, here as in the page."""
+"""The five steps of a stream as cards to put in order; the machine says which rule objects, here as on the page."""
 
 from __future__ import annotations
 

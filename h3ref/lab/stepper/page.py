@@ -1,4 +1,4 @@
-"""The stepper as HTML: a fragment for a page that exists, or a page of its own."""
+"""The stepper as HTML: a fragment for an existing page, or a page of its own."""
 
 from __future__ import annotations
 

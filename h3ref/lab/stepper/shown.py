@@ -1,4 +1,4 @@
-"""`Stepper`: the stepper as a notebook shows it, in a frame of its own, or as a picture where no script may run."""
+"""`Stepper`: the stepper in a notebook, in a frame of its own, or as a picture where no script may run."""
 
 from __future__ import annotations
 

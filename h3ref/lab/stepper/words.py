@@ -1,4 +1,4 @@
-"""Words of the stepper: times, what a client has, and what one column says at one place of the slider."""
+"""The stepper's words: times, what a client has, and what a column says at one place of the slider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers that are measured, each in a process of its own: `python -m h3ref.lab.bench.servers MODULE ...`.
+"""The measured servers, each in a process of its own: `python -m h3ref.lab.bench.servers MODULE ...`.
 
 All answer the same requests with the same events, each in the way that its own documentation shows:
 

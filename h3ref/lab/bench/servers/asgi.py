@@ -1,4 +1,4 @@
-"""uvicorn, which carries every ASGI application here."""
+"""uvicorn, which serves every ASGI app here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processor's own count of instructions, asked of Linux: what a program does, whatever the machine's speed is now.
+"""The processor's count of instructions, from Linux: what a program does, however fast the machine is now.
 
 This is what `perf stat -e instructions:u` counts, read where it is needed. A machine that is rented often has no such
 counter, nor one whose owner forbids it (`kernel.perf_event_paranoid`): then there is no figure.

@@ -1,4 +1,4 @@
-"""A Starlette application of the endpoints that stream, and of those that direct a fan-out."""
+"""A Starlette app with the endpoints that stream, and those that direct a fan-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a server's process hangs on the benchmark's: it tells its port and its clocks, and ends when the other does.
+"""Ties a server's process to the benchmark's: it tells its port and its clocks, and ends when the other does.
 
 The benchmark holds the other ends of stdin and stdout. A line "clocks" is answered with this process's CPU time, memory
 and instructions; the end of stdin ends the process, so that none is left behind however the benchmark ended.

@@ -1,4 +1,4 @@
-"""h3ref, on its own server or as an ASGI application."""
+"""h3ref, on its own server or as an ASGI app."""
 
 from __future__ import annotations
 

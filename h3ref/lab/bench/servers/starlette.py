@@ -1,4 +1,4 @@
-"""Starlette by hand: a StreamingResponse, and events formatted where they are yielded."""
+"""Starlette alone: a StreamingResponse, with events formatted where they are yielded."""
 
 from __future__ import annotations
 

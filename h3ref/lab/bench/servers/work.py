@@ -1,4 +1,4 @@
-"""What every server sends, and the fan-out for those that bring none."""
+"""What every server sends, and a fan-out for servers that have none."""
 
 from __future__ import annotations
 
