@@ -88,8 +88,8 @@ def test_what_several_processes_have_recorded_into_one_file_is_told_apart_by_the
     found = lives("one", recording, [14.0, 18.0])
     assert [(one.name, len(one.recording), one.died) for one in found] == [
         ("one", 3, 14.0),
-        ("one, started anew", 3, 18.0),
-        ("one, started anew", 3, math.inf),
+        ("one, restarted", 3, 18.0),
+        ("one, restarted", 3, math.inf),
     ]
 
 

@@ -507,6 +507,16 @@ def test_the_strokes_of_a_timeline_have_the_ids_of_their_events() -> None:
     assert [text for text in crowded if "–" in text] == ["1–60", "63–122"]
 
 
+def test_long_ids_are_left_out_of_a_timeline() -> None:
+    short = with_ids(3, 0.1)
+    long = Recording(
+        replace(record, detail=re.sub(r"^id: ", "id: 1796031225921-0-", record.detail or "", flags=re.MULTILINE))
+        for record in short
+    )
+    assert "1796031225921" not in words(diagrams.timeline(long))
+    assert diagrams.timeline(long).get_figheight() < diagrams.timeline(short).get_figheight()
+
+
 def test_a_stream_that_was_cut_is_torn_in_a_timeline() -> None:
     figure = diagrams.timeline(with_ids(3, 0.1))
     said = words(figure).split("\n")

@@ -47,7 +47,7 @@ def lives(name: str, recording: Recording, deaths: Sequence[float] = ()) -> list
     for number, end in enumerate([*deaths, math.inf]):
         records = Recording(record for record in recording if begin <= record.time < end)
         if records:
-            found.append(Process(f"{name}, started anew" if number else name, records, end))
+            found.append(Process(f"{name}, restarted" if number else name, records, end))
         begin = end
     return found
 

@@ -42,6 +42,9 @@ _ROW, _LEAST_BARS = 24.0, 300.0
 _ID_HIGH, _ARROW_HIGH = 18.0, 22.0
 """What a row is higher where events have ids, and where arrows lead from one row to the next."""
 
+_LONGEST_ID = 12
+"""Characters: a longer id, such as an engine's, says little to a reader and would lie on others, so it is not drawn."""
+
 _MOST_NAME, _MOST_END = 170.0, 170.0
 _STROKE = 10.0
 _MARK_HIGH = 17.0
@@ -117,7 +120,7 @@ def timeline(
     missed: Mapping[str, float] | None = None,
     limit: int = LIMIT,
 ) -> Figure:
-    """Draw a row for each exchange: its states, its events with their ids, what was rejected, and how it ended.
+    """Draw a row for each exchange: its states, its events with their short ids, what was rejected, and how it ended.
 
     Args:
         recordings: a recording; or several, which then begin at the same point, since clocks may differ.
@@ -217,7 +220,7 @@ def _draw(
     span = max([0.0, *(time for stream in streams for time in stream.times), *marks.values()])
     samples = _legend_of(streams, span, width - MARGIN, bool(missed))
     top = MARGIN + (30 if title else 0) + len(samples) * _LEGEND_HIGH + 14 + len(marks) * _MARK_HIGH
-    ids = any(name for stream in streams for _, name in stream.events)
+    ids = any(0 < len(name) <= _LONGEST_ID for stream in streams for _, name in stream.events)
     row = _ROW + ids * _ID_HIGH + bool(missed) * _ARROW_HIGH
     depth = max(1.0, len(streams) * row / _ROW + (more > 0)) * _ROW
     sheet = Sheet(width, top + depth + 44, words)
@@ -281,7 +284,7 @@ def _ids(sheet: Sheet, events: Sequence[tuple[float, str]], y: float) -> None:
     """Write ids above their strokes; those that would touch are one, from the first to the last."""
     runs: list[list[tuple[float, str]]] = []
     for x, name in events:
-        if not name:
+        if not 0 < len(name) <= _LONGEST_ID:
             continue
         room = width_of(_span([*runs[-1], (x, name)]), SMALL) if runs else 0.0
         if runs and x - runs[-1][-1][0] < room / 2 + width_of(name, SMALL) / 2 + 6:
