@@ -185,7 +185,7 @@ def test_the_run_that_is_kept_beside_the_notebook_is_whole() -> None:
     assert story.heard == {"ann": headlines, "bob": headlines}
     for process in story.processes:
         assert check(process.recording, whole=process.died == math.inf) is None
-    assert story.picture().get_label() == "timeline of 3 exchanges: 2 client_gone, 1 killed"
+    assert story.picture().get_label() == "timeline of 3 exchanges: 2 client_gone; 1 killed"
 
 
 @pytest.mark.usefixtures("nothing_installed")

@@ -418,7 +418,7 @@ def test_a_timeline_says_how_each_stream_ended() -> None:
         assert end in said, end
     assert (
         figure.get_label()
-        == "timeline of 5 exchanges: 1 open, headers_sent, 1 complete, 1 responded, 1 client_gone, 1 error"
+        == "timeline of 5 exchanges: 1 open, headers_sent; 1 complete; 1 responded; 1 client_gone; 1 error"
     )
 
 
@@ -522,7 +522,7 @@ def test_a_stream_that_was_cut_is_torn_in_a_timeline() -> None:
     said = words(figure).split("\n")
     assert {"cut", "closed"} <= {*said}, "what each end means"
     assert "error, cut, 3 events" in said
-    assert figure.get_label() == "timeline of 2 exchanges: 1 error, cut, 1 error"
+    assert figure.get_label() == "timeline of 2 exchanges: 1 error, cut; 1 error"
     only = diagrams.timeline(with_ids(3, 0.1).of(1))
     assert "closed" not in words(only).split("\n")
 

@@ -64,4 +64,4 @@ def of_timeline(ends: Sequence[str], title: str = "", missed: int = 0) -> str:
     told = [f"{count} {end}" for end, count in Counter(ends).items()] or ["nothing was recorded"]
     told += [f"{missed} missed and sent later"] if missed else []
     name = f"timeline of {len(ends)} exchange{'' if len(ends) == 1 else 's'}{f', {title}' if title else ''}"
-    return f"{name}: {', '.join(told)}"
+    return f"{name}: {'; '.join(told)}"
