@@ -269,7 +269,7 @@ class Reader:
             log.warning("channel %s can't be read; trying again: %s", self._channel.name, error)
 
     def _reach(self, goal: int) -> None:
-        """Note that all has been read that was there when so many looks had been asked for."""
+        """Note that everything has been read that was there when that many looks had been asked for."""
         self._answered = goal
         self._resyncs += 1
         self._place_live()
@@ -396,7 +396,7 @@ class Reader:
                 return entries
 
     def _take(self, entries: Sequence[Entry]) -> None:
-        """Pass on what is not known of entries that the engine has in a row; where one is missing, a gap is told."""
+        """Pass on what is not known of entries that the engine has in a row; where one is missing, tell of a gap."""
         events = _Events(self._channel)
         for entry in entries:
             if entry.id == self._chain.last:

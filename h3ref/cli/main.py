@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if text := str(error):
             print(f"h3ref: {text}", file=sys.stderr)
         return error.status
-    except BrokenPipeError:  # whoever read the output has enough, as `| head` does
+    except BrokenPipeError:  # the reader of the output has enough, as `| head` does
         discard_output()
     except KeyboardInterrupt:
         print("h3ref: interrupted", file=sys.stderr)

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
         recording = Recording.from_ndjson(data.decode("utf-8-sig"))
     except ValueError as error:
         raise CommandError(f"{named}: {error}", USAGE) from error
-    if not recording:  # it breaks no rule, but whoever asks about it has named the wrong file, or recorded nothing
+    if not recording:  # it breaks no rule, but the user has named the wrong file, or recorded nothing
         raise CommandError(f"{named}: no step was recorded", USAGE)
     if violation := check(recording, whole=options.whole, rules=rules):
         raise CommandError(f"{named}: {violation}", FAILED)

@@ -187,7 +187,7 @@ class _Closed(Exception):
 
 
 def _start_of(response: httpx2.Response) -> bytes:
-    """Read the start of a body that is no stream."""
+    """Read the start of a body that is not a stream."""
     body = b""
     deadline = time.monotonic() + REFUSAL_SECONDS
     timeouts = response.request.extensions.setdefault("timeout", {})  # looked at by the transport when it reads

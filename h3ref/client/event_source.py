@@ -173,7 +173,7 @@ class EventSource(Source[httpx2.AsyncClient, Callable[[str], Awaitable[httpx2.Re
 
 
 async def _start_of(chunks: AsyncGenerator[bytes, None]) -> bytes:
-    """Read the start of a body that is no stream."""
+    """Read the start of a body that is not a stream."""
     body = b""
     with anyio.move_on_after(REFUSAL_SECONDS), contextlib.suppress(httpx2.HTTPError):
         async for chunk in chunks:

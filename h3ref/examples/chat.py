@@ -53,11 +53,11 @@ async def take_part(writer: SSEWriter) -> None:
     try:
         await room.stream(writer)
     finally:
-        await announce("leave", user)  # goes through, though whoever leaves has been cancelled
+        await announce("leave", user)  # goes through, though the leaving user's task is cancelled
 
 
 async def announce(kind: str, user: str) -> None:
-    """Tell who comes and goes; while the engine is down nobody hears of it, and who is there stays."""
+    """Tell who comes and goes; while the engine is down nobody hears of it, and everybody stays."""
     with suppress(EngineError):
         await say(kind, user=user)
 
@@ -92,7 +92,7 @@ def problem_with(message: Any) -> str | None:
 async def say(kind: str, **fields: str) -> None:
     """Tell everyone in the room. As JSON, whatever it holds is one line; an engine numbers events itself.
 
-    `publish` waits for nobody: whoever reads too slowly is cut, and comes back to what the history has.
+    `publish` waits for nobody: a client that reads too slowly is cut, and comes back to what the history has.
     """
     await room.publish(SSEEvent.json(fields, event=kind, id=None if engine else next(ids)))
 

@@ -8,7 +8,7 @@ The environment variable H3REF_UPSTREAM names another upstream. It is no paramet
 fetches whatever URL it is told is an open door into the network that it stands in.
 
 Within h3ref only adapters, client, lab and cli may use h11 and sockets; the examples are exempt, as the programs
-that they are. This one reads its upstream by hand, so that it needs no more than h3ref itself does.
+that they are. This one reads its upstream without a library, so it needs no more than h3ref itself does.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Upstream:
         """Ask for the stream, from behind the event with that id on.
 
         Raises:
-            ValueError: the URL is no http URL.
+            ValueError: it is not an http URL.
             OSError, anyio.BrokenResourceError, h11.RemoteProtocolError: it can't be had.
         """
         parts = urlsplit(url)
@@ -125,7 +125,7 @@ class Upstream:
 
 @app.sse("/upstream")
 async def words(event: H3Event) -> AsyncIterator[SSEEvent]:
-    """A little upstream, for whoever has none."""
+    """A little upstream, in case you have none."""
     for number, word in enumerate(SENTENCE.split()):
         yield SSEEvent(word, event="word", id=str(number))
         await anyio.sleep(PAUSE)

@@ -3,7 +3,7 @@
     python -m h3ref.judge.app --port 3000          # or: uvicorn --factory h3ref.judge.app:asgi --port 3000
     h3ref check --contract http://127.0.0.1:3000
 
-Whoever can reach it can end its server, so it is for a machine of one's own.
+Anybody who can reach it can end its server, so run it only on a machine of your own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 RATE: Final = 200.0
 """Events a second in the log."""
 BUSY_FOR: Final = 10.0
-"""So many seconds it is filled after the last request for it."""
+"""Seconds for which the log is filled after the last request for it."""
 PART: Final = "x" * 65536
 ENDLESS: Final = 16 * 1024 * 1024
-"""Characters of the event that is sent in place of an endless one, for a writer takes whole events alone."""
+"""Characters of the event that is sent in place of an endless one, since a writer takes only whole events."""
 
 
 class Contract:
@@ -84,7 +84,7 @@ class Contract:
         raise RuntimeError("on purpose, before anything was sent")
 
     def _echo(self, event: H3Event) -> None:
-        """What can't be sent is refused by the one who would send it: here, with a status."""
+        """Refuse, with a status, what can't be sent."""
         query = event.query
         try:
             message = SSEEvent(query.get("data", ""), event=query.get("event"), id=query.get("id"))

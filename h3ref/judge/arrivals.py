@@ -12,7 +12,7 @@ from .seen import Content, Seen, content_of
 from .verdict import Finding, failed, not_applicable, passed
 
 _BUFFERS = {2**power for power in range(10, 18)}
-"""Sizes of buffers: whoever hands on chunks of just such a size hands on full buffers."""
+"""Sizes of buffers: chunks of exactly such a size are full buffers."""
 
 
 @look("C-11", in_time=True)

@@ -67,7 +67,7 @@ def load_checks(path: str | Path | None = None) -> tuple[Check, ...]:
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no such file; the text has its name.
+        ValueError: it is not such a file; the text has its name.
     """
     path = path if path is not None else _PACKAGED if _PACKAGED.exists() else _IN_SOURCE
     try:

@@ -24,13 +24,13 @@ from .verdict import Finding, Tell, Verdict, failed, not_run
 from .wire import Target, Unreachable
 
 AT_ONCE: Final = 4
-"""So many scenes are played together, each on three connections at most."""
+"""Scenes that are played together, each on three connections at most."""
 
 STRAINING: Final = ("C-46", "C-47", "C-59", "C-51", "C-58")
-"""What is played alone, in this order."""
+"""Scenes that are played alone, in this order."""
 
 SHARES: Final = 4 + len(STRAINING)
-"""The time is cut into so many: three to begin the scenes that look, one for the last of them, and one for each that
+"""Parts that the time is cut into: three to begin the scenes that look, one for the last of them, and one for each that
 strains."""
 
 NOTICE: Final = (

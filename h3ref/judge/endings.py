@@ -8,7 +8,7 @@ from .scenes import Site, data_of, has_messages, playable, scene
 from .verdict import Finding, failed, not_applicable, not_run, passed
 
 _LOOK = 0.02
-"""Seconds between two questions whether something has happened."""
+"""Seconds between two checks whether something has happened."""
 
 
 @scene("C-43")

@@ -32,7 +32,7 @@ LOOKS: Final[dict[str, Look]] = {}
 
 
 def look(id: str, *needs: str, in_time: bool = False, of_events: bool = False) -> Callable[[Judge], Judge]:
-    """Register a function as the judge of a check; what it needs beside `main` is named."""
+    """Register a function as the judge of a check, and name what it needs besides `main`."""
 
     def register(judge: Judge) -> Judge:
         LOOKS[id] = Look(judge, ("main", *needs), in_time, of_events)

@@ -11,7 +11,7 @@ from .verdict import Finding, failed, not_run, passed
 
 @scene("C-40")
 async def one_by_one(site: Site) -> Finding:
-    """The second event is sent when the first one has come, so whoever holds back the first one is found.
+    """The second event is sent when the first one has come, so anything that holds back the first one shows.
 
     A browser takes gzip, so that a compressor on the way has its turn.
     """

@@ -25,7 +25,7 @@ dl { margin: .3rem 0 .3rem 1rem } dt { font-weight: 600 } dd { margin: 0 0 .4rem
 """
 
 MARKS: Final = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.NOT_APPLICABLE: "–", Outcome.NOT_RUN: "?"}
-"""What stands beside a colour, for whoever can't tell the colours apart."""
+"""Signs beside the colours, for readers who can't tell the colours apart."""
 
 
 def page_of(results: Results) -> str:

@@ -9,10 +9,10 @@ from .scenes import Site, data_of, has_messages, playable, scene
 from .verdict import Finding, failed, not_run, passed
 
 MOST_WAITING = 64 * 1024 * 1024
-"""So much for one reader who reads nothing is too much: what the systems at both ends keep is a tenth of it."""
+"""Bytes that are too much for a reader that reads nothing: the systems at both ends keep a tenth of that."""
 
 PART_OF_ENDLESS = 1024 * 1024
-"""So much of an endless event is read before its reader leaves: less than the smallest that one may be."""
+"""Bytes of an endless event that are read before its reader leaves: fewer than the smallest may have."""
 
 _SAME = 5
 _LOOK = 0.1

@@ -40,7 +40,7 @@ class _Reader:
 
 @scene("C-56")
 async def replay(site: Site) -> Finding:
-    """Several read what is published all the while, break off, and go on."""
+    """Several readers read what is published all the while, break off, and resume."""
     readers = [_Reader() for _ in range(_READERS)]
     refused: list[Finding] = []
 
@@ -82,7 +82,7 @@ async def _read(site: Site, reader: _Reader) -> None:
 
 @scene("C-57")
 async def keep_alives(site: Site) -> Finding:
-    """One that is silent gets them, and one that is not needs none."""
+    """A silent stream gets them, and a busy one needs none."""
     async with site.opened("/quiet") as (line, reply):
         await line.read(reply, lambda reply: bool(content_of(reply).comments), site.wait * 0.6)
         playable(reply, "/quiet")

@@ -15,7 +15,7 @@ from .verdict import Outcome, Verdict, shown
 
 _STYLES: Final = {Outcome.PASSED: "32", Outcome.FAILED: "1;31", Outcome.NOT_APPLICABLE: "2", Outcome.NOT_RUN: "33"}
 _BYTES: Final = 480
-"""So many of the evidence's bytes a text shows; JSON and the page have all."""
+"""Bytes of the evidence that a text shows; JSON and the page have all."""
 _BYTES_ARE: Final = "     bytes:  "
 _INDENT: Final = len("C-07 ")
 _BYTE: Final = re.compile(r"\\x..|\\.|.")  # as `shown` writes one

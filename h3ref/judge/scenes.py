@@ -98,7 +98,7 @@ def data_of(reply: Reply) -> list[str]:
 
 
 def has_messages(count: int) -> Enough:
-    """Whether so many messages have come."""
+    """Whether that many messages have come."""
     return lambda reply: reply.head is not None and len(content_of(reply).messages) >= count
 
 

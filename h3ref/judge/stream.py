@@ -26,9 +26,9 @@ from .verdict import Tell
 from .wire import Enough, Line, Lines, Target, Unreachable
 
 MANY = 64
-"""So many events are enough."""
+"""Events that are enough."""
 SOME = 5
-"""So many are, after `Waits.enough`."""
+"""Events that are enough after `Waits.enough`."""
 
 _STREAM = ("Accept", "text/event-stream")
 _FRESH = ("Cache-Control", "no-store")  # as browsers ask for a stream

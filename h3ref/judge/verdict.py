@@ -95,7 +95,7 @@ def from_shown(text: str) -> bytes:
     """The bytes that `shown` made this text of.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is not such a text.
     """
     back = {escape: bytes([byte]) for byte, escape in _ESCAPES.items()}
 

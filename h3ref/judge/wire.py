@@ -24,10 +24,10 @@ MOST_BYTES: Final = 512 * 1024
 """So much of an answer is read at most."""
 
 MOST_PARTS: Final = 4096
-"""Of so many parts at most, so that a server which sends byte by byte costs the judge little."""
+"""The most parts, so that a server that sends byte by byte costs the judge little."""
 
 MOST_CONNECTIONS: Final = 8
-"""So many are open at once."""
+"""Connections that are open at once."""
 
 _PART: Final = 65536
 
@@ -100,7 +100,7 @@ def connect_to(url: str) -> Connect:
     """Opens connections to a URL's server, with TLS for https.
 
     Raises:
-        ValueError: it is no http or https URL.
+        ValueError: it is not an http or https URL.
     """
     parts = urlsplit(url)
     try:
@@ -128,7 +128,7 @@ class Line:
 
     Args:
         stream: the connection.
-        most: so many bytes of a body are read at most.
+        most: the most bytes of a body to read.
     """
 
     def __init__(self, stream: anyio.abc.ByteStream, most: int = MOST_BYTES) -> None:
@@ -187,7 +187,7 @@ class Lines:
         connect: opens one.
         seconds: how long that may take.
         most: how many at once.
-        most_bytes: so many bytes of a body are read at most.
+        most_bytes: the most bytes of a body to read.
     """
 
     def __init__(

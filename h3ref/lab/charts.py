@@ -76,7 +76,7 @@ def buffered(sent: Sequence[float], received: Sequence[float], *, limit: int, wh
 
     Args:
         sent, received: the seconds at which each was, in order.
-        limit: how many may wait before whoever sends must wait, too.
+        limit: how many may wait before the sender has to wait, too.
         what: what is counted, in the plural.
 
     Raises:
@@ -116,7 +116,7 @@ def chart(height: float, words: str, title: str = "", *, width: float = WIDTH) -
 
     Args:
         height, width: in pixels.
-        words: what the chart shows, in words, for whoever can't see it.
+        words: what the chart shows, in words, for readers who can't see it.
         title: above it, if there is one.
     """
     figure = Figure(

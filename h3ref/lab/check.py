@@ -70,7 +70,7 @@ class Rules:
         spec: the content of a lifecycle.json; spec/formats.md describes it.
 
     Raises:
-        ValueError: it is none, or has a rule that this reader does not know.
+        ValueError: it is not one, or has a rule that this reader does not know.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ def load_rules(path: str | Path | None = None) -> Rules:
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no such file; the text has its name.
+        ValueError: it is not such a file; the text has its name.
     """
     path = path if path is not None else _PACKAGED if _PACKAGED.exists() else _IN_SOURCE
     try:
@@ -166,7 +166,7 @@ class Follower:
 
     Args:
         rules: what to hold them against; the package's own if left out.
-        keep: so many of the exchanges that have ended are known.
+        keep: how many ended exchanges it remembers.
     """
 
     def __init__(self, rules: Rules | None = None, *, keep: int = 10_000) -> None:

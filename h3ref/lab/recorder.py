@@ -309,7 +309,7 @@ class _Waiting:
 
 
 def _call_soon() -> Callable[[Callable[[], None]], object]:
-    """How any thread has something called on this loop without waiting for it, as whoever holds a lock must."""
+    """Return what calls a function on this loop from any thread, without waiting, so that a thread may hold a lock."""
     try:
         return asyncio.get_running_loop().call_soon_threadsafe
     except RuntimeError:

@@ -134,7 +134,7 @@ class Runner:
         return self._ended.exception()
 
     def _real(self, timeout: float | None) -> float:
-        """The real seconds that a wait of so many takes; a call may wait twice, for an answer and for its end."""
+        """The most real seconds that a wait takes; a call may wait twice, for an answer and for its end."""
         return 0.0 if self._virtual else 2 * (self._client.timeout if timeout is None else timeout)
 
     def _result(self, future: Future[T], seconds: float, stream: AsyncStream | None = None) -> T:

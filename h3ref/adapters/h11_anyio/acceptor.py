@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 ACCEPTS_A_TURN = 64
 
 PAUSE = 0.1
-"""Seconds after which it tries again when the system is out of descriptors or memory."""
+"""Seconds before another attempt when the system is out of descriptors or memory."""
 
 
 class Acceptor:
-    """Has connections taken as they come, by the watcher, until it is stopped.
+    """Accepts connections as they come, through the watcher, until it is stopped.
 
     Args:
-        listener: where they come.
+        listener: the socket that they come to.
         watcher: waits for them.
-        begin: called with each, and with the address that it comes from.
+        begin: called with each connection, and with the address that it comes from.
     """
 
     def __init__(self, listener: socket.socket, watcher: Watcher, begin: Callable[[socket.socket, Any], None]) -> None:
@@ -46,7 +46,7 @@ class Acceptor:
                 await anyio.sleep(PAUSE)
 
     def stop(self) -> None:
-        """Take no more, at once. The socket goes on to listen until it is closed."""
+        """Accept no more, at once. The socket goes on listening until it is closed."""
         self._watcher.discard(self._listener)
         self._scope.cancel()
 

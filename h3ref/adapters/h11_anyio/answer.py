@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 
 
 class Answer:
-    """Bytes outside of a stream on their way to one client.
+    """Bytes outside of a stream, on their way to one client.
 
-    What waits for one that does not read is counted, all of it to the end: a part of a body is not released. All of it
-    is, at once, if it is cut: so the list is emptied of the pieces, and they are held here alone.
+    What waits for a client that does not read is counted in full until the end: no part of a body is released early. If
+    the answer is cut, all of it is released at once; so the pieces are taken out of the list, and held only here.
 
     Args:
         sock: the client's.
         loop: the server's.
-        service: whose limits hold, and where a client is counted that is cut.
+        service: has the limits, and counts a client that is cut.
         whole: the pieces, which are taken out of it.
 
     Attributes:
-        unsent: bytes of it that have not left, also after it was cut.
+        unsent: its bytes that have not left, even after it was cut.
     """
 
     __slots__ = ("_loop", "_pieces", "_service", "_sock", "unsent")
@@ -42,7 +42,7 @@ class Answer:
         whole.clear()
 
     async def send(self) -> None:
-        """Send it; a client that left, or does not read, is no error, but gets nothing further."""
+        """Send it; a client that left, or does not read, is not an error, but gets nothing further."""
         pieces, size, took = self._pieces, self.unsent, False
         try:
             while pieces:
@@ -64,10 +64,10 @@ class Answer:
             self._loop.backlog.discard(self)
 
     async def _has_taken(self) -> bool:
-        """Wait until the socket takes bytes, or for long enough; return whether the reader has taken some meanwhile.
+        """Wait until the socket takes bytes, or long enough; return whether the reader took some meanwhile.
 
         Raises:
-            TimeoutError: it has taken none, and the socket takes none.
+            TimeoutError: the reader took none, and the socket takes none.
         """
         queued, seconds = in_flight(self._sock), self._service.limits.send_timeout
         bound_silence(self._sock, None)  # as the watcher does: we look ourselves whether it reads
@@ -84,7 +84,7 @@ class Answer:
         return took
 
     def cut_now(self) -> None:
-        """`Holder`: neither this nor the socket holds anything any more: its reader does not read."""
+        """`Holder`: drop what this and the socket hold, since the reader does not read."""
         self._service.refused["server_buffer"] += 1
         self._pieces.clear()  # now: its task is only woken, and meanwhile others may make bodies of their own
         reset_when_closed(self._sock)

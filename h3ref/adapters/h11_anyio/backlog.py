@@ -13,17 +13,17 @@ class Holder(Protocol):
     """Something that holds bytes that its reader has not taken."""
 
     def cut_now(self) -> None:
-        """Be cut, and hold nothing any more: what has not left never will."""
+        """Be cut, and drop everything: what has not left never will."""
 
 
 class Backlog:
-    """What all slow readers together have not taken: nothing is counted for those who read.
+    """What all slow readers together have not taken; nothing is counted for readers that keep up.
 
-    Past the limit, whoever has taken nothing for longest is cut.
+    Past the limit, the one that has taken nothing for longest is cut.
 
     Args:
         limit: bytes, or None.
-        stop: is told who is about to be cut, so that nothing is made for that one any more.
+        stop: called with the reader that is about to be cut, so that nothing more is made for it.
     """
 
     def __init__(self, limit: int | None, stop: Callable[[Any], None]) -> None:
@@ -33,7 +33,7 @@ class Backlog:
         self.size = 0
 
     def put(self, holder: Holder, size: int, *, took: bool) -> None:
-        """Count so many bytes for one that has taken some of them just now or has not."""
+        """Count bytes for a reader that has, or has not, just taken some of them."""
         known = self._held.get(holder, 0)
         if took:
             self._held.pop(holder, None)
@@ -43,7 +43,7 @@ class Backlog:
             self._make_room()
 
     def discard(self, holder: Holder) -> None:
-        """It has taken all, or holds nothing any more."""
+        """Forget a reader that has taken everything, or holds nothing any more."""
         self.size -= self._held.pop(holder, 0)
 
     def _make_room(self) -> None:

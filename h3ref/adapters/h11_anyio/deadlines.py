@@ -20,7 +20,7 @@ class Waiting(Protocol):
 
 
 class Deadlines:
-    """Tells those who have waited for some time, always the same, so that the oldest is always the next.
+    """Calls those that have waited for a certain time, which is the same for all, so that the oldest is always next.
 
     It belongs to the event loop in which it is made, and counts by its clock.
 
@@ -35,7 +35,7 @@ class Deadlines:
         self._parking: Parking | None = None
 
     def put(self, waiting: Waiting) -> None:
-        """From now on the time counts, also where it has counted before."""
+        """Count the time from now on, even if it was counted before."""
         if self._seconds is None:
             return
         if not self._due and self._parking is not None:
@@ -44,7 +44,7 @@ class Deadlines:
         self._due[waiting] = self._now() + self._seconds
 
     def discard(self, waiting: Waiting) -> None:
-        """It has come, or nobody waits any more."""
+        """Stop counting: it has come, or nobody waits any more."""
         self._due.pop(waiting, None)
 
     def __contains__(self, waiting: Waiting) -> bool:
@@ -60,7 +60,7 @@ class Deadlines:
                 await parking.wait()
 
     def _expire(self) -> float:
-        """Tell those whose time is up; return the seconds until the next one's is."""
+        """Call those whose time is up; return the seconds until the next one's is."""
         now = self._now()
         while self._due:
             first = next(iter(self._due))

@@ -15,35 +15,35 @@ from .turns import EndsOfTurns
 log = logging.getLogger(__name__)
 
 SENDS_A_TURN = 64
-"""After so many system calls the flusher gives way: a round over thousands of streams must not hold up the loop."""
+"""System calls after which the flusher gives way: a round over thousands of streams must not hold up the loop."""
 
 
 FEW = 16
-"""So many streams at most are looked at before a pause: whether they are quiet must be found out at next to no cost."""
+"""The most streams looked at before a pause: finding out whether they are quiet must cost next to nothing."""
 
 
 class Flushable(Protocol):
-    """What has bytes to send."""
+    """Something that has bytes to send."""
 
     @property
     def size(self) -> int:
-        """How many of those there are that it was given since it sent."""
+        """How many bytes it was given since it last sent."""
 
     def flush_now(self) -> int:
-        """Send them, as far as the sockets take them; return the number of system calls that it took."""
+        """Send them, as far as the sockets take them; return the number of system calls."""
 
 
 class Flusher:
-    """Sends what streams have pending: the first after quiet at once, then in rounds, a least gap apart.
+    """Sends what streams have pending: the first after quiet at once, then in rounds a least interval apart.
 
-    No gap is kept while nobody has more to send: a few streams, each of which sends now and then, do not wait for it.
+    There is no interval while nobody has more to send: a few streams that send now and then do not wait for it.
 
-    What a stream begins with leaves at the end of the loop's turn, with all that it has sent by then, and begins no
-    gap.
+    The beginning of a stream leaves at the end of the loop's turn, with everything that it has sent by then, and starts
+    no interval.
 
     Args:
         turns: the loop's.
-        gap: seconds between two rounds; with 0 a round comes with each turn of the event loop.
+        gap: seconds between two rounds; with 0 there is a round in each turn of the event loop.
     """
 
     def __init__(self, turns: EndsOfTurns, gap: float) -> None:
@@ -111,7 +111,7 @@ class Flusher:
             await anyio.sleep(pause)
 
     async def _are_quiet(self) -> bool:
-        """Whether those who are due, if they are few, have nothing more to send in this turn of the loop."""
+        """Whether the streams that are due, if they are few, have nothing more to send in this turn of the loop."""
         if len(self._due) > FEW:
             return False
         sizes = self._sizes()

@@ -13,18 +13,18 @@ from .refused import Refused
 from .wire import chunk
 
 CHUNK_LINE_SIZE = 256
-"""Bytes of the line that begins a chunk: its extensions are read by nobody, and must not outgrow what it carries."""
+"""Bytes of the line that begins a chunk: nobody reads its extensions, and they must not outgrow what it carries."""
 
 LENGTH_DIGITS = 18
-"""More than any body needs, and few enough to count with."""
+"""More digits than any body needs, and few enough to count with."""
 
 
 def body_of(fields: Bytes, version: bytes, trailer_size: int) -> Body:
     """Judge the fields that decide where the request leads and where it ends; return its body.
 
     Args:
-        fields: those of its head, in lower case.
-        version: of HTTP.
+        fields: those fields of its head, in lower case.
+        version: the HTTP version.
         trailer_size: bytes that its trailers may have.
 
     Raises:
@@ -101,7 +101,7 @@ _NO_BODY = _Counted(0)
 class _Chunked:
     """As long as its chunks say (section 7.1).
 
-    The parser gets what has come at once as one chunk, without extensions: to read a chunk takes it as long as to read
+    The parser gets what has come at once as one chunk, without extensions: reading a chunk takes it as long as reading
     thousands of bytes, and a client may send chunks of one byte.
     """
 

@@ -29,7 +29,7 @@ _HOST = (  # RFC 3986, section 3.2.2, in lower case, then section 3.2.3
 
 @cache
 def head_matcher(headers: int) -> Callable[[Bytes], re.Match[bytes] | None]:
-    """What matches a well-formed head with so many headers at most: the pattern counts at no cost."""
+    """Make a matcher for a well-formed head with at most this many headers: the pattern counts at no cost."""
     return re.compile(rb"(?!CONNECT )%b\r\n(?:%b\r\n){0,%d}\r\n" % (_REQUEST_LINE, _FIELD, headers)).match
 
 

@@ -18,22 +18,22 @@ class Member(Protocol):
 
     @property
     def is_chunked(self) -> bool:
-        """Whether its body is framed as chunks, or not at all."""
+        """Whether its body is framed as chunks."""
 
     def joined(self, group: Shard, read_up_to: int) -> None:
-        """It is a member now, which has no part in so many of the pieces that are pending."""
+        """Note that it is a member now, without a part in the given number of pending pieces."""
 
     def discarded(self, group: Shard) -> None:
-        """It is no member any more; what it had pending still leaves."""
+        """Note that it is no longer a member; what it had pending still leaves."""
 
     def take_shared(self, pieces: list[bytes], framed: bytes) -> bool:
-        """Send what is pending; return whether it could be sent at once, and all of it."""
+        """Send what is pending; return whether all of it could be sent at once."""
 
 
 class Shard:
     """The part of a group that is sent to in one go, so that a round over a large group can give way in between.
 
-    A member reads on from where it is in `pending`: at 0, unless it was written to alone meanwhile.
+    A member reads on from its place in `pending`: from 0, unless it was written to alone meanwhile.
     """
 
     __slots__ = ("_group", "_rest", "members", "pending", "size")
@@ -94,7 +94,7 @@ class StreamGroup:
     Args:
         flusher: the server's.
         mark: bytes that may be pending before they are sent at once.
-        slow: called with a member that could not take all that was pending, when it has been discarded.
+        slow: called with a member that could not take everything pending, once it has been discarded.
     """
 
     def __init__(self, flusher: Flusher, mark: int, slow: Callable[[Any], None]) -> None:
@@ -124,13 +124,13 @@ class StreamGroup:
             shard.write_chunk(data)
 
     def put(self, shard: Shard) -> None:
-        """Have a shard sent to: at once after quiet if it is the only one, else in a round that gives way."""
+        """Have a shard sent to: at once after quiet if it is the only one, otherwise in a round that gives way."""
         if len(self._shards) == 1:
             self._flusher.put(shard)
         else:
             self._flusher.put_later(shard)
 
     def discard_shard(self, shard: Shard) -> None:
-        """The shard has no members any more."""
+        """Forget a shard that has no members any more."""
         self._shards = [other for other in self._shards if other is not shard]
         self._flusher.discard(shard)

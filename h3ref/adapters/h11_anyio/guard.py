@@ -25,7 +25,7 @@ VERSIONS: Final = (b"1.1", b"1.0")
 
 
 class Head(NamedTuple):
-    """A request's head, as it was sent: what it asks for, and the lines of its headers, each with its end."""
+    """A request's head, as it was sent: its request line, and the lines of its headers, each with its end."""
 
     method: bytes
     target: bytes
@@ -74,7 +74,7 @@ class Guard:
         self._fields = 0  # headers in a head that has not ended
 
     def receive(self, data: bytes) -> bytes:
-        """Take what has arrived, and return what the parser may have; b"" when that is nothing yet.
+        """Take what has arrived, and return what the parser may have; b"" if that is nothing yet.
 
         Raises:
             Refused: the head.
@@ -90,7 +90,7 @@ class Guard:
         return passed
 
     def next_request(self) -> bytes:
-        """Begin with the next request: return what the parser may have of what was sent ahead; b"" if that is nothing.
+        """Begin the next request: return what the parser may have of what was sent ahead; b"" if nothing.
 
         Raises:
             Refused: the head.
@@ -100,11 +100,11 @@ class Guard:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a part of a head is here, and the rest of it is not."""
+        """Whether part of a head has come, but not all of it."""
         return self._body is None and bool(self._held)
 
     def check(self) -> None:
-        """Look whether the body is well formed as far as it has come.
+        """Check that the body is well formed as far as it has come.
 
         Raises:
             Refused: it is not.
@@ -181,7 +181,7 @@ class Guard:
 
     @property
     def _limit(self) -> int:
-        """Up to where the line that has not ended may reach."""
+        """How far the line that has not ended may reach."""
         return self._head_size if self._line else self._line_size
 
     def _end_head(self) -> int:
@@ -219,7 +219,7 @@ def _check_authority(target: bytes) -> None:
 
 
 def _wrong_with(line: bytes) -> str:
-    """The rule that a header's line has broken."""
+    """The rule that a header's line breaks."""
     name, colon, value = line.partition(b":")
     if line[:1] in b" \t":
         return "a header must not be folded over several lines"  # section 5.2

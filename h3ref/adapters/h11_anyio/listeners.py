@@ -16,7 +16,7 @@ BACKLOG: Final = 4096
 """Clients that the system lets wait until they are accepted."""
 
 UNIX_MODE: Final = 0o666
-"""Of a socket in the file system: whoever may enter its folder may connect, as to a port."""
+"""The mode of a socket in the file system: anybody who may enter its folder may connect, as to a port."""
 
 IN_THE_WAY: Final = "a server listens there, or it is a file of another kind"
 
@@ -160,10 +160,10 @@ def _make_room(path: str) -> None:
 
 
 def take_over(descriptor: int) -> Listeners:
-    """Listen on a socket that somebody else has bound, as a supervisor or a service manager; it is closed at the end.
+    """Listen on a socket that somebody else has bound, such as a supervisor or a service manager; closed at the end.
 
     Raises:
-        OSError: it is no open socket that connections come to.
+        OSError: it is not an open socket that listens for connections.
     """
     try:
         listener = socket.socket(fileno=descriptor)
@@ -178,11 +178,11 @@ def take_over(descriptor: int) -> Listeners:
         return listeners_of([listener])
     except OSError as error:
         listener.detach()
-        raise OSError(error.errno, f"descriptor {descriptor} is no socket that connections come to") from None
+        raise OSError(error.errno, f"descriptor {descriptor} is not a socket that listens for connections") from None
 
 
 def listeners_of(sockets: Sequence[socket.socket]) -> Listeners:
-    """What sockets that listen already are, as far as they tell."""
+    """What sockets that already listen say about themselves."""
     name = sockets[0].getsockname()
     return Listeners(sockets, name[0]) if isinstance(name, tuple) else Listeners(sockets, path=os.fsdecode(name) or "?")
 
@@ -191,7 +191,7 @@ _FAMILIES: Final = {getattr(socket, name) for name in ("AF_INET", "AF_INET6", "A
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from another one that came in its place."""
+    """What tells a file from another one that has taken its place."""
     try:
         found = Path(path).stat(follow_symlinks=False)
     except OSError:
@@ -205,5 +205,5 @@ def _url(host: str, port: int) -> str:
 
 
 def _plain(error: OSError) -> str:
-    """What the system says, without the address that `create_server` adds."""
+    """The system's words, without the address that `create_server` adds."""
     return os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else str(error)

@@ -21,9 +21,9 @@ class Loop:
     """What all connections of a server share.
 
     Args:
-        flush_gap: seconds, as `Flusher` takes them.
+        flush_gap: seconds, as in `Flusher`.
         limits: the server's.
-        stop: is told a stream that has to be cut since its reader does not read.
+        stop: called with a stream that has to be cut because its reader does not read.
 
     Attributes:
         watcher: waits on every socket.
@@ -44,11 +44,11 @@ class Loop:
         self._scope = anyio.CancelScope(shield=True)
 
     def create_group(self, mark: int, slow: Callable[[object], None]) -> Group:
-        """`Sharing`: streams of one server can have the same bytes."""
+        """`Sharing`: streams of one server can get the same bytes."""
         return StreamGroup(self.flusher, min(mark, self.limits.stream_buffer), slow)
 
     async def run(self) -> None:
-        """Serve until `stop`, also when the server is cancelled from outside: its streams have to end in order."""
+        """Serve until `stop`, even if the server is cancelled from outside: its streams have to end in order."""
         with self._scope:
             async with anyio.create_task_group() as tasks:
                 for serve in (self.watcher.run, self.flusher.run, self.idle.run, self.heads.run):
@@ -57,5 +57,5 @@ class Loop:
                     tasks.start_soon(self._turns.run)
 
     def stop(self) -> None:
-        """Serve no longer: there are no streams any more."""
+        """Stop serving, once there are no streams any more."""
         self._scope.cancel()

@@ -29,7 +29,7 @@ from .wire import respond
 log = logging.getLogger(__name__)
 
 READS_AT_CLOSE = 16
-"""So that a client that never stops sending can't hold up the loop."""
+"""A limit on reads in a row, so that a client that never stops sending can't hold up the loop."""
 
 LINGER = 1.0
 """Seconds that a client gets to stop sending, so that it can read the answer that refused its body."""
@@ -52,24 +52,24 @@ class Home(Protocol):
         """Start a task that answers a request, or refuses one, and then sees to it that the client goes on."""
 
     def tell_changed(self) -> None:
-        """A client's stream has begun."""
+        """Note that a client's stream has begun."""
 
     def discard(self, client: ClientConnection) -> None:
-        """The client's socket is closed; and once more, when that is so and its task is over."""
+        """Note that the client's socket is closed; and once more, when its task is over, too."""
 
 
 class ClientConnection:
-    """One client's socket: requests one after another, until one of them was a stream, or either side ends it.
+    """One client's socket: one request after another, until one of them was a stream, or either side ends it.
 
-    Whoever waits for a request has no task: the watcher calls when there is something to read.
+    A client that is between requests has no task: the watcher calls when there is something to read.
 
     Args:
         sock: the client's.
         home: the server.
-        address: what it is counted by among those of one address.
+        address: what it is counted by among the connections of one address.
 
     Attributes:
-        is_streaming: whether the head of a stream is sent; else there is a request to come, or to be answered.
+        is_streaming: whether the head of a stream has been sent; otherwise a request is awaited, or being answered.
     """
 
     __slots__ = (
@@ -114,7 +114,7 @@ class ClientConnection:
 
     @property
     def client(self) -> str:
-        """The client's address; "" if it has left. It is asked for, not kept: most servers never want to know."""
+        """The client's address, or "" if it has left; looked up and not kept, since most servers never want to know."""
         try:
             peer = self._sock.getpeername()
         except OSError:
@@ -126,7 +126,7 @@ class ClientConnection:
         self._go_on(self._read_request)
 
     def _go_on(self, read: Callable[[], Head | type[h11.NEED_DATA] | None]) -> None:
-        """Have the next request answered, or refused, by a task of its own; or wait until it comes; or close."""
+        """Have the next request answered, or refused, in a task of its own; or wait for it; or close."""
         try:
             request = read()
         except h11.RemoteProtocolError as error:
@@ -194,7 +194,7 @@ class ClientConnection:
             self.release()
 
     def release_if_idle(self) -> None:
-        """If it waits for a request, wait for none."""
+        """Stop waiting if it waits for a request."""
         if self._is_waiting:
             self.release()
 
@@ -203,10 +203,10 @@ class ClientConnection:
         self.release()
 
     def _read_request(self) -> Head | type[h11.NEED_DATA] | None:
-        """Return the next request, NEED_DATA if it has not come whole, or None if none will come.
+        """Return the next request, NEED_DATA if it is not complete, or None if none will come.
 
         Raises:
-            h11.RemoteProtocolError: it can't be one.
+            h11.RemoteProtocolError: it can't be a request.
             OSError: the client left.
         """
         try:
@@ -219,7 +219,7 @@ class ClientConnection:
         return self.guard.head or h11.NEED_DATA
 
     def _next_request(self) -> Head | type[h11.NEED_DATA] | None:
-        """As `_read_request`, after another request: with what was sent ahead."""
+        """As `_read_request`, after another request, with what was sent ahead."""
         self._unparsed = self.guard.next_request()
         return self.guard.head or self._read_request()
 
@@ -240,9 +240,9 @@ class ClientConnection:
         return self._parser
 
     async def serve(self, request: Head | h11.RemoteProtocolError) -> None:
-        """Answer a request, or refuse it; then see to the next one, which is no business of this task, or close.
+        """Answer a request, or refuse it; then start the next one in a task of its own, or close.
 
-        Tasks and contexts are what an app tells its requests apart by, so no two requests share one.
+        An app tells its requests apart by their tasks and contexts, so no two requests share one.
         """
         is_over = True
         try:
@@ -273,12 +273,12 @@ class ClientConnection:
 
     @property
     def is_last_request(self) -> bool:
-        """Whether this connection has had as many requests as it may have, or its server takes no more."""
+        """Whether this connection has had as many requests as it may, or its server takes no more."""
         most = self.service.limits.requests
         return not self._home.is_accepting or (most is not None and self._requests >= most)
 
     def feed(self, data: bytes) -> None:
-        """Let the parser have what has arrived, as far as the guard lets it; b"" is the client's end.
+        """Give the parser what has arrived, as far as the guard allows; b"" is the client's end.
 
         Raises:
             Refused: a request's head.
@@ -331,9 +331,9 @@ class ClientConnection:
             self._unsent = answer.unsent
 
     def read(self, take: Callable[[bytes], None]) -> None:
-        """From now on let `take` have what the client sends, b"" at its end, in place of the one that had it before.
+        """From now on give what the client sends to `take`, b"" at its end, and no longer to the one before.
 
-        On any thread; it is called on the loop's.
+        It may be called on any thread; `take` is called on the loop's.
         """
         self._take = take
         if threading.get_ident() == self.service.loop_thread:
@@ -361,7 +361,7 @@ class ClientConnection:
         self.loop.watcher.discard(self._sock)
 
     def release_parser(self) -> None:
-        """A stream has begun, so there is no further request: what parsing needs takes more memory than the rest."""
+        """Drop what parsing needs, which takes more memory than the rest: after a stream there is no request."""
         del self._parser, self._unparsed, self.guard
         self.is_streaming = True
         self._home.tell_changed()
@@ -374,7 +374,7 @@ class ClientConnection:
         return self._stream
 
     def cut(self) -> None:
-        """Cut its stream or its answer: whatever waits to send goes on. What the system has taken still leaves."""
+        """Cut its stream or its answer, and wake what waits to send. What the system has taken still leaves."""
         if self._stream is not None:
             self._stream.release()
         else:
@@ -382,7 +382,7 @@ class ClientConnection:
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Close the socket: with FIN, since what the client has sent so far is read first. Again: tell so once more."""
+        """Close the socket: with FIN, since what the client has sent is read first. Again: says so once more."""
         if self._sock.fileno() >= 0:
             self._close_socket()
         self._home.discard(self)

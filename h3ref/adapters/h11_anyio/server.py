@@ -28,10 +28,10 @@ from .tasks import Tasks
 log = logging.getLogger(__name__)
 
 ASKED_WITHIN = 2.0
-"""Seconds that clients which have come get to ask and to be answered, when another process takes a server's place."""
+"""Seconds in which connected clients may ask and be answered, when another process takes a server's place."""
 
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-"""What a client is told for whom there is no room."""
+"""What a client is told when there is no room for it."""
 
 
 class Server:
@@ -91,7 +91,7 @@ class Server:
     async def serving(self, grace: float, stuck: Callable[[], None]) -> AsyncIterator[None]:
         """Enter the app's lifespan, serve while the body runs, then shut down within `grace` seconds, and leave it.
 
-        `stuck` is called when user code is still running after that, which can't be ended; it is waited for.
+        `stuck` is called if user code is still running after that, which can't be ended; it is waited for.
 
         Raises:
             Exception: what the lifespan raised.
@@ -124,22 +124,22 @@ class Server:
             raise failure
 
     def accept_on(self, listeners: Iterable[socket.socket]) -> None:
-        """Take connections from these, too, which are among those that it listens on."""
+        """Accept connections on these sockets, too, which are among those that it listens on."""
         for listener in listeners:
             if listener not in self._acceptors:
                 self._acceptors[listener] = Acceptor(listener, self.loop.watcher, self._begin)
                 self._group.start_soon(self._acceptors[listener].run)
 
     def stop_accepting_on(self, listeners: Iterable[socket.socket]) -> None:
-        """Take no more connections from these, on which others may go on to do so."""
+        """Stop accepting connections on these sockets; other processes may go on."""
         for listener in list(listeners):
             if (acceptor := self._acceptors.pop(listener, None)) is not None:
                 acceptor.stop()
 
     async def hand_over(self) -> None:
-        """Let other processes that listen here have what comes; whoever is here is answered, if it asks in time.
+        """Leave new clients to other processes that listen here; connected ones are answered, if they ask in time.
 
-        A stream that begins is no lost request, as a 503 would be, after which browsers do not come back.
+        A stream that begins is not a lost request, unlike a 503, after which browsers do not come back.
         """
         self.stop_accepting_on(self._acceptors)
         with anyio.move_on_after(ASKED_WITHIN):
@@ -175,7 +175,7 @@ class Server:
             client.release()
 
     def _turn_away(self, sock: socket.socket, host: str, limit: str) -> None:
-        """Say that there is no room, in one packet and without waiting: a storm must cost no more than that."""
+        """Say that there is no room, in one packet and without waiting: a storm must not cost more than that."""
         self.service.refused[limit] += 1
         log.debug("a connection was refused: limit %s", limit)
         with suppress(OSError):
@@ -194,7 +194,7 @@ class Server:
             exchange.cancel()
 
     def discard(self, client: ClientConnection) -> None:
-        """A client's socket is closed; or a task that had still to end after that is over."""
+        """Note that a client's socket is closed; or that a task is over that had to end after that."""
         if client in self._clients:
             self._clients.discard(client)
             if client.address is not None:
@@ -204,7 +204,7 @@ class Server:
         self.tell_changed()
 
     def tell_changed(self) -> None:
-        """A client has left, or its stream has begun."""
+        """Note that a client has left, or that its stream has begun."""
         if self._changed is not None:
             self._changed.set()
 
@@ -247,7 +247,7 @@ class Server:
 
     @property
     def _is_busy(self) -> bool:
-        """Whether a client is connected, or something is still run for one that was."""
+        """Whether a client is connected, or something still runs for one that was."""
         return bool(self._clients or self.service.live)
 
     async def _until_idle(self) -> None:
@@ -259,7 +259,7 @@ class Server:
 
 
 def network_of(host: str) -> str:
-    """What connections are counted by: the address, or for IPv6 the network of 64 bits that one client has at least."""
+    """What connections are counted by: the address, or for IPv6 its network of 64 bits, since one client has that."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv4Address):
         return host

@@ -20,10 +20,10 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def bound_silence(sock: socket.socket, seconds: float | None) -> None:
-    """Have the system end a connection whose peer acknowledges nothing, as one that vanished, where it can.
+    """Have the system, where it can, end a connection whose peer acknowledges nothing, as one that has vanished.
 
-    Accepted sockets have it from their listener. It counts from the moment when the peer's window is full, which is
-    before ours, so it is given twice the time. None leaves it to the system, which has patience.
+    Accepted sockets have this from their listener. It counts from the moment when the peer's window is full, which is
+    before ours is, so it gets twice the time. None leaves it to the system, which is patient.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in _TCP:
         milliseconds = 0 if seconds is None else min(int(seconds * 2000), 2**31 - 1)
@@ -32,7 +32,7 @@ def bound_silence(sock: socket.socket, seconds: float | None) -> None:
 
 
 def send_at_once(listener: socket.socket) -> None:
-    """Have the system keep back nothing that is sent. Accepted sockets have it from their listener."""
+    """Have the system hold back nothing that is sent. Accepted sockets have this from their listener."""
     if listener.family in _TCP:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

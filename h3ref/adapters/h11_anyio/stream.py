@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 LARGE = HIGH_WATER
-"""Bytes from which on it pays to keep the rest of what a socket has taken in part, and not all of it."""
+"""The size from which on it pays to keep only the rest of bytes that a socket has taken in part, and not all."""
 
 
 class StreamConnection(Outflow):
@@ -125,7 +125,7 @@ class StreamConnection(Outflow):
             self.sharing.flusher.put(self)
 
     def _catch_up(self, group: Shard) -> None:
-        """Take what the group has pending, so that all goes out in the order in which it was written."""
+        """Take what the group has pending, so that everything goes out in the order in which it was written."""
         if self._read_up_to < len(group.pending):
             behind = group.since(self._read_up_to)
             self._read_up_to = len(group.pending)
@@ -133,14 +133,14 @@ class StreamConnection(Outflow):
             self.size += len(behind)
 
     def flush_now(self) -> int:
-        """Send all that is pending as one chunk; what the socket refuses goes when it takes bytes again."""
+        """Send everything pending as one chunk; what the socket refuses goes when it takes bytes again."""
         if self._unsent or not (self._pending or self._head or self._last):
             return 0
         self._send(self._take_pending())
         return 1
 
     def take_shared(self, pieces: list[bytes], framed: bytes) -> bool:
-        """Send what a group has pending; return whether it could be sent at once, and all of it."""
+        """Send what a group has pending; return whether all of it could be sent at once."""
         if self._pending or self._unsent or self._head or self._read_up_to:
             self._pending += pieces[self._read_up_to :]
             self.size = sum(map(len, self._pending))
@@ -159,7 +159,7 @@ class StreamConnection(Outflow):
         return not self._unsent
 
     def _take_pending(self) -> bytes:
-        """All that is pending, framed, the head before it and the end behind it."""
+        """Everything pending, framed, after the head and before the end."""
         data, head, last = b"".join(self._pending), self._head, self._last
         self._head = self._last = b""
         self._pending.clear()
@@ -188,7 +188,7 @@ class StreamConnection(Outflow):
             self._tell_waiters()
 
     def _keep(self, data: bytes | memoryview, *, took: bool) -> None:
-        """Hold what the socket refused until it takes bytes again; just now it took some, or did not."""
+        """Hold what the socket refused until it takes bytes again; whether it has just taken some counts."""
         assert self._sock is not None, "only what a socket refused is kept"
         if isinstance(data, memoryview) and data.nbytes + LARGE < len(data.obj) / 2:  # type: ignore[arg-type]
             data = bytes(data)  # else the whole of it would be kept for the rest
@@ -209,12 +209,12 @@ class StreamConnection(Outflow):
             self.flush_now()
 
     def joined(self, group: Shard, read_up_to: int) -> None:
-        """`Member`: it is in a group now, which has so many pieces pending that are not for it."""
+        """`Member`: note that it is in a group now, with the given number of pending pieces that are not for it."""
         self.group = group
         self._read_up_to = read_up_to
 
     def discarded(self, group: Shard) -> None:
-        """`Member`: it is in no group any more; what it had pending still leaves."""
+        """`Member`: note that it is in no group any more; what it had pending still leaves."""
         if self._sock is not None:
             self._catch_up(group)
             if self._pending:
@@ -233,7 +233,7 @@ class StreamConnection(Outflow):
 
     @property
     def can_end(self) -> bool:
-        """`Direct`: whether it ends at once, unless its reader falls behind just then."""
+        """`Direct`: whether it ends at once, unless its reader falls behind at that moment."""
         return self._stalled_since is None
 
     async def close(self) -> None:
@@ -264,7 +264,7 @@ class StreamConnection(Outflow):
             self.release()
 
     async def _until_taken(self) -> None:
-        """Wait until its reader has taken all that is left, unless that one has not read for too long."""
+        """Wait until its reader has taken everything, or has not read for too long."""
         limits = self.sharing.limits
         since = self.stalled_since or 0.0
         if limits.send_timeout is None or now() < since + limits.send_timeout:
@@ -273,13 +273,13 @@ class StreamConnection(Outflow):
             self.cut_now()
 
     def cut_now(self) -> None:
-        """Cut a reader that does not read: neither this nor the socket holds anything any more."""
+        """Cut a reader that does not read: drop what this and the socket hold."""
         if self._sock is not None:
             reset_when_closed(self._sock)
         self.release()
 
     def release(self) -> None:
-        """Give back the socket, which its owner closes, and all that it holds; whoever waits goes on."""
+        """Give back the socket, which its owner closes, and all that it holds; tasks that wait go on."""
         if self._sock is None:
             return
         if self._unsent:

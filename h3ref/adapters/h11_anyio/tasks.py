@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Tasks:
-    """The tasks of one server, started by whoever has read a request.
+    """The tasks of one server, started by the code that has read a request.
 
-    Each begins with the context that the server was started in, whoever starts it: what one request has set in its
-    own is no other's.
+    Each begins in the context that the server was started in, no matter what starts it: what one request sets in its
+    context stays its own.
 
-    On trio they are those of the nursery that the task group is made of: anyio would give each a scope and an event. On
-    asyncio they are plain tasks, for those of a task group take 2 KB more each, and three times as long to start; what
-    the task group would do for them is done here.
+    On trio they belong to the nursery that the task group is made of: anyio would give each a scope and an event. On
+    asyncio they are plain tasks, since those of a task group take 2 KB more each, and three times as long to start;
+    what the task group would do for them is done here.
 
     Args:
         group: the server's, just entered by the task that calls; it is left only when none of them runs any more.

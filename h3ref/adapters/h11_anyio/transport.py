@@ -20,7 +20,7 @@ from .stream import StreamConnection
 from .wire import HeaderLines, respond, with_host
 
 UNREAD = (h11.SEND_BODY, h11.ERROR)
-"""The parser's states in which a request's body was not read to its end, so that no other request can follow."""
+"""States of the parser in which a request's body was not read to its end, so no other request can follow."""
 
 
 class TrailersTooLarge(RequestError):
@@ -41,24 +41,24 @@ class Client(Protocol):
 
     @property
     def guard(self) -> Guard:
-        """Through which all that the client sends has come."""
+        """The guard that everything the client sends has passed."""
 
     @property
     def is_last_request(self) -> bool:
         """Whether no other request may follow."""
 
     def read(self, take: Callable[[bytes], None]) -> None:
-        """From now on let `take` have what the client sends, b"" at its end; on any thread."""
+        """From now on give what the client sends to `take`, b"" at its end; on any thread."""
 
     def stop_reading(self) -> None:
         """Leave to the system what the client sends."""
 
     @property
     def parser(self) -> h11.Connection:
-        """What reads a body, and frames a plain answer."""
+        """The parser, which reads a body and frames a plain answer."""
 
     def feed(self, data: bytes) -> None:
-        """Let the parser have what has arrived."""
+        """Give the parser what has arrived."""
 
     async def send(self, whole: list[bytes]) -> None:
         """Send bytes outside of a stream, which are taken out of the list."""
@@ -69,7 +69,7 @@ class Client(Protocol):
         """Give the socket to a stream; there will be no further request on it."""
 
     def release_parser(self) -> None:
-        """There will be no further request, nor anything of this one's body."""
+        """Drop the parser: there will be no further request, nor anything of this one's body."""
 
     def release(self) -> None:
         """Close the socket."""
@@ -78,7 +78,7 @@ class Client(Protocol):
 class H11Transport:
     """One request on a client's connection.
 
-    What the client sends has one reader: the watcher. Whoever wants the body waits until it is told what has come.
+    What the client sends has one reader: the watcher. A task that wants the body waits until it is told what has come.
     """
 
     __slots__ = (
@@ -115,7 +115,7 @@ class H11Transport:
         return self._client.client
 
     def _take_arrived(self) -> None:
-        """Take what the parser has of the body: it is asked when somebody wants to know, which no stream does."""
+        """Take what the parser has of the body, when somebody wants to know; a stream never does."""
         try:
             while isinstance(event := self._client.parser.next_event(), h11.Data):
                 self._body += event.data
@@ -155,7 +155,7 @@ class H11Transport:
         return self._client.parser.their_state is h11.SEND_BODY and self._size <= limit and self._broken is None
 
     async def _receive_rest(self) -> None:
-        """Wait until there is nothing of the body that could still come.
+        """Wait until nothing of the body can come any more.
 
         Raises:
             BodyTimeout: it took too long.
@@ -179,7 +179,7 @@ class H11Transport:
             self._stop_reading()
 
     def _stop_reading(self) -> None:
-        """Leave to the system what comes next, unless the client is watched: a thread may begin with that just now."""
+        """Leave to the system what comes next, unless the client is watched: a thread may be starting that now."""
         self._client.stop_reading()
         if self._gone is not None and not self._has_ended:
             self._client.read(self._take)
@@ -192,7 +192,7 @@ class H11Transport:
             self._client.read(self._take)
 
     def _take(self, data: bytes) -> None:
-        """Keep what belongs to the body while somebody may want it, throw away the rest; b"" is the client's end."""
+        """Keep what belongs to the body while somebody may want it, and drop the rest; b"" is the client's end."""
         self._has_ended = not data
         if (self._reading is not None or not self._is_open) and self._is_incomplete:
             self._client.feed(data)
@@ -216,11 +216,11 @@ class H11Transport:
         return size
 
     def release(self) -> None:
-        """The stream has ended, and a thread of it has not: the client's socket does not wait for that."""
+        """Close the client's socket after the stream has ended, without waiting for a thread that has not."""
         self._client.release()
 
     def keep_nothing(self) -> None:
-        """The exchange is over: what refers to it would otherwise wait for the garbage collector."""
+        """Drop what refers to an exchange that is over, and would otherwise wait for the garbage collector."""
         self._gone = None
 
     def create_connection(self) -> StreamConnection:
@@ -237,7 +237,7 @@ class H11Transport:
         self._release_parser()
 
     def _release_parser(self) -> None:
-        """If nobody can want the body any more, release the parser, which takes more memory than all the rest."""
+        """Drop the parser, which takes more memory than all the rest, if nobody can want the body any more."""
         if self._is_open and self._reading is None:
             self._body.clear()
             self._client.release_parser()

@@ -9,7 +9,7 @@ from ..._core.turns import Turns, turns_here
 
 
 class TaskTurns:
-    """As `Turns`, by a task: whoever runs in this turn of trio's has run when it gets its own."""
+    """As `Turns`, with a task: everything that runs in this turn of trio's has run before it gets its own."""
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], None]] = []
@@ -37,5 +37,5 @@ EndsOfTurns = Turns | TaskTurns
 
 
 def loop_turns() -> EndsOfTurns:
-    """Those of the loop that runs here."""
+    """The turns of the loop that runs here."""
     return turns_here() or TaskTurns()

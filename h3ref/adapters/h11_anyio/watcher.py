@@ -27,11 +27,11 @@ _NOTHING: tuple[None, None] = (None, None)
 class Watcher:
     """Waits on the sockets of all connections at once, in a selector that the event loop itself waits on.
 
-    A socket's entry is a pair of callables: what to do when it can be read, and when it can be written.
+    A socket's entry is a pair of functions: one to call when it can be read, and one when it can be written.
 
     Args:
         turns: the loop's.
-        send_timeout: seconds that a full socket may take nothing, which whoever waits for it looks after; or None.
+        send_timeout: seconds that a full socket may take nothing, which the waiting code checks; or None.
     """
 
     def __init__(self, turns: EndsOfTurns, send_timeout: float | None = None) -> None:
@@ -49,7 +49,7 @@ class Watcher:
             self._enter(sock.fileno(), readable, self._entries.get(sock.fileno(), _NOTHING)[1])
 
     def watch_soon(self, sock: socket.socket, readable: Ready) -> None:
-        """As `watch`, on the loop's thread, from the end of this turn on: many a stream is over by then."""
+        """As `watch`, on the loop's thread, from the end of this turn on: many streams are over by then."""
         with self._lock:
             if not self._new:
                 self._turns.add(self._watch_new)

@@ -18,9 +18,10 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class HeaderLines(Sequence[tuple[bytes, bytes]]):
-    """A request's headers as one piece of memory, for as long as its stream lasts; taken apart when asked for.
+    """A request's headers as one piece of memory, for as long as its stream lasts; taken apart on request.
 
-    That is as RFC 9112, section 5.1, says, and h11 does: names in lower case, values without the white space around.
+    They are taken apart as RFC 9112, section 5.1, says and h11 does: names in lower case, values without surrounding
+    white space.
 
     Args:
         fields: the lines, each with its end, as the guard lets them pass.
@@ -75,7 +76,7 @@ def _date_of(second: int) -> str:
 
 
 def with_host(fields: bytes, target: bytes) -> bytes:
-    """Return the headers' lines with the host that a target in absolute form names: it takes Host's place.
+    """Return the headers' lines with the host that a target in absolute form names, in place of Host's.
 
     RFC 9112, section 3.2.2.
     """
@@ -87,9 +88,9 @@ def with_host(fields: bytes, target: bytes) -> bytes:
 
 
 def respond(parser: h11.Connection, response: Response, *, close: bool, bodiless: bool = False) -> list[bytes]:
-    """Return a plain response's head and its body, which is not copied: many may get the same.
+    """Return a plain response's head and its body, which is not copied, since many clients may get the same.
 
-    The one to a HEAD is bodiless, though it says how long the body would be.
+    The response to a HEAD has no body, though it says how long that would be.
     """
     headers = [("Date", date()), *response.headers]
     if response.status not in (204, 304):

@@ -85,7 +85,7 @@ SCENES: Final[dict[str, tuple[Scene, ...]]] = {
 
 
 class NoClient(Exception):
-    """There is nothing to judge: no request came, or what was printed are no messages."""
+    """There is nothing to judge: no request came, or the output has no messages."""
 
 
 async def judge_client(
@@ -98,10 +98,10 @@ async def judge_client(
         checks: those of the group "client" that are wanted.
         tell: is called with each verdict, as soon as it is known.
         limit: the most seconds to wait for anything that the client does.
-        silence: so many seconds a quiet stream is quiet.
+        silence: seconds for which a quiet stream is quiet.
 
     Raises:
-        NoClient: the client asks for nothing, or prints what is no message.
+        NoClient: the client sends no request, or prints something else than messages.
         OSError: it can't be started, or nobody can listen on the loopback interface.
     """
     await _try_out(client, limit)

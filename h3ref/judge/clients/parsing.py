@@ -40,7 +40,7 @@ class Cases:
     Args:
         client: the client.
         limit: the most seconds to wait for anything that it does.
-        places: so many clients run at the same time.
+        places: how many clients run at the same time.
     """
 
     def __init__(self, client: Client, limit: float, places: anyio.CapacityLimiter) -> None:

@@ -20,7 +20,7 @@ from .vectors import Message
 
 LONGEST_LINE: Final = 16 * 1024 * 1024
 LAST_WORDS: Final = 2000
-"""So many characters of what a program says on stderr are kept."""
+"""Characters of a program's stderr that are kept."""
 
 GRACE: Final = 5.0
 """Seconds that a program has after SIGTERM."""
@@ -29,7 +29,7 @@ Take = Callable[[Message], Awaitable[object]]
 
 
 class NotAMessage(Exception):
-    """A client has printed a line that is no message."""
+    """A client has printed a line that is not a message."""
 
 
 class Client(Protocol):
@@ -131,7 +131,7 @@ def message_of(line: bytes) -> Message:
     """Return the message that a line says.
 
     Raises:
-        NotAMessage: it is no JSON object, or its `data` is no text.
+        NotAMessage: it is not a JSON object, or its `data` is not a string.
     """
     try:
         value: Any = json.loads(line)

@@ -178,7 +178,7 @@ async def drops_each_bom(stage: Stage) -> None:
 
 
 async def bears_silence(stage: Stage) -> None:
-    """C-99: a stream that is quiet is no fault."""
+    """C-99: a quiet stream is not a fault."""
     visit = await stage.visit()
     await visit.open(b"data: a\n\n")
     await anyio.sleep(stage.silence)

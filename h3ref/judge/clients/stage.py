@@ -41,14 +41,14 @@ class Stage:
 
     Args:
         limit: the most seconds to wait for anything that the client does.
-        silence: so many seconds a quiet stream is quiet.
+        silence: seconds for which a quiet stream is quiet.
 
     Attributes:
         silence: as it was given.
         transcript: what was sent and received, for people.
         url: what the client is given.
         elsewhere: the same path at another origin, which this stage serves too.
-        misprint: why a line that the client has printed is no message; "" if none was.
+        misprint: why a line that the client printed is not a message; "" if all were.
     """
 
     def __init__(self, limit: float, silence: float) -> None:

@@ -166,7 +166,7 @@ class Visit:
 
 
 def parsed_head(data: bytes) -> Head:
-    """Read a request's head; what is no head has the method ""."""
+    """Read a request's head; the method is "" if it is not a head."""
     first, *lines = data.split(b"\r\n\r\n")[0].split(b"\r\n")
     words = first.decode("latin-1").split(" ")
     if len(words) != 3:

@@ -16,7 +16,7 @@ class Amounts:
         deliveries: of each fan-out, all streams together.
         alone, together: requests for a first event, one at a time, or `at_once` at a time.
         silent: streams whose memory is measured.
-        paced: streams that get `rate` events a second, for so many `seconds`.
+        paced: streams that get `rate` events a second, for `seconds` seconds.
         few: numbers of streams, each with another rate, for `few_seconds`.
         busy: events a second to as many as `paced`, for as long as those get theirs.
         grown: numbers of streams that together get `steady` deliveries a second, for `lasting` seconds.

@@ -98,7 +98,7 @@ class Load:
                     waiting.discard(client)
 
     def receive(self, count: int) -> None:
-        """Read until so many events have come, all streams together, also those that have come already."""
+        """Read until that many events have come on all streams together, counting those that came before."""
         events = sum(client.reader.events for client in self._clients)
 
         def so_far() -> str:
@@ -232,7 +232,7 @@ def check(port: int, count: int = 3) -> None:
     """Read one stream as a client does that takes no short cuts.
 
     Raises:
-        LoadError: it is not a stream of so many events, or `Reader` would count otherwise.
+        LoadError: it is not a stream of that many events, or `Reader` would count differently.
     """
     connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
     try:

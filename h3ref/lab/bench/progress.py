@@ -14,7 +14,7 @@ class Progress:
     """Told each step as it begins; this one keeps silent."""
 
     def begin(self, total: int) -> None:
-        """So many steps will come."""
+        """Say how many steps will come."""
 
     def step(self, text: str) -> None:
         """The next step begins."""

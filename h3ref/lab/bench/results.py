@@ -118,7 +118,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SectionNote:
-    """What a section is, for whoever reads its figures; base is what the ratios are to."""
+    """What a section is, for readers of its figures; `base` is what the ratios refer to."""
 
     name: str
     title: str

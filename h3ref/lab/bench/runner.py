@@ -52,7 +52,7 @@ def run(
         systems: of `SYSTEMS`; those whose packages are not installed are named in the results.
         amounts: how much of everything.
         repeat: how often everything is measured, all systems in turns.
-        quick: only noted, for whoever reads the results.
+        quick: only noted, for readers of the results.
         progress: is told each step.
 
     Raises:

@@ -23,7 +23,7 @@ GIVEN_UP: Final = 3
 """How many requests such a system gets."""
 
 SELDOM: Final = ((5000, 1), (2000, 2))
-"""From so many streams on, opening them takes most of the time: it is then repeated so often at most."""
+"""The number of streams from which on opening them takes most of the time, and the most repetitions from there on."""
 
 LONG: Final = 3
 """How often at most what takes seconds each time is repeated."""
@@ -96,7 +96,7 @@ class Section:
 
 
 def used(before: Clocks, after: Clocks, count: int) -> list[Figure]:
-    """What one of so many has cost the server: its CPU, and its instructions where they are counted."""
+    """What each has cost the server: its CPU, and its instructions where they are counted."""
     figures = [Figure("cpu", "us", (after.cpu - before.cpu) / count * 1e6)]
     if before.instructions is not None and after.instructions is not None:
         figures.append(Figure("instructions", "k", (after.instructions - before.instructions) / count / 1000))
@@ -135,7 +135,7 @@ def paced(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
 
 
 def growing(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
-    """What a process of so many streams holds, and what it takes to feed them all as many deliveries a second."""
+    """What a process with that many streams holds, and what it takes to feed all of them at that rate."""
     with Load(server.port) as load:
         load.requests("/first", 20, 5)  # so that what is only made once is there
     empty = server.clocks().memory

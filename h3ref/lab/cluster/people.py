@@ -98,7 +98,7 @@ class Writer:
 
 
 async def until_all_hear(writer: Writer, readers: Sequence[Reader], more: int = 5) -> None:
-    """Wait until so many further messages are acknowledged, and everybody has heard all that are.
+    """Wait until that many further messages are acknowledged, and everybody has heard them all.
 
     Raises:
         TimeoutError: that takes too long.

@@ -190,7 +190,7 @@ async def _demo(columns: int) -> bool:
             await play(cluster, readers, writer)
         verdict = Verdict(writer, readers)
         _say(draw(cluster.processes(), cluster.marks, columns=columns))
-        _say("\nA letter is the process that has the stream, a small one where no event came; a dot is no stream.\n")
+        _say("\nA letter is the process that has the stream, in lower case while no event came; a dot is no stream.\n")
         _say(verdict.tell(writer, readers))
         return verdict.is_good
 

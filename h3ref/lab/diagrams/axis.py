@@ -29,7 +29,7 @@ class Scale:
         return self.top + self.depth * seconds / self.span
 
     def ticks(self, apart: float = 44.0) -> Iterator[tuple[float, str]]:
-        """Yield round times, at least so many pixels apart, with their words."""
+        """Yield round times, at least that many pixels apart, with their words."""
         step = round_step(self.span * apart / self.depth)
         count = int(self.span / step + 1e-9)
         for number, text in enumerate(times_of([step * number for number in range(count + 1)], of=self.span)):

@@ -72,7 +72,7 @@ class Column:
         return max(40.0, sum(block.up + block.down for block in self.blocks))
 
     def draw(self, sheet: Sheet, x: float, depth: float) -> None:
-        """Draw it with its left side at x, so many pixels deep, below its title and the names of its lanes."""
+        """Draw it with its left side at x, to the given depth in pixels, below its title and its lanes' names."""
         self.sheet = sheet
         self.x = x
         self.lanes = [x + _FIRST + _APART * lane for lane in range(len(LANES))]

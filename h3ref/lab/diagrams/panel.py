@@ -340,7 +340,7 @@ def _is_rightward(arrow: Arrow) -> bool:
 
 
 def _gap_of(arrow: Arrow) -> int:
-    """The gap between lanes in which the words of an arrow stand: the one next to where it starts."""
+    """The space between lanes that holds the words of an arrow: the one next to its start."""
     who = LANES.index(arrow.record.who)
     return who if _is_rightward(arrow) else who - 1
 

@@ -123,7 +123,7 @@ class Sheet:
 
     Args:
         width, height: of the whole, the card's margin included.
-        words: what the picture shows, in words, for whoever can't see it.
+        words: what the picture shows, in words, for readers who can't see it.
     """
 
     # Lines and patches are added as artists of no kind: as their own, each would have its extent measured for limits

@@ -18,7 +18,7 @@ LIMIT = 44
 """The most rows of a column; of more, those in the middle are told as left out."""
 
 FOLDED = 4
-"""So many times in a row the same steps are one row, with how often."""
+"""Repetitions of the same steps, in a row, that become one row with their number."""
 
 TO_CLIENT = {step.name for step in trace.STEPS.values() if (step.who, step.to) == ("connection", "client")}
 

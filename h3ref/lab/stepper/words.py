@@ -24,7 +24,7 @@ def clock(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """So many of something."""
+    """A number of things, in words."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -24,7 +24,7 @@ def data() -> str:
 async def paced(
     count: int, rate: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> AsyncIterator[int]:
-    """Count, so many times a second; at a rate of 0 give way to other tasks after each number."""
+    """Count, that many times a second; at a rate of 0 give way to other tasks after each number."""
     start = time.perf_counter()
     for number in range(count):
         yield number
