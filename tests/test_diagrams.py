@@ -534,7 +534,7 @@ def test_what_nobody_had_is_hollow_and_leads_to_where_it_was_sent() -> None:
     said = words(figure).split("\n")
     assert said.count("6") == said.count("7") == 2, "where it was missed, and where it was sent"
     assert "missed, and sent later" in said
-    assert str(figure.get_label()).endswith(", 2 missed and sent later")
+    assert str(figure.get_label()).endswith("; 2 missed and sent later")
     with pytest.raises(ValueError, match="the event 1 is said to be missed, but no stream except the first sent it"):
         diagrams.timeline(recording, missed={"1": 100.4})
     with pytest.raises(ValueError, match="marks are times of one clock"):
