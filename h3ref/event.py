@@ -31,6 +31,8 @@ StreamCallback = Callable[[SSEWriter], Any] | Callable[[BlockingSSEWriter], Any]
 
 REDIRECTS = (301, 302, 303, 307, 308)
 
+_NOTHING: Mapping[str, str] = {}
+
 
 class EventHost(Protocol):
     """What an event asks of its exchange."""
@@ -73,6 +75,8 @@ class EventHost(Protocol):
 
     async def all_stats(self) -> list[Stats]: ...
 
+    def when_waiting(self, call: Callable[[], None]) -> None: ...
+
     def call_after(self, due: Due, seconds: float) -> None: ...
 
     def call_never(self, due: Due, seconds: float) -> None: ...
@@ -83,9 +87,7 @@ class H3Event:
 
     Attributes:
         method: the request's method, such as "GET".
-        path: the path, percent-decoded.
         params: the values that the route's pattern matched: ":id" under "id", "/*" under "*".
-        context: anything that hooks and the handler want to share for this request.
     """
 
     __slots__ = (
@@ -97,7 +99,6 @@ class H3Event:
         "_request",
         "method",
         "params",
-        "path",
         "reading",
         "stream_callback",
     )
@@ -106,7 +107,6 @@ class H3Event:
         self._host = host
         self._request = request
         self.method = request.method
-        self.path = unquote(request.target.partition("?")[0])
         self.params: Mapping[str, str] = _NOTHING
         self.stream_callback: StreamCallback | None = None
         self._context: dict[str, Any] | None = None
@@ -125,6 +125,11 @@ class H3Event:
         return self._context
 
     @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        return unquote(self._request.target.partition("?")[0])
+
+    @property
     def target(self) -> str:
         """The request's target as it came: path and query, still encoded."""
         return self._request.target
@@ -140,11 +145,8 @@ class H3Event:
     def headers(self) -> Headers:
         """The request's headers; names match in any case, and the last value of a name wins."""
         if self._headers is None:
-            self._headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw())
+            self._headers = Headers((n.decode("latin-1"), v.decode("latin-1")) for n, v in self._request.headers)
         return self._headers
-
-    def _raw(self) -> list[tuple[bytes, bytes]]:
-        return list(self._request.headers)
 
     @property
     def last_event_id(self) -> str:
@@ -432,9 +434,6 @@ class H3Event:
         # Logs show it: no query, which may hold a token, and nothing that could forge a line.
         path = self.target.partition("?")[0]
         return f"<H3Event {printable(self.method)} {printable(path)}, {self.state}>"
-
-
-_NOTHING: Mapping[str, str] = {}
 
 
 def _is_whole(status: object) -> bool:

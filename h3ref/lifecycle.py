@@ -214,8 +214,13 @@ class Lifecycle:
         """
         listener = self._listener
         if listener is None:
-            trigger = step.trigger
-            return self._state if trigger is None else self.trigger(trigger, reason)
+            if step.trigger is None:
+                return self._state
+            # As `trigger`, in place: it is done four times for each stream.
+            why = _DEFAULTS[step.trigger] if reason is None else _reason_of(step.trigger, reason)
+            with self._lock:
+                _MACHINE.events[step.trigger].trigger(self, why)
+                return self._state
         why = _reason_of(step.trigger, reason) if step.trigger else None
         with self._lock:  # so that the records stand in the order of the triggers
             before, error = self._state, None

@@ -26,10 +26,11 @@ import httpx2
 import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
+from h3ref._core.cleanup import Cleanup
 from h3ref._core.exchange import Exchange
-from h3ref._core.turns import turns_here
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.connection import ASGIConnection
+from h3ref.adapters.asgi.messages import ScopeHeaders
 from h3ref.connection import End
 from h3ref.errors import WriteError
 from h3ref.event import host_of
@@ -981,6 +982,26 @@ async def test_events_of_a_busy_stream_join_where_the_server_may_let_wait_and_ot
     assert len(messages) == 30 if pause else len(messages) <= 15
 
 
+@pytest.mark.parametrize(
+    ("headers", "announced"),
+    [
+        ([(b"Content-Length", b"0")], False),
+        ([[b"content-length", bytearray(b"7")]], True),
+        ([(memoryview(b"CONTENT-LENGTH"), b"7")], True),
+        ([(b"Transfer-Encoding", b"chunked")], True),
+        ([(b"content-length", b"0"), (b"transfer-encoding", b"chunked")], True),
+        ([(b"x-custom-length", b"7"), (b"x-transfer-encode", b"7")], None),
+        ([], None),
+    ],
+)
+def test_headers_are_read_as_the_scope_has_them(headers: list[Any], announced: bool | None) -> None:
+    read = ScopeHeaders(headers)
+    assert read.announce_body() is announced
+    assert list(read) == [(bytes(name).lower(), bytes(value)) for name, value in headers]
+    assert len(read) == len(headers)
+    assert list(read[:1]) == list(read)[:1]
+
+
 def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:
     return ASGIConnection(
         send,
@@ -988,7 +1009,7 @@ def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:
         lambda: None,
         lambda: None,
         lambda: None,
-        turns=turns_here(),
+        turns=Cleanup(None, 5.0, lambda: None),
         context=copy_context(),
         task=lambda: task,
         can_cut=True,

@@ -455,6 +455,22 @@ async def test_code_that_swallows_its_cancellation_is_ended_all_the_same(caplog:
     assert len(caplog.records) == 1, "it is told once"
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["ends at once", "waits"])
+async def test_a_call_that_is_added_is_made_when_the_code_waits_and_not_if_it_never_does(waits: bool) -> None:
+    async def code(case: Case) -> None:
+        case.cleanup.add(lambda: case.said.append("called"))
+        case.said.append("goes on")
+        if waits:
+            await anyio.lowlevel.checkpoint()
+        case.said.append("is over")
+
+    case = Case()
+    await case.cleanup.run(code(case))
+    assert case.said == (["goes on", "called", "is over"] if waits else ["goes on", "is over"])
+    case.cleanup.add(lambda: case.said.append("called late"))
+    assert case.said[-1] == "called late", "it is over, and waits for nothing"
+
+
 @in_virtual_time
 async def test_it_runs_in_the_task_that_calls_and_in_its_context() -> None:
     variable = contextvars.ContextVar("variable", default="none")

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,12 +149,12 @@ def inject(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
 
         monkeypatch.setattr(kind, name, call_async if is_async else call)
 
-    def begin(service: Service, transport: Any) -> Exchange:
+    def begin(service: Service, transport: Any, context: Context | None = None) -> Exchange:
         if type(transport) not in patched:
             patched.add(type(transport))
             patch(type(transport), "watch")
             patch(type(transport), "create_connection")
-        return original(service, transport)
+        return original(service, transport, context)
 
     def create(exchange: Exchange) -> Any:
         connection = create_connection(exchange)

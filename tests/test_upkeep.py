@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, Reason, SSEWriter
+from h3ref._core.upkeep import Upkeep
 from h3ref.adapters.memory import MemoryConnection, MemoryTransport, open_memory
 from h3ref.testing import virtual_backends
 from tests.waits import until
@@ -106,3 +109,51 @@ async def test_a_connection_that_raises_when_it_is_looked_at_keeps_no_other_stre
         first.shut_down()
         await until(lambda: len(server.service.live) == 1)
     assert {record.exc_info[0] for record in caplog.records if record.exc_info} == {Fault}
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["ends at once", "waits"])
+async def test_a_stream_is_looked_at_and_has_a_clock_for_its_first_item_only_if_it_waits(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for name in ("add_deadline", "_join_round"):
+        original = getattr(Upkeep, name)
+
+        def ask(*args: Any, name: str = name, original: Any = original) -> Any:
+            asked.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(Upkeep, name, ask)
+    app = H3App()
+
+    @app.sse("/")
+    async def events(event: H3Event) -> AsyncIterator[str]:
+        if waits:
+            await anyio.lowlevel.checkpoint()
+        yield "1"
+        if waits:
+            await anyio.lowlevel.checkpoint()
+
+    async with open_memory(app) as client:
+        assert await (await client.request("GET", "/")).read() == b"data: 1\n\n"
+    assert asked == (["add_deadline", "_join_round"] if waits else [])
+
+
+@pytest.mark.parametrize("anyio_backend", virtual_backends(), ids=["asyncio", "trio"])
+async def test_a_time_that_a_stream_sets_before_it_first_waits_ends_it() -> None:
+    app = H3App()
+
+    async def callback(writer: SSEWriter) -> None:
+        writer.event.expires_in(5)
+        writer.event.expires_in(3)
+        await anyio.sleep_forever()
+
+    @app.get("/")
+    async def handler(event: H3Event) -> None:
+        event.start_sse()
+        event.set_stream_callback(callback)
+
+    async with open_memory(app) as client:
+        began = anyio.current_time()
+        assert await (await client.request("GET", "/")).read() == b""
+        assert 3 <= anyio.current_time() - began < 5

@@ -27,13 +27,13 @@ STOREYS: Final[dict[str, list[set[str]]]] = {
             "_core.child",
             "_core.companion",
         }
-        | {"_core.deadlines", "_core.direct", "_core.errand", "_core.expiry", "_core.outflow"}
+        | {"_core.deadlines", "_core.direct", "_core.errand", "_core.expiry", "_core.outflow", "_core.pairs"}
         | {"_core.steps", "_core.timer", "_core.turns"},
         {"sse", "lifecycle", "connection", "stats", "engine"},
     ],
     "A stream, or a plain answer": [
         {"_core.threads", "_core.farewell", "_core.feed", "_core.turn", "_core.standins", "_core.order"},
-        {"_core.stream", "_core.mailbox", "_core.upkeep", "_core.answer"},
+        {"_core.stream", "_core.stream_host", "_core.mailbox", "_core.upkeep", "_core.answer"},
     ],
     "What a handler works with": [
         {"writer", "blocking"},

@@ -25,6 +25,7 @@ class Child:
         code: what runs, from the loop's next turn on.
         context: in which it runs.
         cancelled: called each time when the task that attends is cancelled: the code has to come to its end.
+        loop: asyncio's that runs here, if that is known.
 
     Attributes:
         code: the same.
@@ -33,14 +34,20 @@ class Child:
 
     __slots__ = ("_cancelled", "_failure", "_listening", "_loop", "_parking", "_task", "code", "is_over")
 
-    def __init__(self, code: Coroutine[Any, Any, None], context: Context, cancelled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        code: Coroutine[Any, Any, None],
+        context: Context,
+        cancelled: Callable[[], None],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self.code = code
         self._cancelled = cancelled
         self._failure: BaseException | None = None
-        self._parking = Parking()
+        self._parking: Parking | None = None  # where the one that attends waits
         self._listening: asyncio.Task[object] | anyio.CancelScope | None = None  # what ends when the code does
         self.is_over = False
-        self._loop = asyncio_loop()
+        self._loop = asyncio_loop() if loop is None else loop
         self._task: asyncio.Task[None]
         if self._loop is not None:
             self._task = self._loop.create_task(code, context=context)
@@ -75,8 +82,7 @@ class Child:
                 with anyio.CancelScope() as self._listening:
                     await meanwhile()
                 self._listening = None
-            while not self.is_over:
-                await self._parking.wait()
+            await self._over()
         except anyio.get_cancelled_exc_class():
             await self._until_over()
             raise
@@ -108,9 +114,15 @@ class Child:
         with anyio.CancelScope(shield=True):
             while not self.is_over:
                 try:
-                    await self._parking.wait()
+                    await self._over()
                 except anyio.get_cancelled_exc_class():
                     self._cancelled()
+
+    async def _over(self) -> None:
+        while not self.is_over:
+            if self._parking is None:
+                self._parking = Parking()
+            await self._parking.wait()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -134,7 +146,7 @@ class Child:
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.cancel()
-        else:
+        elif self._parking is not None:
             self._parking.wake()
 
 

@@ -67,12 +67,18 @@ class Cleanup:
         self._groups: tuple[Any, ...] = ()  # those of the code's own that were open when the cancellation came
 
     @coroutine
-    def run(self, awaitable: Awaitable[None]) -> Generator[Any, Any, None]:
+    def run(self, awaitable: Awaitable[None], new_task: object = None) -> Generator[Any, Any, None]:
         """Run the code in the task that calls, until it returns or has unwound.
 
         It is run step by step, as `await` does, but each cancellation is looked at before the code gets it.
+
+        Args:
+            awaitable: the code.
+            new_task: that task, if it is one of asyncio's that has just begun, and runs nothing else; else None.
         """
         code = awaitable.__await__()
+        if new_task is not None:
+            self._scopes.expect(new_task)
         with self._scopes:
             if self._scopes.status is not None:
                 self._around = len(scopes.open_nurseries())
@@ -98,12 +104,14 @@ class Cleanup:
                 return
             finally:
                 self.turn = -abs(self.turn)
-                if self._calls:
-                    self._tell()
+                self._calls = None
                 self._owner, self._waits = None, _nothing  # they have this one
 
     def add(self, call: Callable[[], None]) -> None:
-        """Call a function, which raises nothing, when the code waits, or is over; at once, if it does or is so now."""
+        """Call a function, which raises nothing, when the code waits: at once, if it does so now, or is over.
+
+        It is not called if the code comes to its end without waiting: nobody else has run meanwhile.
+        """
         if self.turn < 1:
             call()
         elif self._calls is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 
@@ -14,12 +14,16 @@ from .child import Child
 from .parking import Parking
 from .steps import begin
 
+if TYPE_CHECKING:
+    import asyncio
+
 
 def accompanied(
     code: Coroutine[Any, Any, None],
     context: Context,
     cancelled: Callable[[], None],
     meanwhile: Callable[[], Awaitable[None]],
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Coroutine[Any, Any, None]:
     """Run code to its end, and do something else meanwhile, until that returns.
 
@@ -32,13 +36,14 @@ def accompanied(
         context: in which it runs as a `Child`.
         cancelled: called when the task that calls is cancelled: the code has to come to its end.
         meanwhile: what is done.
+        loop: asyncio's that runs here, if that is known.
 
     Raises:
         BaseException: what the code has raised, else what was raised meanwhile.
     """
-    base = scopes.base()
+    base = scopes.base() if loop is None else None
     if base is None:
-        return Child(code, context, cancelled).attend(meanwhile)
+        return Child(code, context, cancelled, loop).attend(meanwhile)
     return in_this_task(code, base, cancelled, meanwhile)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, Protocol
 
 
 class Running(Protocol):
@@ -14,6 +14,9 @@ class Running(Protocol):
     """
 
     turn: int
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Call a function, which raises nothing, when it waits: at once, if it does so now, or is over."""
 
 
 class Direct(Protocol):
@@ -31,11 +34,11 @@ class Direct(Protocol):
         """Whether nothing is under way, so that it could leave at once."""
 
     @property
-    def pending(self) -> int:
-        """How many bytes were written, and have not left yet, though nothing is under way."""
+    def buffered(self) -> int:
+        """How many bytes were written, and have not left yet."""
 
-    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
         """Send bytes, and all that was written, in the task that calls, which is the one that streams.
 
-        Returns what it has to await, if the server makes it wait.
+        Returns what it has to await, if the server makes it wait; False, and sends nothing, if it is not free.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
@@ -27,7 +27,7 @@ from ..writer import SSEWriter
 from .callables import is_async, is_over, name_of
 from .failure import failure_of, is_rejection, parts_of
 from .host import Host
-from .parking import current_task_id, loop_context, now
+from .parking import loop_context, now, running_task
 from .router import Handler
 from .stream import Stream
 
@@ -69,7 +69,7 @@ class Exchange(Host):
         self.begin()
         for hook in self.service.app.request_hooks:
             await self._call(hook, event)
-        if self.state is State.REQUESTED:
+        if self.lifecycle.state is State.REQUESTED:
             handler, event.params, allowed = self.service.app.match(event.method, event.target.partition("?")[0])
             if handler is not None:
                 await self._call(handler, event)
@@ -131,7 +131,7 @@ class Exchange(Host):
             self.lifecycle.trigger("send_headers")  # rejected, as it would be once the connection were there
         self.service.streams.check()
         self.lifecycle.take(trace.CREATES_CONNECTION)
-        self.context = loop_context()
+        self.context = loop_context() if self._own_context is None else self._own_context
         self.connection = self.transport.create_connection()
         self.service.streams.add(self.connection)
         return self.connection
@@ -152,7 +152,8 @@ class Exchange(Host):
                 head = StreamHead(self.answer.stream_headers())
             if self.expiry is not None and self.expiry.due_at <= now():
                 raise PermissionExpired
-            self.threads.rest()
+            if self._threads is not None:
+                self._threads.rest()
             stream = self._begin_stream(connection)
             try:
                 if self.connection is not None:  # which a flow of one's own may have wrapped
@@ -237,11 +238,12 @@ class Exchange(Host):
             Unanswered: nothing was sent, and nothing ever will be.
             Exception: the stream could not be opened, for this reason, and the handler has returned all the same.
         """
-        if self.state is not State.CLOSED:
+        state = self.lifecycle.state
+        if state is not State.CLOSED:
             self._opening.raise_failure()
-        if self.state is State.REQUESTED:
+        if state is State.REQUESTED:
             raise Unanswered(NEVER_STARTED if self.event.stream_callback else NOTHING_SENT)
-        if self.state is State.CLOSED:
+        if state is State.CLOSED:
             await self._respond()
         elif self.stream is not None and self.stream.is_cut_short:
             self._close(trace.FAILS, detail="cancelled")
@@ -252,9 +254,11 @@ class Exchange(Host):
 
     async def run(self, flow: Flow) -> None:
         """Run the flow; whichever way it goes, the lifecycle ends in closed and the connection with it."""
-        self.task = current_task_id()
+        task = running_task()
+        self.task = id(task)
+        self.service.note_begin(self)
         try:
-            await self._cleanup.run(flow(self))
+            await self._cleanup.run(flow(self), None if self._own_context is None else task)
         except BaseException as error:
             failure = failure_of(error)
             if not isinstance(failure, Exception):
@@ -266,9 +270,12 @@ class Exchange(Host):
                     await self._fail(self._opening.failure)  # nobody has let it out
                 await self._end()
             finally:
-                self.threads.release()
+                if self._threads is not None:
+                    self._threads.release()
                 if self.connection is not None:
                     self.service.streams.discard(self.connection)
+                self.service.note_end(self)
+                self.keep_nothing()
 
     async def _fail(self, error: Exception) -> None:
         if self.state is State.CLOSED and is_rejection(error) and self._ended_by_others:
@@ -296,13 +303,13 @@ class Exchange(Host):
         """Whether it is no mistake of the handler's or callback's own that the stream is over."""
         return self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR)
 
-    async def _end(self) -> None:
+    def _end(self) -> Coroutine[Any, Any, None]:
         """Close what is open and bring the connection to its end; shielded, so every wait is bounded."""
-        if self.state is not State.CLOSED:
+        if self.lifecycle.state is not State.CLOSED:
             self._close(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
-        if self.stream is not None:
-            await self.stream.end()
-            return
+        return self._end_plainly() if self.stream is None else self.stream.end()
+
+    async def _end_plainly(self) -> None:
         if self.lifecycle.reason is Reason.COMPLETE:
             self.answer.end_unopened()
         elif self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR, Reason.CLIENT_GONE):
@@ -316,7 +323,7 @@ class Exchange(Host):
         """Send the plain response, if there is one that has not been sent."""
         if self.answer.is_plain and self.lifecycle.reason is not Reason.CLIENT_GONE:
             await self._call_quietly(self._response_hooks, self.event)
-            self.threads.rest()
+            self.rest()
             response, size = self.answer.take(), 0
             status, sending = response.status, self.transport.send_response(response)
             del response  # its body is the adapter's alone, which may have to release it at once
@@ -329,7 +336,8 @@ class Exchange(Host):
     def _call(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> Awaitable[object]:
         """What is to be awaited for a call of the user's code, at once: no coroutine of its own stands around that."""
         if is_async(function):
-            self.threads.rest()
+            if self._threads is not None:
+                self._threads.rest()
             called: Awaitable[object] = function(*args)
             return called
         return self.threads.run(function, *args, is_hook=is_hook)
@@ -339,7 +347,7 @@ class Exchange(Host):
         for hook in hooks:
             try:
                 if is_async(hook):
-                    self.threads.rest()
+                    self.rest()
                     await hook(*args)
                 else:  # not shielded: whoever bounds the time leaves its thread to itself
                     await self.threads.run_hook(hook, *args)

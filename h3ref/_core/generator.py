@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
+from enum import Enum, auto
 from typing import Any, Final, cast
 
 import anyio
@@ -93,13 +94,25 @@ def items_handler(
             if event.state is not State.CLOSED:
                 raise H3Error(LIMIT_AROUND_YIELD) from None
         finally:
-            await commit.end()
+            if (waits := commit.end()) is not None:
+                await waits
 
     return handler
 
 
+class Time(Enum):
+    """Where the time is after which a stream opens without an item."""
+
+    AHEAD = auto()  # it has not begun
+    RUNS = auto()
+    OVER = auto()  # also where nobody waits for it any more
+
+
 class Commit:
     """Opens the stream once: at the first item, or when the time is up, whichever comes first.
+
+    The time begins when the generator first waits: no other task runs before. So one whose first item is there at once
+    needs no clock.
 
     Args:
         seconds: the time; the keeper of all streams tells when it is up.
@@ -109,23 +122,29 @@ class Commit:
         failure: why it could not be opened when the time was up.
     """
 
-    __slots__ = ("_context", "_opening", "_over", "_seconds", "_task", "_writer", "event", "failure")
+    __slots__ = ("_context", "_opening", "_over", "_seconds", "_task", "_time", "_writer", "event", "failure")
 
     def __init__(self, event: H3Event, seconds: float) -> None:
         self.event = event
         self._seconds = seconds
         self.failure: Exception | None = None
         self._writer: SSEWriter | None = None
-        self._context: Context | None = None  # while the time runs: that of the task that streams
+        self._time = Time.AHEAD
+        self._context: Context  # of the task that streams, as it was when the time began
         # Of the task that opens the stream when the time is up. It is shielded from all but its end.
         self._opening: anyio.CancelScope | None = None
         self._over: anyio.Event
         self._task: object = None
 
     def begin(self) -> None:
-        """Let the time run."""
-        self._context = copy_context()
-        host_of(self.event).call_after(self, self._seconds)
+        """Let the time begin when the task that streams first waits."""
+        host_of(self.event).when_waiting(self._begins)
+
+    def _begins(self) -> None:
+        if self._time is Time.AHEAD:
+            self._time = Time.RUNS
+            self._context = copy_context()
+            host_of(self.event).call_after(self, self._seconds)
 
     async def writer(self) -> SSEWriter:
         """Open the stream, unless it is open."""
@@ -133,16 +152,16 @@ class Commit:
             self._stop()
             if self.event.state is State.REQUESTED:
                 self.event.start_sse()
-            self._writer = await self.event.await_sse_writer()
+            self._writer = await host_of(self.event).open_stream()
         return self._writer
 
     def due(self) -> None:
         """The time is up: open the stream in a task of its own, with the context of the one that streams."""
-        context, self._context = self._context, None
-        if context is not None:
+        if self._time is Time.RUNS:
+            self._time = Time.OVER
             self._over = anyio.Event()
             self._opening = anyio.CancelScope(shield=True)
-            self._task = start_task(self._open, context=context.run(loop_context))
+            self._task = start_task(self._open, context=self._context.run(loop_context))
 
     async def _open(self) -> None:
         """A generator whose stream can't be opened is stopped."""
@@ -159,17 +178,21 @@ class Commit:
             self._over.set()
 
     def _stop(self) -> None:
-        if self._context is not None:
-            self._context = None
+        was, self._time = self._time, Time.OVER
+        if was is Time.RUNS:
             host_of(self.event).call_never(self, self._seconds)
 
-    async def end(self) -> None:
+    def end(self) -> Coroutine[Any, Any, None] | None:
         """The generator is over: nothing opens its stream any more but whoever waits for that already."""
         self._stop()
-        if self._opening is not None:
-            self._opening.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._over.wait()
+        if self._opening is None:
+            return None
+        self._opening.cancel()
+        return self._until_over()
+
+    async def _until_over(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._over.wait()
 
 
 async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Encoded) -> None:
@@ -191,7 +214,8 @@ async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Enco
         await anyio.lowlevel.checkpoint_if_cancelled()
         raise
     finally:
-        if hasattr(items, "aclose"):
+        # Nothing is left to close of a generator that has come to its end.
+        if getattr(items, "ag_frame", items) is not None and hasattr(items, "aclose"):
             await close_generator(cast(AsyncGenerator[Any, None], items))
     if stream is None:
         await _open_if_empty(commit)

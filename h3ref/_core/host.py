@@ -46,6 +46,7 @@ class Host:
         service: what it shares with the server's other exchanges.
         transport: the request, and the way back to its client.
         number: how many exchanges there have been, this one included.
+        context: of the task of asyncio's that is made for it; None where another one runs it.
 
     Attributes:
         answer: the status, headers and plain body, as the handler has set them.
@@ -68,7 +69,9 @@ class Host:
         "_cleanup",
         "_has_begun",
         "_opening",
+        "_own_context",
         "_response_hooks",
+        "_threads",
         "answer",
         "comment",
         "connection",
@@ -83,12 +86,11 @@ class Host:
         "source",
         "stream",
         "task",
-        "threads",
         "transport",
         "writer",
     )
 
-    def __init__(self, service: Shared, transport: Transport, number: int) -> None:
+    def __init__(self, service: Shared, transport: Transport, number: int, context: Context | None = None) -> None:
         self.service = service
         self.transport = transport
         self.lifecycle = Lifecycle(service.trace, number, service.clock)
@@ -97,8 +99,9 @@ class Host:
         self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
         # Runs the user's code; what a disconnect, or a close from outside, cancels.
         self._cleanup = Cleanup(self.event, service.limits.cleanup_timeout, self._end_beside)
+        self._own_context = context
         self.context: Context
-        self.threads = ThreadUse(service.threads, self.lifecycle)
+        self._threads: ThreadUse | None = None  # made by the first that needs one
         self._opening = Opening()
         self.connection: Connection | None = None
         self.stream: Stream | None = None
@@ -208,7 +211,11 @@ class Host:
         """The time is up: leave a worker thread to itself, and give what cleans up no more than some seconds."""
         self._cleanup.hurry(within)
         self._cleanup.cancel()
-        self.threads.abandon()
+        self._abandon_threads()
+
+    def _abandon_threads(self) -> None:
+        if self._threads is not None:
+            self._threads.abandon()
 
     def _end_beside(self) -> None:
         """What was cancelled is cleaning up: the client, if there still is one, need not wait for that."""
@@ -241,9 +248,21 @@ class Host:
         return self._cleanup
 
     @property
+    def threads(self) -> ThreadUse:
+        """The worker threads that it uses."""
+        if self._threads is None:
+            self._threads = ThreadUse(self.service.threads, self.lifecycle)
+        return self._threads
+
+    @property
     def uses_thread(self) -> bool:
         """Whether something of it runs on a worker thread, which can't be cancelled."""
-        return self.threads.is_running
+        return self._threads is not None and self._threads.is_running
+
+    def rest(self) -> None:
+        """No thread is needed for now."""
+        if self._threads is not None:
+            self._threads.rest()
 
     @property
     def loop_thread(self) -> int:
@@ -264,6 +283,9 @@ class Host:
 
     async def all_stats(self) -> list[Stats]:
         return await self.service.all_stats()
+
+    def when_waiting(self, call: Callable[[], None]) -> None:
+        self._cleanup.add(call)
 
     def call_after(self, due: Due, seconds: float) -> None:
         self.service.streams.add_deadline(due, seconds)
@@ -312,10 +334,10 @@ class Host:
         """What streams can't go on, since a step beside it has failed: it is cancelled, and the error is told."""
         self._opening.keep_failure(self, error)
         self._cleanup.cancel()
-        self.threads.abandon()
+        self._abandon_threads()
 
     def tell_thread_ended(self, call: Callable[[], None]) -> bool:
-        return self.threads.tell_ended(call)
+        return self._threads is not None and self._threads.tell_ended(call)
 
     async def read_body(self) -> bytes:
         if self.has_head:

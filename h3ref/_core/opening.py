@@ -17,6 +17,7 @@ from ..event import H3Event
 from ..lifecycle import Lifecycle, State
 from ..writer import SSEWriter
 from . import threads
+from .direct import Running
 from .parking import current_task_id
 from .threads import ThreadUse
 
@@ -35,10 +36,20 @@ class Opener(Protocol):
 
     lifecycle: Lifecycle
     event: H3Event
-    threads: ThreadUse
+
+    task: int
+
+    @property
+    def running(self) -> Running: ...
+
+    @property
+    def uses_thread(self) -> bool: ...
 
     @property
     def loop_thread(self) -> int: ...
+
+    @property
+    def threads(self) -> ThreadUse: ...
 
     @property
     def token(self) -> EventLoopToken: ...
@@ -102,7 +113,7 @@ class Opening:
             return exchange.get_writer()
         if exchange.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
-        if exchange.threads.is_running:  # which is the one that asks, by anyio.from_thread.run
+        if exchange.uses_thread:  # which is the one that asks, by anyio.from_thread.run
             self._count_thread_as_stream(exchange)
         writer: SSEWriter = await self._run(exchange, trace.AWAIT_SSE_WRITER, self.awaited)
         return writer
@@ -137,7 +148,7 @@ class Opening:
 
     async def _run(self, exchange: Opener, step: trace.Step, order: Callable[[Any], Awaitable[Any]]) -> Any:
         """Do what the handler's call does in this flow; meanwhile other tasks wait for its end."""
-        self._task = current_task_id()
+        self._task = exchange.task if exchange.running.turn > 0 else current_task_id()
         try:
             exchange.lifecycle.take(step)
             return await order(exchange)

@@ -184,15 +184,22 @@ def clock_here() -> Callable[[], float]:
     return current_time
 
 
-def loop_context() -> Context:
+def loop_context(loop: asyncio.AbstractEventLoop | None = None) -> Context:
     """A copy of the context that runs here, in which anyio knows the loop also in a call of the loop's own.
 
     Such a call is in no task. Where sniffio is installed, anyio asks it, and it knows asyncio by the task that runs, or
     by what `anyio.run` has told it: `asyncio.run`, as pytest-asyncio and notebooks use it, tells it nothing.
+
+    Args:
+        loop: asyncio's that runs here, if that is known.
     """
     context = copy_context()
     sniffio = sys.modules.get("sniffio")
-    if sniffio is not None and context.get(sniffio.current_async_library_cvar) != "asyncio" and asyncio_loop():
+    if (
+        sniffio is not None
+        and context.get(sniffio.current_async_library_cvar) != "asyncio"
+        and (loop or asyncio_loop())
+    ):
         context.run(sniffio.current_async_library_cvar.set, "asyncio")
     return context
 
@@ -227,7 +234,10 @@ def current_task_id() -> int:
 
     An `anyio.TaskInfo` says the same at twenty times the cost.
     """
-    task: object = asyncio_task()
-    if task is None:
-        task = trio_task()
+    task = running_task()
     return 0 if task is None else id(task)
+
+
+def running_task() -> object:
+    """The task that runs here, asyncio's or trio's; None in a call of the loop's own."""
+    return asyncio_task() or trio_task()

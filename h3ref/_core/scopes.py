@@ -59,7 +59,8 @@ class Enclosure:
         self._cancelling = 0  # how often asyncio's task had been cancelled then
 
     def __enter__(self) -> None:
-        self._task = self._task_to_put_around()
+        if self._task is None:
+            self._task = self._task_to_put_around()
         if self._task is not None:
             return
         self._make()
@@ -67,6 +68,11 @@ class Enclosure:
         self._inner.__enter__()
         if self._reason is not None:
             self._outer.cancel(self._reason)
+
+    def expect(self, task: object) -> None:
+        """What enters next is a task of asyncio's that has just begun: no scope is around it."""
+        if self._reason is None and _of_anyio() is not None:
+            self._task = task
 
     def _task_to_put_around(self) -> Any:
         """The running task, if they can be put around its code later."""

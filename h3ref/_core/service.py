@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Final
 
 import anyio
@@ -73,6 +74,7 @@ class Service(Shared):
         )
         self.flow = flow
         self.live: set[Exchange] = set()
+        self._arrivals: dict[Exchange, tuple[str, float]] = {}  # where each comes from, and since when, for the log
         self.count_connections: Callable[[], int] | None = None
         self._count = 0
         self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
@@ -83,31 +85,35 @@ class Service(Shared):
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
         return self.run(self.begin(transport))  # not awaited here: that would take its memory for each stream
 
-    def begin(self, transport: Transport) -> Exchange:
-        """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before."""
+    def begin(self, transport: Transport, context: Context | None = None) -> Exchange:
+        """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before.
+
+        Args:
+            transport: the request.
+            context: that task's, if it is one of asyncio's that is made for the exchange; else None.
+        """
         self._count += 1
-        return Exchange(self, transport, self._count)
+        return Exchange(self, transport, self._count, context)
 
-    async def run(self, exchange: Exchange) -> None:
+    def run(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Answer the request of an exchange that has begun."""
-        logged = access_log.isEnabledFor(logging.INFO)
-        client = exchange.transport.client if logged else ""  # now: one who has left has no address
-        began = self.clock()
-        self.live.add(exchange)
-        try:
-            await exchange.run(self.flow)
-        finally:
-            self.live.discard(exchange)
-            self._count_closed(exchange)
-            if logged:
-                write_access(exchange.describe(client, self.clock() - began))
-            exchange.keep_nothing()
+        return exchange.run(self.flow)
 
-    def _count_closed(self, exchange: Exchange) -> None:
-        assert exchange.lifecycle.reason is not None, "an exchange that is over is closed"
-        self._closed[exchange.lifecycle.reason] += 1
+    def note_begin(self, exchange: Exchange) -> None:
+        self.live.add(exchange)
+        if access_log.isEnabledFor(logging.INFO):
+            self._arrivals[exchange] = exchange.transport.client, self.clock()  # now: who has left has no address
+
+    def note_end(self, exchange: Exchange) -> None:
+        self.live.discard(exchange)
+        reason = exchange.lifecycle.reason
+        assert reason is not None, "an exchange that is over is closed"
+        self._closed[reason] += 1
         self._events += exchange.event_count
         self._bytes += exchange.byte_count
+        if self._arrivals and (arrival := self._arrivals.pop(exchange, None)) is not None:
+            client, arrived = arrival
+            write_access(exchange.describe(client, self.clock() - arrived))
 
     def header_ignored(self, name: str) -> None:
         """Log that a header is not sent, once for each name, since most are set on each request; on any thread."""

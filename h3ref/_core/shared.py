@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from anyio.lowlevel import current_token
 
@@ -51,6 +52,14 @@ class Shared(ABC):
     async def all_stats(self) -> list[Stats]:
         """Return those of all processes that serve beside this one, as far as it knows any, in a fixed order."""
         return [self.stats()] if self.gather is None else await self.gather()
+
+    @abstractmethod
+    def note_begin(self, exchange: Any) -> None:
+        """An exchange begins to run."""
+
+    @abstractmethod
+    def note_end(self, exchange: Any) -> None:
+        """It is over."""
 
     @abstractmethod
     def header_ignored(self, name: str) -> None:

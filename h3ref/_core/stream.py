@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from contextvars import Context
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.lowlevel
-from anyio.lowlevel import EventLoopToken
 
 from .. import trace
 from ..connection import HIGH_WATER, Connection
@@ -19,11 +17,11 @@ from ..errors import BackpressureDetected, WriterClosed
 from ..lifecycle import Lifecycle, Reason, State
 from ..sse import SSEEvent
 from .direct import Direct, Running
-from .expiry import Expiry
 from .order import Order
 from .parking import now
 from .standins import ENDED, BehindHead
 from .steps import begin
+from .stream_host import StreamHost
 
 log = logging.getLogger("h3ref.stream")
 
@@ -35,60 +33,6 @@ comment back.
 """
 
 _STREAMING = State.STREAMING
-
-
-class StreamHost(Protocol):
-    """What a stream asks of the exchange that it belongs to."""
-
-    @property
-    def task(self) -> int:
-        """The number of the task that answers the request, and streams."""
-
-    @property
-    def running(self) -> Running:
-        """What streams, as it runs."""
-
-    @property
-    def token(self) -> EventLoopToken:
-        """The event loop's, for a thread that anyio did not start."""
-
-    @property
-    def loop_thread(self) -> int:
-        """The thread of the event loop."""
-
-    @property
-    def context(self) -> Context:
-        """The context in which others start a task for the stream."""
-
-    @property
-    def is_one_of_several(self) -> bool:
-        """Whether its server's process is one of several that serve the same app."""
-
-    @property
-    def uses_thread(self) -> bool:
-        """Whether something of it runs on a worker thread, which can't be cancelled."""
-
-    @property
-    def expiry(self) -> Expiry | None:
-        """When what it is permitted for is over; None if nobody has said so."""
-
-    def cancel_from_outside(self) -> None:
-        """Cancel the code that streams, unless it is that which calls."""
-
-    def expire(self) -> None:
-        """What it is permitted for is over: it gets its last event, and its proper end."""
-
-    def stop(self, reason: Reason) -> None:
-        """Close the stream, and cancel the code that streams, also where it is that which calls."""
-
-    def fail(self, error: Exception) -> None:
-        """A step beside what streams has failed: it is cancelled, and the error is told."""
-
-    def release(self) -> None:
-        """The stream's connection has come to its end, while a thread may never do so: give back what is held."""
-
-    def tell_thread_ended(self, call: Callable[[], None]) -> bool:
-        """Call a function when the thread that streams has ended, or is left to itself; False if there is none."""
 
 
 class End(Enum):
@@ -116,7 +60,7 @@ class Stream(Order):
     Attributes:
         connection: what takes the bytes now.
         comment_count: keep-alives.
-        direct: how the task that streams can send by itself, once the head has left; None where it can't.
+        direct: how the task that streams can send by itself, from its head to its end; None where it can't.
         is_traced: whether each event has to be recorded, so that it must come through `put`.
         is_cut_short: whether a cancellation left a writer's `async with`.
     """
@@ -204,27 +148,30 @@ class Stream(Order):
         Returns what that task has to await, if anything.
         """
         direct = self.direct
-        if direct is None or not direct.is_free or self._feeds or self._turns or self.lifecycle.state is not _STREAMING:
+        if direct is None or self._feeds or self._turns:
             return Order.take_turn(self, self.put, data)
         turn = self._running.turn
-        if turn != self._turn:
-            self._turn = turn
-            if self.is_traced:
-                self.record(trace.SEND_EVENT, trace.EVENT, data)
-            self._size += len(data)
-            self.count += 1
-            return direct.send_now(data)
-        if direct.pending >= HIGH_WATER:
-            return self._send_joined(direct, data)
-        self.put(data)
-        return None
+        if turn == self._turn and direct.is_free:
+            if direct.buffered >= HIGH_WATER:
+                return self._send_joined(direct, data)
+            self.put(data)
+            return None
+        if self.is_traced and direct.is_free:
+            self.record(trace.SEND_EVENT, trace.EVENT, data)
+        waits = direct.send_now(data)
+        if waits is False:
+            return Order.take_turn(self, self.put, data)
+        self._turn = turn
+        self._size += len(data)
+        self.count += 1
+        return waits
 
     async def _send_joined(self, direct: Direct, data: bytes) -> None:
         """Send what has joined, and give way to other tasks: the code that streams may wait for nothing else."""
         await anyio.lowlevel.checkpoint_if_cancelled()
         self.check()
         self.put(data)
-        if direct.is_free and (waits := direct.send_now(b"")) is not None:
+        if waits := direct.send_now(b""):
             await waits
         await anyio.lowlevel.cancel_shielded_checkpoint()
 
@@ -312,8 +259,9 @@ class Stream(Order):
             self.discard_body()
             return
         self.connection = waiting.connection
-        direct = self.direct = getattr(self.connection, "direct", None)
-        if direct is not None:
+        direct = getattr(self.connection, "direct", None)
+        if direct is not None and self.lifecycle.state is not State.CLOSED:
+            self.direct = direct
             self._running = self.host.running
             self._set_room(0)  # whoever sends has to look
         for arrives, event in waiting.arrivals:
@@ -349,6 +297,7 @@ class Stream(Order):
         """Close it, on any thread, when its event loop has ended: nobody is left to take anything, or to close it."""
         if self.lifecycle.state is not State.CLOSED:
             self._set_room(0)
+            self.direct = None
             self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
 
     def take_last(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
@@ -357,6 +306,7 @@ class Stream(Order):
         Whoever has left, or is too slow, has had enough.
         """
         self.close_feeds(self.host.task, rest=step is not trace.DISCONNECT and reason is not Reason.SLOW_CONSUMER)
+        self.direct = None
         self.lifecycle.take(step, reason=reason, detail=detail)
 
     def say_farewell(self, data: bytes) -> None:
@@ -381,7 +331,7 @@ class Stream(Order):
         if self._end is End.NONE and getattr(self.connection, "can_end", False):  # see `Direct`
             # What has no time to wait for needs no scope.
             self._end = End.ENDING
-            steps = begin(self._try_to_end())
+            steps = begin(self._end_connection())
             if steps is not None:
                 await steps.go_on(now() + self._close_timeout, shield=True)
             return
@@ -389,37 +339,34 @@ class Stream(Order):
         with anyio.move_on_after(timeout, shield=True):
             if self._end is End.NONE:
                 self._end = End.ENDING
-                await self._try_to_end()
+                await self._end_connection()
             else:
                 if self._ended is None:
                     self._ended = anyio.Event()
                 await self._ended.wait()
 
-    async def _try_to_end(self) -> None:
+    async def _end_connection(self) -> None:
         try:
-            await self._end_connection()
+            if isinstance(self.connection, BehindHead):
+                await self.until_headed()
+            connection, self.connection = self.connection, ENDED
+            reason = self.lifecycle.reason
+            if reason is Reason.CLIENT_GONE:
+                await connection.close()
+                return
+            if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
+                self.lifecycle.take(trace.CUTS_CONNECTION)
+                await connection.cut()
+            else:
+                self.lifecycle.take(trace.CLOSES_CONNECTION)
+                await connection.close()
+            self.lifecycle.take(trace.CONNECTION_CLOSED)
         except Exception as error:
             log.warning("%r could not be ended: %s", self, error)
         finally:
             self._end = End.ENDED
             if self._ended is not None:
                 self._ended.set()
-
-    async def _end_connection(self) -> None:
-        if isinstance(self.connection, BehindHead):
-            await self.until_headed()
-        connection, self.connection = self.connection, ENDED
-        reason = self.lifecycle.reason
-        if reason is Reason.CLIENT_GONE:
-            await connection.close()
-            return
-        if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
-            self.lifecycle.take(trace.CUTS_CONNECTION)
-            await connection.cut()
-        else:
-            self.lifecycle.take(trace.CLOSES_CONNECTION)
-            await connection.close()
-        self.lifecycle.take(trace.CONNECTION_CLOSED)
 
     async def close_and_end(self) -> None:
         """Close it, and bring its connection to its end, for the code that streams: nothing of its own is cancelled."""

@@ -7,7 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from functools import lru_cache
+from functools import lru_cache, partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final, Protocol
@@ -134,11 +134,15 @@ class Upkeep:
         self._open[connection] = Streaming(begins_at, ends_at)
 
     def look_after(self, connection: Connection, stream: Stream) -> None:
-        """Look after a stream that was added: its head is on its way."""
+        """Look after a stream that was added: its head is on its way. Until it waits, there is nothing to look for."""
         found = self._open[connection]
         found.stream = stream
-        self._join_round(connection, found, stream, found.looked_at)
-        self._expect(found, stream)
+        stream.host.running.add(partial(self._begin_to_look, connection, found, stream))
+
+    def _begin_to_look(self, connection: Connection, found: Streaming, stream: Stream) -> None:
+        if found.stream is stream and not found.look_every:  # else it is over, or looked at for its expiry
+            self._join_round(connection, found, stream, found.looked_at)
+            self._expect(found, stream)
 
     def _join_round(self, connection: Connection, found: Streaming, stream: Stream, since: float) -> None:
         found.look_every = self._look_every(stream)

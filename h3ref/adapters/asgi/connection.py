@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final
+from types import CoroutineType
+from typing import Any, Final, Literal
 
 import anyio
 import anyio.lowlevel
@@ -15,11 +16,10 @@ from ..._core.errand import within
 from ..._core.outflow import Outflow
 from ..._core.parking import Parking, clock_here, current_task_id, now, start_task
 from ..._core.steps import Steps, begin
-from ..._core.turns import Turns
 from ...connection import StreamHead
 from ...errors import WriteError
 from ...limits import Limits
-from .messages import END, Message, Send, head_size, part, start
+from .messages import END, Message, Send, part, start
 from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ BUSY_TURNS: Final = 2
 class ASGIConnection(Outflow):
     """Carries a stream by `http.response.body` messages.
 
-    Under uvicorn the task that streams sends by itself while the server takes all at once: the first event in a turn
-    of the loop directly, and what follows in the same turn together when it is over. All else is sent by a helper, a
-    task that starts with the first need and is parked between two. It has the context of the stream, whoever writes.
+    Under uvicorn the task that streams sends by itself while the server takes all at once: the first event since it has
+    waited directly, and what follows together, when it waits again. A helper sends all else: a task that starts with
+    the first need, is parked between two, and has the context of the stream, whoever writes.
 
     Where the server makes a message wait, and the task that sends it is cancelled, the helper sends it again.
 
@@ -46,7 +46,7 @@ class ASGIConnection(Outflow):
         lost: called when the server says that the client has left.
         opened: called when the head has left.
         note: called just before that, and just after.
-        turns: those of the loop, or of the code that streams; None where neither can be told.
+        turns: those of the code that streams; None where they can't be told.
         flow: says by `write_paused` whether the server would let a message wait; None if that is not known.
         context: the stream's, in which `send` is called.
         task: returns the number of the task that streams.
@@ -88,7 +88,7 @@ class ASGIConnection(Outflow):
         opened: Callable[[], None],
         note: Callable[[], None],
         *,
-        turns: Turns | Cleanup | None,
+        turns: Cleanup | None,
         flow: Any = None,
         context: Context,
         task: Callable[[], int],
@@ -105,8 +105,8 @@ class ASGIConnection(Outflow):
         self._context = context
         self._task = task
         self._can_cut = can_cut
-        # The stage when nothing is under way. A server that may let wait after it has taken a message leaves whoever is
-        # cancelled then in doubt: only the helper sends there, whom nobody cancels.
+        # When nothing is under way. A server that may let wait after it has taken a message leaves whoever is cancelled
+        # then in doubt: only the helper, which nobody cancels, sends there.
         self._rest = WAITING if turns is None or flow is None else QUIET
         self._stage = self._rest
         self._pending: list[bytes] = []
@@ -138,20 +138,20 @@ class ASGIConnection(Outflow):
             return False
         return self._stage <= JOINING or (self._stage is WAITING and not self._pending and self._steps is None)
 
-    @property
-    def pending(self) -> int:
-        return self._size
-
     # -- the head
 
     async def send_headers(self, head: StreamHead) -> int:
-        size = len(head.wire) if head.wire else head_size(200, head.headers)
+        message, size = start(200, head.headers)
+        size = len(head.wire) if head.wire else size
         self._size += size  # what is written, and the end, goes behind it
         self._stage = SENDING
         given_up = False
         try:
             self._note()
-            given_up = await self._send_head(start(200, head.headers))
+            if self._turns is None:
+                given_up = await self._send_head_in_scope(message)
+            elif (steps := begin(self._send(message))) is not None:
+                given_up = await self._send_head_slowly(steps)
             self._note()
         except OSError:
             self._lost()
@@ -175,15 +175,15 @@ class ASGIConnection(Outflow):
                 self._turns.add(self._turn_over)
         return size
 
-    async def _send_head(self, message: Message) -> bool:
+    async def _send_head_in_scope(self, message: Message) -> bool:
         """Whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
-        if self._turns is None:
-            with anyio.CancelScope(shield=True) as self._scope:
-                return await within(self._send(message), self._limits.close_timeout)
-            return False  # a disconnect has ended it
-        steps = self._steps = begin(self._send(message))
-        if steps is None:
-            return False
+        with anyio.CancelScope(shield=True) as self._scope:
+            return await within(self._send(message), self._limits.close_timeout)
+        return False  # a disconnect has ended it
+
+    async def _send_head_slowly(self, steps: Steps) -> bool:
+        """Likewise, where it has begun."""
+        self._steps = steps
         self._rest = WAITING
         try:
             return await self._go_on(steps, shield=True)
@@ -219,15 +219,18 @@ class ASGIConnection(Outflow):
         assert self._turns is not None, "else it is never quiet"
         self._turns.add(self._turn_over)
 
-    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
+        stage = self._stage
+        if stage > JOINING or self._rest is not QUIET or self._flow.write_paused:
+            return False
         if self._pending:
             data = self._behind_pending(data)
-        stage = self._stage
         self._stage = SENDING
         try:
-            # As `begin`, in place: it is done for each event.
-            code = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
-            waited = next(code)
+            # As `begin`, in place, for each event.
+            call: Any = self._send({"type": "http.response.body", "body": data, "more_body": True})
+            code: Any = call if type(call) is CoroutineType else call.__await__()
+            waited = code.send(None) if code is call else next(code)
         except StopIteration:
             if self._stage is SENDING:
                 self._stage = stage if stage is QUIET else JOINING
@@ -238,7 +241,7 @@ class ASGIConnection(Outflow):
         except Exception as error:
             self._refused(error)
         else:
-            self._steps = Steps(code, waited)
+            self._steps = Steps(call.__await__() if code is call else code, waited)
             return self._send_slowly(self._steps, data)
         return None
 
@@ -290,11 +293,9 @@ class ASGIConnection(Outflow):
         return data
 
     def _behind_pending(self, data: bytes) -> bytes:
+        self._size -= sum(map(len, self._pending))
         self._pending.append(data)
-        self._size += len(data)
-        data = self._take_pending()
-        self._size -= len(data)
-        return data
+        return self._take_pending()
 
     def _turn_over(self) -> None:
         if self._stage is HEADED:
@@ -356,8 +357,7 @@ class ASGIConnection(Outflow):
         while self._stage is not OVER and self._pending:
             is_last = self._pending[-1] is END
             data = self._take_pending()
-            if is_last:
-                self._in_flight += 1
+            self._in_flight += is_last
             if self._stage is not ENDING:
                 self._stage = SENDING
             try:
@@ -373,16 +373,17 @@ class ASGIConnection(Outflow):
             else:
                 self._taken()
 
-    async def release(self) -> None:
-        """Its exchange is over: send nothing more, and wait until the helper, if there is one, has come to its end.
+    def release(self) -> Coroutine[Any, Any, None] | None:
+        """Its exchange is over: send nothing more. Returns what waits until the helper has ended, if there is one."""
+        if self._stage is not OVER:
+            self._stop()
+        return None if self._helper is None else self._until_helped()
 
-        A server that shields what it sends, as hypercorn's on trio does, ends that only when the application returns.
-        """
-        self._stop()
-        if self._helper is not None:
-            self._helper_over = anyio.Event()
-            with anyio.move_on_after(self._limits.close_timeout, shield=True):
-                await self._helper_over.wait()
+    async def _until_helped(self) -> None:
+        """A server that shields what it sends, as hypercorn's on trio, ends that only when the application returns."""
+        self._helper_over = anyio.Event()
+        with anyio.move_on_after(self._limits.close_timeout, shield=True):
+            await self._helper_over.wait()
 
     # -- waiting, and the end
 
@@ -396,8 +397,8 @@ class ASGIConnection(Outflow):
         return self._end(proper=True)
 
     def cut(self) -> Coroutine[Any, Any, None]:
-        # An application that returns without the last message tells the server to cut; one that raises does so too,
-        # but servers log that with a traceback, and the failure is logged already.
+        # An application that returns without the last message tells the server to cut; one that raises does so too, but
+        # servers log that with a traceback, and the failure is logged already.
         return self._end(proper=not self._can_cut)
 
     async def _end(self, *, proper: bool) -> None:
@@ -405,25 +406,24 @@ class ASGIConnection(Outflow):
             return
         try:
             if self.can_end and current_task_id() == self._task():
-                await self._end_directly(proper=proper)
+                if (steps := self._end_directly(proper=proper)) is not None:
+                    await self._go_on(steps, shield=False)
             else:
                 with anyio.move_on_after(self._limits.close_timeout):
                     self._end_by_helper(proper=proper)
                     await self._until_below(1)
+        except Exception as error:
+            self._refused(error)
         finally:
             self._stop()
 
-    async def _end_directly(self, *, proper: bool) -> None:
-        """Send the rest, and the end, in one message."""
+    def _end_directly(self, *, proper: bool) -> Steps | None:
+        """Send the rest, and the end, in one message, as far as the server lets none of it wait."""
         data = self._take_pending()
         self._stage = ENDING
         if data or proper:
-            try:
-                self._steps = begin(self._send(part(data, more=not proper)))
-                if self._steps is not None:
-                    await self._go_on(self._steps, shield=False)
-            except Exception as error:
-                self._refused(error)
+            self._steps = begin(self._send(part(data, more=not proper)))
+        return self._steps
 
     def _end_by_helper(self, *, proper: bool) -> None:
         self._stage = ENDING

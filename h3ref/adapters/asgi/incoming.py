@@ -65,7 +65,8 @@ class Incoming:
 
     Args:
         receive: the server's.
-        request: says whether a body may come.
+        request: whose it is.
+        announced: whether its headers announce a body; None if they say nothing.
         service: its limits, and the thread of its loop.
 
     Attributes:
@@ -86,14 +87,14 @@ class Incoming:
         "has_left",
     )
 
-    def __init__(self, receive: Receive, request: Request, service: Shared) -> None:
+    def __init__(self, receive: Receive, request: Request, announced: bool | None, service: Shared) -> None:
         self._receive = receive
         self._service = service
         self._request = request
-        self._stage = Body.COMING if _may_have_body(request) else Body.NONE
+        self._stage = Body.COMING if _may_have_body(request, announced) else Body.NONE
         self._reader = Reader.HANDLER
         self.has_left = False
-        self._parking = Parking()  # where the task waits until somebody wants to know
+        self._parking: Parking | None = None  # where the task waits until somebody wants to know
         self._gone: Callable[[], None] | None = None
         self._body = bytearray()  # as far as it has come, and is kept
         self._size = 0  # of all that came of the body, up to the first part past the limit
@@ -148,7 +149,7 @@ class Incoming:
         """The stream's head has left."""
         if self._reader is Reader.UNKNOWN:
             self._reader = Reader.MISSED
-            self._parking.wake()
+            self._wake()
 
     async def _receive_shared(self) -> Message:
         """As the server's `receive`, for the framework's object."""
@@ -160,7 +161,7 @@ class Incoming:
                 data, self._body = bytes(self._body), bytearray()
                 if self._stage is Body.WHOLE:
                     self._stage = Body.HANDED_ON
-                self._parking.wake()
+                self._wake()
                 return {"type": "http.request", "body": data, "more_body": self._stage is Body.COMING}
             if self.has_left:
                 return {"type": "http.disconnect"}
@@ -171,7 +172,7 @@ class Incoming:
     async def _next_arrival(self) -> None:
         """Wait for it, as a reader that waits."""
         self._reader = _WAITS.get(self._reader, self._reader)
-        self._parking.wake()
+        self._wake()
         if self._arrived is None:
             self._arrived = anyio.Event()
         try:
@@ -185,9 +186,9 @@ class Incoming:
         if self.has_left:
             gone()
         elif threading.get_ident() == self._service.loop_thread:
-            self._parking.wake()
+            self._wake()
         else:
-            anyio.from_thread.run_sync(self._parking.wake, token=token)
+            anyio.from_thread.run_sync(self._wake, token=token)
 
     def throw_away_the_rest(self) -> None:
         """Nobody begins to read the body any more; but that of a Request, or of somebody unknown, is theirs."""
@@ -196,7 +197,7 @@ class Incoming:
             self._body.clear()
         elif self._reader is Reader.READING:
             self._reader = Reader.LAST
-        self._parking.wake()
+        self._wake()
 
     # -- what comes
 
@@ -205,6 +206,8 @@ class Incoming:
         pause = 0.0
         while not self.has_left:
             if not self._listens:
+                if self._parking is None:
+                    self._parking = Parking()
                 await self._parking.wait()
                 continue
             was_whole = self._stage in (Body.WHOLE, Body.HANDED_ON)
@@ -217,6 +220,10 @@ class Incoming:
             if was_whole and not self.has_left:
                 pause = min(2 * pause, PAUSES[1]) or PAUSES[0]  # some middleware replays a body without ever waiting
                 await anyio.sleep(pause)
+
+    def _wake(self) -> None:
+        if self._parking is not None:  # else nobody has begun to listen, or to wait for that
+            self._parking.wake()
 
     def client_left(self) -> bool:
         """The client has left: its server shows it before, or without, saying it. Return whether somebody was told."""
@@ -273,11 +280,8 @@ class Incoming:
                 self._size += len(data)
 
 
-def _may_have_body(request: Request) -> bool:
+def _may_have_body(request: Request, announced: bool | None) -> bool:
     """Whether a body may come; HTTP/1.1 announces it (RFC 9112, section 6.3), HTTP/2 need not."""
-    may = not request.http_version.startswith("1") and request.method not in ("GET", "HEAD")
-    for name, value in request.headers:
-        if name == b"content-length":
-            return value != b"0"
-        may |= name == b"transfer-encoding"
-    return may
+    if announced is not None:
+        return announced
+    return not request.http_version.startswith("1") and request.method not in ("GET", "HEAD")

@@ -66,7 +66,7 @@ def _within(thing: Any, receive: Receive, depth: int) -> Request | None:
         return None
     parts_of = _PARTS.get(kind)
     if parts_of is None:
-        if isinstance(thing, Request):
+        if Request in kind.__mro__:  # what isinstance would say, at a tenth of the cost: it is an abstract class
             return thing if getattr(thing, _RECEIVE, None) == receive else None
         if not isinstance(thing, partial):
             return None

@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 DEFAULT_PING: Final = 15.0
 DEFAULT_SEND_TIMEOUT: Final = Limits().send_timeout
 
+_DEFAULTS: Final = (DEFAULT_PING, DEFAULT_SEND_TIMEOUT, DEFAULT_COMMIT_AFTER)
+
 RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS]
 """Those of a response that is given none: they need no look."""
 
@@ -181,16 +183,18 @@ class EventSourceResponse(Response):
             _check_headers({"Content-Type": media_type})
         if headers:
             _check_headers(headers)
-        _check_seconds("ping", ping)
-        _check_seconds("send_timeout", send_timeout)
-        if send_timeout == 0:
-            raise ValueError("send_timeout is more than 0 seconds, or None for no limit")
-        _check_seconds("commit_after", commit_after)
-        self._grace = check_grace(shutdown_grace_period)
-        self._farewell = encoded_farewell(farewell)
+        if (ping, send_timeout, commit_after) != _DEFAULTS:
+            _check_seconds("ping", ping)
+            _check_seconds("send_timeout", send_timeout)
+            if send_timeout == 0:
+                raise ValueError("send_timeout is more than 0 seconds, or None for no limit")
+            _check_seconds("commit_after", commit_after)
+        self._grace = check_grace(shutdown_grace_period) if shutdown_grace_period != 0 else 0.0
+        self._farewell = None if farewell is None else encoded_farewell(farewell)
         if expires_at is not None:
             seconds_since_epoch(expires_at)  # refused here, where the mistake is
-        encoded_farewell(expiry_farewell)
+        if expiry_farewell is not None:
+            encoded_farewell(expiry_farewell)
         self._expires_at, self._expiry_farewell = expires_at, expiry_farewell
         if request is not None and not isinstance(request, Request):
             raise TypeError(f"request is the endpoint's Request, or None, not {request!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ..._core.cleanup import Cleanup
 from ..._core.parking import now
@@ -61,7 +61,9 @@ class ShieldingConnection(ASGIConnection):
     def can_end(self) -> bool:
         return self.is_free and self._size <= DIRECT_MOST
 
-    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+    def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
+        if not self.is_free:
+            return False
         if self._size + len(data) > DIRECT_MOST:
             self.write_chunk(data)
             return None

@@ -14,16 +14,15 @@ from ..._core.cleanup import Cleanup
 from ..._core.companion import accompanied
 from ..._core.errand import within
 from ..._core.exchange import Exchange
-from ..._core.parking import loop_context, trio_task
+from ..._core.parking import asyncio_loop, loop_context, trio_task
 from ..._core.service import Service
-from ..._core.turns import Turns, turns_here
 from ...connection import Request, Response
 from ...lifecycle import Reason
 from .clock import Clock
 from .connection import ASGIConnection
 from .ending import Endings, Origin
 from .incoming import Incoming
-from .messages import Message, Receive, Send, head_size, part, start
+from .messages import Message, Receive, ScopeHeaders, Send, part, start
 from .shielding import ShieldingConnection
 from .target import target_of
 
@@ -43,13 +42,13 @@ class ASGILoop:
         service: what their exchanges share.
 
     Attributes:
-        turns: those of the loop; None on trio.
+        asyncio: that loop, if it is asyncio's; else None.
     """
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.clock = Clock(service.streams, Endings(service).look)
-        self.turns: Turns | None = turns_here()
+        self.asyncio = asyncio_loop()
 
 
 class ASGITransport:
@@ -63,6 +62,20 @@ class ASGITransport:
         respond: sends a plain response in place of `send`.
     """
 
+    __slots__ = (
+        "_context",
+        "_gone",
+        "_loop",
+        "_respond",
+        "_scope",
+        "_send",
+        "connection",
+        "exchange",
+        "incoming",
+        "origin",
+        "request",
+    )
+
     def __init__(
         self,
         scope: Message,
@@ -73,21 +86,29 @@ class ASGITransport:
         context: Context,
         respond: Send | None = None,
     ) -> None:
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in scope["headers"]]
+        headers = ScopeHeaders(scope["headers"])
         self.request = Request(scope["method"], target_of(scope), headers, scope.get("http_version", "1.1"))
-        self.client: str = (scope.get("client") or ("",))[0]
-        self.incoming = Incoming(receive, self.request, loop.service)
+        self.incoming = Incoming(receive, self.request, headers.announce_body(), loop.service)
         self.origin = origin
         self.exchange: Exchange | None = None
         self.connection: ASGIConnection | None = None
+        self._scope = scope
         self._send = send
         self._respond = respond or send
         self._loop = loop
         self._context = context
+        self._gone: Callable[[], None] | None = None
+
+    @property
+    def client(self) -> str:
+        client: str = (self._scope.get("client") or ("",))[0]
+        return client
+
+    @property
+    def _can_cut(self) -> bool:
         # Hypercorn, the server that offers push, forgets an HTTP/2 stream whose application returns without the last
         # message: its client would wait for ever.
-        self._can_cut = "http.response.push" not in (scope.get("extensions") or {})
-        self._gone: Callable[[], None] | None = None
+        return "http.response.push" not in (self._scope.get("extensions") or ())
 
     async def read_body(self) -> bytes:
         return await self.incoming.read_body()
@@ -104,7 +125,8 @@ class ASGITransport:
             headers.append(("Content-Length", str(len(response.body))))
         body = b"" if self.request.method == "HEAD" else response.body
         try:
-            await self._pass_on(start(response.status, headers))
+            message, size = start(response.status, headers)
+            await self._pass_on(message)
             self.incoming.throw_away_the_rest()  # a queue of it would keep hypercorn from taking the last message
             for begins in range(0, len(body) or 1, PART):
                 ends = begins + PART
@@ -112,12 +134,12 @@ class ASGITransport:
         except OSError as error:
             log.debug("a client left: %s", error)
             return 0
-        return head_size(response.status, headers) + len(body)
+        return size + len(body)
 
     async def answer_nobody(self) -> None:
         """The client has left before there was an answer: some middlewares fail where none comes."""
         with suppress(OSError):
-            await self._pass_on(start(CLIENT_CLOSED_REQUEST, [("Content-Length", "0")]))
+            await self._pass_on(start(CLIENT_CLOSED_REQUEST, [("Content-Length", "0")])[0])
             await self._pass_on(part(b"", more=False))
 
     async def _pass_on(self, message: Message) -> None:
@@ -136,9 +158,12 @@ class ASGITransport:
         self._loop.clock.run()
         assert self.exchange is not None, "it creates one"
         kind: Callable[..., ASGIConnection] = ASGIConnection
-        turns: Turns | Cleanup | None = self._loop.turns
-        if turns is None and scopes.base() is not None:
-            kind, turns = partial(ShieldingConnection, self._loop.service.streams), self.exchange.running
+        turns: Cleanup | None = self.exchange.running
+        if self._loop.asyncio is None:
+            if scopes.base() is None:
+                turns = None
+            else:
+                kind = partial(ShieldingConnection, self._loop.service.streams)
         self.connection = kind(
             self._send,
             self._loop.service.limits,
@@ -191,9 +216,10 @@ async def answer(
         prepare: is given what comes from the client before anything of it is received.
         respond: sends a plain response in place of `send`.
     """
-    context = loop_context() if loop.turns is not None or scopes.base() is None else trio_task().context
+    has_task = loop.asyncio is not None or scopes.base() is None
+    context = loop_context(loop.asyncio) if has_task else trio_task().context
     transport = ASGITransport(scope, receive, send, loop, origin, context, respond)
-    exchange = transport.exchange = loop.service.begin(transport)
+    exchange = transport.exchange = loop.service.begin(transport, None if loop.asyncio is None else context)
 
     if prepare is not None:
         prepare(transport.incoming)
@@ -206,11 +232,11 @@ async def answer(
         end = exchange.abandon  # whoever is cancelled twice waits for no cleanup
 
     try:
-        await accompanied(loop.service.run(exchange), context, cancelled, transport.incoming.listen)
+        await accompanied(loop.service.run(exchange), context, cancelled, transport.incoming.listen, loop.asyncio)
         if exchange.lifecycle.reason is Reason.CLIENT_GONE and transport.connection is None:
             await transport.answer_nobody()
     finally:
         transport.incoming.close()
-        if transport.connection is not None:
-            await transport.connection.release()
+        if transport.connection is not None and (waits := transport.connection.release()) is not None:
+            await waits
         transport.keep_nothing()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Any
 
 import h11
 
 from ..._core.answer import phrase
+from ..._core.pairs import Pairs
 from ...connection import Response
 
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-class HeaderLines(Sequence[tuple[bytes, bytes]]):
+class HeaderLines(Pairs):
     """A request's headers as one piece of memory, for as long as its stream lasts; taken apart on request.
 
     They are taken apart as RFC 9112, section 5.1, says and h11 does: names in lower case, values without surrounding
@@ -32,18 +31,9 @@ class HeaderLines(Sequence[tuple[bytes, bytes]]):
     def __init__(self, fields: bytes) -> None:
         self._fields = fields
 
-    def _pairs(self) -> list[tuple[bytes, bytes]]:
+    def take_apart(self) -> list[tuple[bytes, bytes]]:
         lines = (line.partition(b":") for line in self._fields.split(b"\r\n")[:-1])
         return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(self._pairs())
-
-    def __len__(self) -> int:
-        return len(self._pairs())
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._pairs()[index]
 
 
 def chunk(data: bytes) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import cache
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
@@ -103,7 +105,11 @@ class EventSourceResponse(Response):
         _check_seconds("shutdown_grace_period", shutdown_grace_period)
         if cleanup_timeout is not None:
             _check_seconds("cleanup_timeout", cleanup_timeout)
-        self.body_iterator = content if isinstance(content, AsyncIterable) else _on_thread(content)
+        self.body_iterator: AsyncIterable[Any]
+        if type(content) is AsyncGeneratorType or isinstance(content, AsyncIterable):
+            self.body_iterator = content
+        else:
+            self.body_iterator = _on_thread(content)
         self.status_code = status_code
         self.media_type = media_type
         self.background = background
@@ -116,6 +122,12 @@ class EventSourceResponse(Response):
         self._shutdown_event = shutdown_event
         self._shutdown_grace_period = shutdown_grace_period
         self._cleanup_timeout = cleanup_timeout
+        if headers is None and media_type == EVENT_STREAM and type(self) is EventSourceResponse:
+            self.raw_headers = list(_default_headers())
+        else:
+            self._init_headers(headers)
+
+    def _init_headers(self, headers: Mapping[str, str] | None) -> None:
         given = MutableHeaders(headers)
         given.setdefault("Cache-Control", "no-store")
         given.update({"Connection": "keep-alive", "X-Accel-Buffering": "no"})
@@ -235,6 +247,12 @@ class EventSourceResponse(Response):
         else:
             ping = self.ping_message_factory()
         return _Encoded(way.announce(ensure_bytes(ping, self.sep)))
+
+
+@cache
+def _default_headers() -> list[tuple[bytes, bytes]]:
+    """Those of a response that is given none."""
+    return EventSourceResponse((), headers={}).raw_headers
 
 
 class _Streamed(Streaming):
