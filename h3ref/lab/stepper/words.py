@@ -103,7 +103,7 @@ def summary(rows: list[Row], last: Moment) -> str:
         often = f" {times} times" if times > 1 else ""
         found.append(f"`{printable(record.step)}` is refused{often} by rule {printable(record.rule or 'unknown')}.")
     longest = _longest_silence(rows)
-    silent = f" It hears nothing for {clock(longest)}." if longest >= 1 and not last.events else ""
+    silent = f" The client hears nothing for {clock(longest)}." if longest >= 1 and not last.events else ""
     end = f"; the stream is closed: {printable(last.closed)}" if last.closed else "; the stream is still open"
     return " ".join([*found, f"The client has {has(last)}{end}.{silent}"])
 
