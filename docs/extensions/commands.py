@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from docutils import nodes
@@ -65,19 +66,29 @@ def _row(action: argparse.Action, command: argparse.ArgumentParser) -> list[node
 
 
 def _more(text: str) -> list[nodes.Node]:
-    """The rest of a help text: each "heading:" with the indented lines below it, or a plain paragraph."""
+    """The rest of a help text: each "heading:" with what is indented below it, or a plain paragraph."""
     found: list[nodes.Node] = []
     for part in text.strip("\n").split("\n\n"):
         heading, newline, body = part.partition(":\n")
         if newline:
-            lines = "\n".join(line.removeprefix("  ") for line in body.split("\n")).rstrip()
-            found += [
-                nodes.paragraph(text=f"{heading.capitalize()}:"),
-                nodes.literal_block(lines, lines, language="text"),
-            ]
+            found += [nodes.paragraph(text=f"{heading.capitalize()}:"), _block(heading, body.rstrip())]
         elif part.strip():
             found.append(_paragraph(part))
     return found
+
+
+def _block(heading: str, body: str) -> nodes.Node:
+    """Examples as they are; items, each a name and its meaning, as a table; all else as a paragraph."""
+    lines = [line.removeprefix("  ") for line in body.split("\n")]
+    if heading.startswith("example"):
+        return nodes.literal_block("\n".join(lines), "\n".join(lines), language="text")
+    items = [re.fullmatch(r"(\S+)  +(\S.*)", line) for line in lines]
+    if not all(items):
+        return _paragraph(body)
+    rows: list[list[nodes.Node]] = [
+        [nodes.paragraph("", "", nodes.literal(text=item[1])), _paragraph(item[2])] for item in items if item
+    ]
+    return table(["status" if heading == "exit status" else heading.removesuffix("s"), "meaning"], rows)
 
 
 def table(head: list[str], rows: list[list[nodes.Node]]) -> nodes.table:

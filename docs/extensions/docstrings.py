@@ -20,6 +20,8 @@ def to_rest(app: Any, what: str, name: str, found: Any, options: Any, lines: lis
     """Change the lines of a docstring in place: no `*` means emphasis, an indented block is code, a page is a link."""
     changed: list[str] = []
     listed = False
+    if lines and lines[0].startswith("Create new instance of "):  # what Python says of a named tuple
+        lines.clear()
     for number, line in enumerate(lines):
         indented = line.startswith("    ")
         before = lines[number - 1] if number else ""
