@@ -366,6 +366,15 @@ def test_the_search_finds_first_what_is_named(site: Path, browser: Browser, word
         assert result.get_attribute("href") == first
 
 
+def test_the_page_of_the_search_asks_for_words(site: Path, browser: Browser) -> None:
+    with served(site) as url, browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{url}/search.html")
+        tab.locator("article input").fill("T-38")
+        tab.locator("article button").click()
+        tab.locator("ul.search a[href='spec/rules.html#T-38']").wait_for()
+
+
 def test_the_search_finds_what_an_error_advises(site: Path, browser: Browser) -> None:
     with served(site) as url, browser.new_context() as context:
         tab = context.new_page()

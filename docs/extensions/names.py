@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from typing import Any, TypeVar
 
 from docutils import nodes
+from sphinx import addnodes
 
 TOP = ("class", "exception", "function", "data", "module")
 """What a module holds, as Sphinx calls it."""
@@ -59,6 +61,17 @@ def _constant(found: re.Match[str]) -> str:
     return next((name for name, value in values if name.isupper() and type(value).__name__ == found[2]), found[0])
 
 
+def show_values(app: Any, doctree: nodes.document) -> None:
+    """Show a default that is a constant of the module with its number; an overload's has only the name."""
+    for signature in doctree.findall(addnodes.desc_signature):
+        for default in signature.findall(nodes.inline):
+            if "default_value" in default["classes"] and default.astext().isupper():
+                owner = _found(f"{signature['module']}.{signature['fullname'].partition('.')[0]}")
+                value = getattr(sys.modules.get(getattr(owner, "__module__", "")), default.astext(), None)
+                if isinstance(value, int | float):
+                    default.children = [nodes.Text(repr(value))]
+
+
 def _reference(app: Any, node: Any, content: nodes.TextElement, docname: str, anchor: str, name: str) -> nodes.Node:
     uri = app.builder.get_relative_uri(node["refdoc"], docname)
     if isinstance(content, nodes.Text) or not content.astext():
@@ -69,4 +82,5 @@ def _reference(app: Any, node: Any, content: nodes.TextElement, docname: str, an
 def setup(app: Any) -> dict[str, bool]:
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", name_functions)
+    app.connect("doctree-read", show_values)
     return {"parallel_read_safe": True}

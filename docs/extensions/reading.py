@@ -28,7 +28,7 @@ def mend(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
     context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
         body = _TERM.sub(_with_link, _SIGNATURE.sub(_lines, context["body"]))
-        context["body"] = _DASH.sub(r"\1 – ", body)
+        context["body"] = _DASH.sub(r"\1 – ", body).replace(">Variables<span", ">Attributes<span")
     if doctree is None:
         return
     root = app.config.html_baseurl or "../" * pagename.count("/")

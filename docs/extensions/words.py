@@ -18,8 +18,10 @@ RULES = "spec/rules"
 _PARTS = re.compile(r"(<!--.*?-->|<(script|style|svg|textarea|button)\b.*?</\2>|<[^>]+>)", re.DOTALL)
 _TAG = re.compile(r"<(/?)(a|code|h[1-4]|pre|summary|td|th)\b")
 _WHOLE = re.compile(r"(?<![\w&-])(?:[A-Z]+-\d+|--?[a-z][a-z0-9-]*|\d[\d.,]* (?:s|ms|µs|h|[KM]i?B|GiB|%))(?![\w-])")
-_LONG = re.compile(r"[\w./]{16,}")
-_JOINT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_./])(?=\w)")
+_LONG = {True: re.compile(r"[\w./(=:]{16,}"), False: re.compile(r"[\w./(=:]{36,}")}
+"""What may break at its joints: within tables, and elsewhere, where a word can have a line to itself."""
+
+_JOINT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/(=:])(?=\w)|(?<=\.)(?!(?:js|json|md|py)\b)(?=\w)")
 _NO_LINK = {"a", "h1", "h2", "h3", "h4", "summary"}
 
 
@@ -52,8 +54,8 @@ def marked(body: str, places: dict[str, str]) -> str:
         return word if "pre" in inside else f'<span class="whole">{word}</span>'
 
     def words(text: str) -> str:
-        if "th" in inside or {"td", "code"}.issubset(inside):
-            text = _LONG.sub(lambda found: _JOINT.sub("<wbr>", found[0]), text)
+        if "th" in inside or ("code" in inside and "pre" not in inside):
+            text = _LONG["th" in inside or "td" in inside].sub(lambda found: _JOINT.sub("<wbr>", found[0]), text)
         return _WHOLE.sub(mark, text)
 
     position = 0

@@ -184,8 +184,11 @@ def _code(column: Column, rows: Sequence[Row]) -> str:
     for number, line in enumerate(column.source):
         named = re.search(r"# the (bug|fix)\b", line)
         kinds = ["line", named[1] if named else mark or ("bug" if number in rejected else "")]
-        place = f'data-line="{number}" style="--indent:{len(line) - len(line.lstrip())}"'
-        found.append(f'<span class="{" ".join(kinds).strip()}" {place}>{escape(line) or " "}</span>')
+        indent = len(line) - len(line.lstrip())
+        begins = f"<span>{escape(line[: indent + 1])}</span>" if indent else escape(line[:1])  # no line ends before it
+        place = f'data-line="{number}" style="--indent:{indent}"'
+        text = f"{begins}{escape(line[indent + 1 :])}" or " "
+        found.append(f'<span class="{" ".join(kinds).strip()}" {place}>{text}</span>')
         mark = named[1] if named and line.strip().startswith("#") else ""
     return f'<pre class="h3step-code" tabindex="0" role="group" aria-label="the code">{"".join(found)}</pre>'
 
