@@ -228,7 +228,7 @@ class H3Event:
         answer = self._host.answer
         if self.state is not State.REQUESTED and status != answer.status:
             self._check_head("set_status")
-            raise ValueError(f"the answer is decided: its status stays {answer.status}, it can't become {int(status)}")
+            raise ValueError(f"the answer is decided: its status stays {answer.status}; call set_status before it")
         answer.status = int(status)
 
     def set_header(self, name: str, value: str, *, append: bool = False) -> None:

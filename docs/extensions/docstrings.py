@@ -41,6 +41,11 @@ def to_rest(app: Any, what: str, name: str, found: Any, options: Any, lines: lis
     lines[:] = changed
 
 
+def skips(app: Any, what: str, name: str, found: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of a named tuple that have no words of their own: the docstring of their class has them."""
+    return True if str(getattr(found, "__doc__", None)).startswith("Alias for field number ") else None
+
+
 def _in_code(before: list[str]) -> bool:
     """Whether the next indented line belongs to a block of code."""
     for line in reversed(before):
@@ -64,4 +69,5 @@ def setup(app: Any) -> dict[str, bool]:
     # napoleon takes what stands before the first colon of a property's docstring for its type: here that is a sentence.
     GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end  # type: ignore[method-assign]
     app.connect("autodoc-process-docstring", to_rest, priority=_FIRST)
+    app.connect("autodoc-skip-member", skips)
     return {"parallel_read_safe": True}
