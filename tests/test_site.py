@@ -316,7 +316,7 @@ BROKEN_WORDS = """() => {
     const found = [];
     const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
     for (let text; (text = texts.nextNode()); ) {
-        for (const word of text.data.matchAll(/(?<![\\w-])([A-Z]+-\\d+|--?[a-z][a-z0-9-]*)(?![\\w-])/g)) {
+        for (const word of text.data.matchAll(/(?<![\\w-])([A-Z]+-\\d+|--?[A-Za-z][a-z0-9-]*)(?![\\w-])/g)) {
             const range = document.createRange();
             range.setStart(text, word.index);
             range.setEnd(text, word.index + word[0].length);

@@ -17,8 +17,8 @@ RULES = "spec/rules"
 
 _PARTS = re.compile(r"(<!--.*?-->|<(script|style|svg|textarea|button)\b.*?</\2>|<[^>]+>)", re.DOTALL)
 _TAG = re.compile(r"<(/?)(a|code|h[1-4]|pre|summary|td|th)\b")
-_WHOLE = re.compile(r"(?<![\w&-])(?:[A-Z]+-\d+|--?[a-z][a-z0-9-]*|\d[\d.,]* (?:s|ms|µs|h|[KM]i?B|GiB|%))(?![\w-])")
-_LONG = {True: re.compile(r"[\w./(=:]{16,}"), False: re.compile(r"[\w./(=:]{36,}")}
+_WHOLE = re.compile(r"(?<![\w&-])(?:[A-Z]+-\d+|--?[A-Za-z][a-z0-9-]*|\d[\d.,]* (?:s|ms|µs|h|[KM]i?B|GiB|%))(?![\w-])")
+_LONG = {True: re.compile(r"\S{16,}"), False: re.compile(r"\S{36,}")}
 """What may break at its joints: within tables, and elsewhere, where a word can have a line to itself."""
 
 _JOINT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/(=:])(?=\w)|(?<=\.)(?!(?:js|json|md|py)\b)(?=\w)")
