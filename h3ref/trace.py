@@ -10,14 +10,14 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
 
 __all__ = ["Listener", "Record", "Step"]
 
 LANES = ("client", "handler", "adapter", "connection")
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Step:
     """One arrow: who takes it, towards whom, and the trigger of the state machine it pulls, if any."""
 
     name: str

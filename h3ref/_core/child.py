@@ -82,7 +82,8 @@ class Child:
                 with anyio.CancelScope() as self._listening:
                     await meanwhile()
                 self._listening = None
-            await self._over()
+            if not self.is_over:
+                await self._over()
         except anyio.get_cancelled_exc_class():
             await self._until_over()
             raise

@@ -114,8 +114,8 @@ class Origin:
             if self._receive is not None:
                 self._find_cycle(self._receive)
         elif not self._is_over:
-            has_head, keeps = bool(cycle.response_started), bool(cycle.keep_alive)
-            self._is_over = self._keeps and not keeps and has_head is self._has_head
+            has_head, keeps = cycle.response_started, cycle.keep_alive
+            self._is_over = self._keeps and not keeps and has_head == self._has_head
             self._has_head, self._keeps = has_head, keeps
 
     @property
