@@ -10,11 +10,11 @@ are too old, and hand the service each request, in a task of its own that has th
 service.answer(transport)`. That raises nothing, and when it returns, the response is sent, or its connection closed or
 cut, so that the adapter may release what it holds. To end in order, call `shut_down()` on each of `service.live`, and
 wait until they are answered. Then add a line to `ADAPTERS` in `tests/clients.py`: the contract tests,
-`tests/test_contract*.py`, tell what is missing of all that every adapter can do.
+`tests/test_contract*.py`, show what it still lacks of all that every adapter can do.
 
-What an adapter can't do it leaves empty, but every member is there: `sharing` and `stalled_since` of a connection may
+An adapter leaves empty what it can't do, but every member is there: `sharing` and `stalled_since` of a connection may
 be None, a transport's `client` may be "", and its `release` may do nothing. An adapter that refuses a request before
-it becomes an exchange tells that by `service.log_refusal`; one whose connections are its own sets
+it becomes an exchange reports that by `service.log_refusal`; one whose connections are its own sets
 `service.count_connections`, which is None otherwise.
 """
 
@@ -85,14 +85,14 @@ class Connection(Protocol):
 
     @property
     def stalled_since(self) -> float | None:
-        """The event loop's time since when the reader has taken nothing of what waits for it; None while nothing waits.
+        """The event loop's time since which the reader has taken nothing of what waits; None while nothing waits.
 
         With it, `Limits.send_timeout` cuts a reader that does not read. It is always None where an adapter can't tell.
         """
 
     @property
     def sharing(self) -> Sharing | None:
-        """What it has in common with others that can be in one group; None if a channel is to write to it by itself."""
+        """What it has in common with others that can be in its group; None if a channel has to write to it alone."""
 
     async def send_headers(self, head: StreamHead) -> int:
         """Send the head with status 200 and return its size in bytes. Called once, before all else.
@@ -132,34 +132,34 @@ class Connection(Protocol):
 
 
 class Group(Protocol):
-    """Connections that get the same bytes, so that an adapter can frame and keep them once for all.
+    """Connections that get the same bytes, so that an adapter can frame and keep them just once.
 
     A channel makes one for connections with the same `sharing`; where that is None, it writes to each by itself.
     """
 
     def add(self, connection: Any) -> bool:
-        """Let a connection have what is written from now on; False if it can't, as one that is in a group already.
+        """Give a connection what is written from now on; False if it can't be, as when it is in a group already.
 
-        One that ends leaves by itself.
+        A connection that ends leaves by itself.
         """
 
     def discard(self, connection: Any) -> None:
-        """Let it have nothing more; what was written before still leaves. One that is no member is no error."""
+        """Give it nothing more; what was written before still leaves. It is no error if it is no member."""
 
     def write_chunk(self, data: bytes) -> None:
         """As `Connection.write_chunk`, for every member, in one order with what is written to it alone."""
 
 
 class Sharing(Protocol):
-    """What connections have in common that can be in one group: the `Connection.sharing` of each."""
+    """What connections that can be in one group have in common: the `Connection.sharing` of each."""
 
     def create_group(self, mark: int, slow: Callable[[Any], None]) -> Group:
         """Create a group without members.
 
         Args:
             mark: bytes that may be pending before they are sent at once.
-            slow: called with a member that could not take all that was pending, on the loop's thread. What it was
-                given stays its own, and counts as buffered; it has been discarded.
+            slow: called on the loop's thread with a member that could not take all that was pending. It has been
+                discarded; what it was given stays its own, and counts as buffered.
         """
 
 
@@ -188,22 +188,22 @@ class Transport(Protocol):
     def watch(self, gone: Callable[[], None]) -> None:
         """From now on call `gone`, once, when the client leaves; at once, if it has left already.
 
-        - It may be called on any thread, as a plain def calls `start_sse` on its worker thread. So what watches must
-          run on the loop already, or be started there; `gone` may be called on either thread.
+        - It may be called on any thread, since a plain def calls `start_sse` on its worker thread. So the code that
+          watches must run on the loop already, or be started there; `gone` may be called on either thread.
         - It is called at most once for a request, when that asks for a stream.
-        - `gone` is wanted also while the body has not been read, and after a half-close, which is leaving here.
-        - What else the client sends is read and thrown away; of a body that nobody has read, from `create_connection`
-          on, and not before.
-        - After our own close nobody waits for `gone`.
+        - `gone` must also be called while the body has not been read, and after a half-close, which counts as leaving.
+        - Anything else that the client sends is read and thrown away; a body that nobody has read, only from
+          `create_connection` on.
+        - After our own close, nothing waits for `gone`.
         """
 
     async def send_response(self, response: Response) -> int:
         """Send a plain response and return its size in bytes, head included; a client that left is no error.
 
         A reader that takes nothing of it for `Limits.send_timeout` seconds is given up, which `service.refused` counts
-        as "send_timeout". A client that still sends its body when the answer goes out needs its socket read on for a
-        while before that is closed (RFC 9112, section 9.6); else a reset may take the answer from it. No body goes out
-        for a HEAD request, and neither body nor Content-Length with a 204.
+        as "send_timeout". If a client still sends its body when the answer goes out, its socket must be read for a
+        while longer before it is closed (RFC 9112, section 9.6); otherwise a reset may cost the client its answer. No
+        body goes out for a HEAD request, and neither body nor Content-Length with a 204.
         """
 
     def create_connection(self) -> Connection:

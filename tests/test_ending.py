@@ -510,7 +510,7 @@ async def test_a_server_that_has_changed_breaks_no_stream(caplog: pytest.LogCapt
     await EventSourceResponse(items())(scope, Wrapper().receive, send)
     assert b"".join(sent) == b"data: 1\n\ndata: 2\n\n"
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("this server does not show when it ends, so its streams may hold it: ")
+    assert line.startswith("this server does not show when it shuts down, so its streams may hold it up: ")
 
 
 @pytest.mark.anyio

@@ -472,12 +472,12 @@ NAIVE = datetime(2030, 1, 1)
 @pytest.mark.parametrize(
     ("call", "value", "error", "text"),
     [
-        ("expires_at", NAIVE, ValueError, "has no time zone, so that it is another time on another machine"),
+        ("expires_at", NAIVE, ValueError, "has no time zone, so it means another time on another machine"),
         ("expires_at", "2030-01-01", TypeError, "takes an aware datetime, or seconds since the epoch, not '2030"),
         ("expires_at", None, TypeError, "takes an aware datetime, or seconds since the epoch, not None"),
         ("expires_at", True, TypeError, "not True"),
         ("expires_at", 1_800_000_000_000, ValueError, "seconds since the epoch, not milliseconds"),
-        ("expires_at", float("nan"), ValueError, "not nan; a stream that needs no end is not told of one"),
+        ("expires_at", float("nan"), ValueError, "not nan; leave it out for a stream that needs no end"),
         ("expires_at", float("inf"), ValueError, "not inf"),
         ("expires_in", float("inf"), ValueError, "takes seconds, not inf"),
         ("expires_in", timedelta(hours=1), TypeError, "takes seconds, not datetime.timedelta"),

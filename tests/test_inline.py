@@ -67,7 +67,7 @@ def by_plain_callback(event: H3Event) -> None:
 @pytest.mark.parametrize("path", ["/plain", "/plain-callback"])
 def test_what_streams_on_a_thread_says_that_there_is_none(path: str) -> None:
     with (
-        pytest.raises(RuntimeError, match="a plain def streams on a thread of its own, and here are none"),
+        pytest.raises(RuntimeError, match="a plain def streams on its own thread, and there are none here"),
         TestClient(app) as client,
     ):
         client.request("GET", path)
@@ -135,7 +135,7 @@ def test_a_blocking_stream_says_that_there_is_no_thread() -> None:
     with TestClient(blocking) as client:
         assert client.request("GET", "/").text == "no"
     assert said == [
-        "start_sse_blocking() needs a thread to block, and here are none, as in a browser: "
+        "start_sse_blocking() needs a thread to block, and there are none here, as in a browser: "
         "call start_sse() and set_stream_callback(callback)"
     ]
 

@@ -328,7 +328,7 @@ async def test_a_failure_of_its_own_is_told_and_raised_on_leaving(
             await serve()
         await anyio.lowlevel.checkpoint()  # and is no longer cancelled
     assert [repr(error) for error in caught.value.exceptions] == ['KeyError("a task of the server\'s")']
-    assert caplog.messages == ["what serves has failed by itself, and has ended"]
+    assert caplog.messages == ["a background task has failed by itself, and has ended"]
     if anyio_backend == "asyncio":
         task = asyncio.current_task()
         assert task is not None

@@ -1,1 +1,1 @@
-"""What the rooms above are built with: nobody outside h3ref imports it, and any release may change it."""
+"""What the rooms above are built with: private to h3ref, and any release may change it."""

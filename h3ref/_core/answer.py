@@ -19,15 +19,16 @@ STREAM_HEADERS = [
     ("X-Accel-Buffering", "no"),
     ("Content-Type", EVENT_STREAM),
 ]
-"""H3Z's, in its order: no cache keeps the stream, no nginx and (by no-transform) no compressor holds it back."""
+"""H3Z's, in its order: they keep caches from storing the stream, and nginx and (by no-transform) compressors from
+holding it back."""
 
 
 class Answer:
-    """What an exchange is answered with: the handler's own, until a failure takes its place.
+    """What an exchange is answered with: the handler's own answer, until a failure takes its place.
 
     Attributes:
-        headers: those that were set, in their order; None if none was.
-        stream_defaults: a stream's, each unless it was set.
+        headers: those that were set, in their order; None if none were.
+        stream_defaults: a stream's headers, each of which applies unless it was set.
         status: the response's status; a stream's is 200.
     """
 
@@ -42,12 +43,12 @@ class Answer:
     # -- what a handler sets
 
     def set_header(self, name: str, value: str, *, append: bool = False) -> None:
-        """Set a header, in place of one with that name unless it is appended."""
+        """Set a header; unless it is appended, it replaces one of the same name."""
         kept = [pair for pair in self.headers or [] if append or pair[0].lower() != name.lower()]
         self.headers = [*kept, (name, value)]
 
     def set_body(self, content_type: str | None, body: bytes) -> None:
-        """Answer plainly, with a body of this media type."""
+        """Answer with a plain body of this media type."""
         self._response = content_type, body
 
     def check_stream(self) -> None:
@@ -70,11 +71,11 @@ class Answer:
         return self._response is not None
 
     def stream_headers(self) -> list[tuple[str, str]]:
-        """The stream's headers: ours, each unless the handler set it, then the handler's."""
+        """The stream's headers: our defaults, except those that the handler set, then the handler's."""
         return _with_defaults(self.headers, self.stream_defaults)
 
     def fail_with(self, error: Exception) -> None:
-        """Let the plain response say that an error happened, and which if that is for the client to know."""
+        """Make the plain response report the error, with its text if the client may know it."""
         status = error.status if isinstance(error, H3Error) else 500
         text = f"{phrase(status)}: {error}" if isinstance(error, H3Error) and error.explains else phrase(status)
         self._replace(status, "text/plain; charset=utf-8", text.encode())
@@ -82,11 +83,11 @@ class Answer:
             self.set_header("Retry-After", "1")
 
     def end_unopened(self) -> None:
-        """Let the plain response say that there is no stream, and none to come: a 204, by which a client stays away."""
+        """Make the plain response say that there is no stream and will be none: a 204, which keeps a client away."""
         self._replace(204, None, b"")
 
     def _replace(self, status: int, content_type: str | None, body: bytes) -> None:
-        """Answer so, whatever was to be answered; of the headers, those that described it go."""
+        """Replace the answer, whatever it was, and drop the headers that described it."""
         self.headers = [pair for pair in self.headers or [] if pair[0].lower() not in _OF_THE_CONTENT]
         self.status = status
         self._response = content_type, body

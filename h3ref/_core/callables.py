@@ -10,30 +10,30 @@ from typing import Any
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of it must be awaited; a plain def goes to a worker thread."""
+    """Whether a call to it must be awaited; a plain def goes to a worker thread."""
     plain = function.__func__ if type(function) is MethodType else function
     if type(plain) is FunctionType and plain.__code__.co_flags & inspect.CO_COROUTINE:
-        return True  # said at a twentieth of the cost
+        return True  # the same answer at a twentieth of the cost
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_call_of(function))
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether a call of it only makes a generator, which runs nothing until somebody iterates over it."""
+    """Whether a call to it only makes a generator, which runs nothing until it is iterated over."""
     plain = function.__func__ if type(function) is MethodType else function
-    if type(plain) is FunctionType:  # asked for each stream; inspect looks at no more than this, for 2 us
+    if type(plain) is FunctionType:  # called for each stream; inspect checks no more than this, in 2 us
         return bool(plain.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
     return is_async_generator(function) or any(map(inspect.isgeneratorfunction, (function, _call_of(function))))
 
 
 def is_async_generator(function: Callable[..., Any]) -> bool:
-    """Whether it is the generator of an `async def`."""
+    """Whether it is an asynchronous generator function."""
     return any(map(inspect.isasyncgenfunction, (function, _call_of(function))))
 
 
 def is_over(function: Any) -> bool:
     """Whether a stream callback says that it will never send anything, by its attribute `is_over`.
 
-    A method is asked for that of its object, a `functools.partial` for that of what it calls.
+    For a method, the attribute of its object counts; for a `functools.partial`, that of the callable inside.
     """
     while type(function) is partial:
         function = function.func
@@ -42,22 +42,22 @@ def is_over(function: Any) -> bool:
 
 
 def name_of(function: Any) -> str:
-    """What to call it in a text for its author."""
+    """Its name, for a text that its author reads."""
     return getattr(function, "__name__", None) or repr(function)
 
 
 def check_takes(function: Any, count: int, role: str, what: str) -> None:
-    """Refuse what can't be called with `count` arguments.
+    """Refuse an object that can't be called with `count` arguments.
 
     Raises:
-        TypeError: it can't; the text says what the role takes.
+        TypeError: it can't be; the text says what the role takes.
     """
     if not callable(function):
         raise TypeError(f"{role} is a callable that takes {what}, not {function!r}")
     if _plainly_takes(function, count):
         return
     try:
-        # Not what functools.wraps says that it wraps: that is not what gets the arguments.
+        # Not the function that functools.wraps names as wrapped: the arguments don't go to that one.
         inspect.signature(function, follow_wrapped=False).bind(*[None] * count)
     except TypeError as error:
         raise TypeError(f"{role} must take {what}; {name_of(function)}: {error}") from None
@@ -66,7 +66,7 @@ def check_takes(function: Any, count: int, role: str, what: str) -> None:
 
 
 def _plainly_takes(function: Any, count: int) -> bool:
-    """Whether it is a plain function or method that takes so many, which its code says at a tenth of the cost."""
+    """Whether it is a plain function or method that takes this many; its code object says so at a tenth of the cost."""
     plain = function
     if type(function) is MethodType:
         plain, count = function.__func__, count + 1

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """Code in a task of its own. The task that starts it attends it to its end: it is left in no other way.
+    """Code in a task of its own. The task that starts it attends to it until its end, and can't leave it otherwise.
 
     A task group does the same for any number of tasks, at ten times the cost. On asyncio this is a plain task, and
-    whoever attends is interrupted by a cancellation that is taken back; on trio it is a system task, and a scope.
+    the attending task is interrupted by a cancellation that is taken back; on trio it is a system task, and a scope.
 
     Args:
         code: what runs, from the loop's next turn on.
-        context: in which it runs.
-        cancelled: called each time when the task that attends is cancelled: the code has to come to its end.
-        loop: asyncio's that runs here, if that is known.
+        context: the one in which it runs.
+        cancelled: called each time the attending task is cancelled: the code has to come to its end.
+        loop: the asyncio loop that runs here, if it is known.
 
     Attributes:
         code: the same.
-        is_over: whether it is.
+        is_over: whether it has come to its end.
     """
 
     __slots__ = ("_cancelled", "_failure", "_listening", "_loop", "_parking", "_task", "code", "is_over")
@@ -44,8 +44,8 @@ class Child:
         self.code = code
         self._cancelled = cancelled
         self._failure: BaseException | None = None
-        self._parking: Parking | None = None  # where the one that attends waits
-        self._listening: asyncio.Task[object] | anyio.CancelScope | None = None  # what ends when the code does
+        self._parking: Parking | None = None  # where the attending task waits
+        self._listening: asyncio.Task[object] | anyio.CancelScope | None = None  # what the end of the code interrupts
         self.is_over = False
         self._loop = asyncio_loop() if loop is None else loop
         self._task: asyncio.Task[None]
@@ -59,16 +59,16 @@ class Child:
             lowlevel.spawn_system_task(self._run, code, name=name, context=context)
 
     async def attend(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
-        """Do something until it returns, or the code is over, for which it waits in any case.
+        """Run `meanwhile` until it returns or the code is over, and wait for the code in any case.
 
-        A cancellation is raised when the code is over, and not before.
+        A cancellation is raised only once the code is over.
 
         Raises:
-            BaseException: what the code has raised.
+            BaseException: what the code raised.
         """
         try:
             if self._loop is not None:
-                # Much is over within one turn, and whoever has begun to do something else would have to be interrupted.
+                # Much code is over within one turn, and by then anything else begun here would have to be interrupted.
                 try:
                     await _turn()
                 finally:
@@ -137,7 +137,7 @@ class Child:
         failure: BaseException | None = None
         try:
             await code
-        except BaseException as error:  # a system task that raises ends the loop; it is raised by whoever attends
+        except BaseException as error:  # a system task that raises ends the loop; the attending task raises it
             failure = error
         self._end(failure)
 

@@ -1,9 +1,9 @@
-"""`Cleanup`: a bounded time for cancelled user code, in which what its `finally` awaits goes through.
+"""`Cleanup`: gives cancelled user code a bounded time, in which what its `finally` awaits goes through.
 
-Two nested scopes stand around the code. Whoever ends it cancels the outer one. Only when that very cancellation is
-being thrown into the code, so that it unwinds from here on, the inner one is shielded, and gets a deadline. To shield
-it at once would do for code that waits; but code that is in a shield of its own, waits for a thread, or is about to
-run would never hear of its cancellation.
+Two nested scopes stand around the code. To end the code, the outer one is cancelled. The inner one is shielded, and
+gets a deadline, only when that very cancellation is thrown into the code, which unwinds from there on. Shielding it at
+once would do for code that waits; but code that is inside a shield of its own, waits for a thread, or is about to run
+would never hear of its cancellation.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Cleanup:
         waits: called once, when the cancelled code has something to wait for.
 
     Attributes:
-        turn: a number above 0 while the code runs, another one each time when it has waited; else it is below 1.
-        cancelled: what is called, and raises nothing, when the code is cancelled; None for nothing.
+        turn: a number above 0 while the code runs, and a new one each time it has waited; below 1 at other times.
+        cancelled: called when the code is cancelled, and raises nothing; None for no call.
     """
 
     __slots__ = (
@@ -57,24 +57,24 @@ class Cleanup:
         self._waits = waits
         self.turn = 0
         self.cancelled: Callable[[], object] | None = None
-        self._calls: list[Callable[[], None]] | None = None  # made by the first that is told when the code waits
+        self._calls: list[Callable[[], None]] | None = None  # made for the first call to come when the code waits
         self._scopes = scopes.Enclosure()
-        self._reason: str | None = None  # by which our cancellation is told from others, once there is one
+        self._reason: str | None = None  # which tells our cancellation from others, once there is one
         self._ends_at = math.inf
-        self._is_passing = False  # whether the code unwinds by a cancellation of its own, with which ours goes on
+        self._is_passing = False  # whether the code unwinds by a cancellation of its own, and ours along with it
         self._is_over = False  # whether the cleanup itself was cancelled
         self._around = 0  # how many of trio's nurseries were open when the code began
-        self._groups: tuple[Any, ...] = ()  # those of the code's own that were open when the cancellation came
+        self._groups: tuple[Any, ...] = ()  # the code's own that were open when the cancellation came
 
     @coroutine
     def run(self, awaitable: Awaitable[None], new_task: object = None) -> Generator[Any, Any, None]:
-        """Run the code in the task that calls, until it returns or has unwound.
+        """Run the code in the calling task, until it returns or has unwound.
 
-        It is run step by step, as `await` does, but each cancellation is looked at before the code gets it.
+        It runs step by step, as with `await`, but each cancellation is looked at before the code gets it.
 
         Args:
             awaitable: the code.
-            new_task: that task, if it is one of asyncio's that has just begun, and runs nothing else; else None.
+            new_task: that task, if it is an asyncio task that has just begun and runs nothing else; else None.
         """
         code = awaitable.__await__()
         if new_task is not None:
@@ -105,12 +105,12 @@ class Cleanup:
             finally:
                 self.turn = -abs(self.turn)
                 self._calls = None
-                self._owner, self._waits = None, _nothing  # they have this one
+                self._owner, self._waits = None, _nothing  # both refer to this object
 
     def add(self, call: Callable[[], None]) -> None:
-        """Call a function, which raises nothing, when the code waits: at once, if it does so now, or is over.
+        """Call a function, which raises nothing, when the code waits; at once, if it waits now or is over.
 
-        It is not called if the code comes to its end without waiting: nobody else has run meanwhile.
+        It is not called if the code comes to its end without waiting: no other task has run meanwhile.
         """
         if self.turn < 1:
             call()
@@ -125,18 +125,18 @@ class Cleanup:
             call()
 
     def cancel(self) -> None:
-        """Cancel the code; it has its time to clean up."""
+        """Cancel the code, which has its time to clean up."""
         if self._reason is None:
             self._reason = f"what it belongs to is over ({id(self):#x})"
             if self._scopes.status is None:
                 self._scopes.cancel(self._reason)
-            else:  # of a call that the code is just beginning it is not known yet what it enters
+            else:  # it is not known yet what a call that the code is just beginning will enter
                 self.add(partial(self._scopes.cancel, self._reason))
             if self.cancelled is not None:
                 self.cancelled()
 
     def hurry(self, seconds: float) -> None:
-        """Let the cleanup take no more than so many seconds from now on; also one that has still to begin."""
+        """Limit the cleanup to this many seconds from now on, even one that has yet to begin."""
         self._ends_at = min(self._ends_at, anyio.current_time() + seconds)
         if self._scopes.is_shielded:
             self._scopes.shield(self._ends_at)
@@ -165,8 +165,8 @@ class Cleanup:
     def _is_ours(self, error: BaseException | None) -> bool:
         """Whether it is our cancellation; some libraries raise a new one for it.
 
-        What trio says of it is of the innermost scope, which may be cancelled as well; it is ours if no shield of the
-        code's own keeps ours away.
+        What trio says about it concerns the innermost scope, which may be cancelled as well; it is ours if none of the
+        code's own shields keeps ours away.
         """
         status = self._scopes.status
         if self._reason is not None and status is not None:
@@ -184,11 +184,11 @@ class Cleanup:
         return bool(nurseries) and any(map(self._is_ours, scopes.waiting_in(nurseries[-1])))
 
     def _open_groups(self) -> tuple[Any, ...]:
-        """The code's own nurseries of trio's, outermost first."""
+        """The code's own trio nurseries, outermost first."""
         return scopes.open_nurseries()[self._around :]
 
     def _is_the_codes_own(self, error: BaseException | None) -> bool:
-        """Whether it is the cancellation of a scope of the code's own, on asyncio, which takes it unless ours comes."""
+        """Whether, on asyncio, one of the code's own scopes is cancelled, which takes it unless ours comes."""
         if error is None or self._scopes.status is not None or not isinstance(error, anyio.get_cancelled_exc_class()):
             return False
         if not scopes.is_a_scopes(error):
@@ -199,7 +199,7 @@ class Cleanup:
         self._ends_at = min(self._ends_at, anyio.current_time() + self._seconds)
         self._scopes.shield(self._ends_at)
         self._groups = self._open_groups()
-        # No scope of the code's own swallows it for being cancelled itself: that of trio's checkpoint always is.
+        # No scope of the code's own may swallow it for being cancelled itself, as that of trio's checkpoint always is.
         for status in scopes.statuses_within(self._scopes.status):
             scopes.let_pass(status)
 
@@ -213,10 +213,10 @@ class Cleanup:
             )
 
     def _keep_in_flight(self) -> None:
-        """Let no nursery of the code's swallow the cancellation that passes through it, as if it were its own.
+        """Keep the code's nurseries from swallowing the cancellation that passes through them as if it were their own.
 
-        It has cancelled itself because of that, and sees no other: the outer scope is behind the shield. On asyncio
-        anyio counts the cancellations of a task, and knows better.
+        A nursery has cancelled itself because of it, and sees no other: the outer scope is behind the shield. On
+        asyncio, anyio counts the cancellations of a task, and knows better.
         """
         nurseries = self._open_groups()
         if nurseries and nurseries[-1] in self._groups and nurseries[-1].cancel_scope.cancel_called:

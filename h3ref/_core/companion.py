@@ -25,21 +25,21 @@ def accompanied(
     meanwhile: Callable[[], Awaitable[None]],
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Coroutine[Any, Any, None]:
-    """Run code to its end, and do something else meanwhile, until that returns.
+    """Run code to its end, and `meanwhile` beside it until that returns.
 
-    On asyncio the code is a `Child`. On trio a task costs three times as much, so that the code runs in the one that
-    calls, and what is done meanwhile in a `Companion`, which begins when the code first waits. A cancellation is
-    raised when the code is over, and not before.
+    On asyncio the code is a `Child`. On trio a task costs three times as much, so the code runs in the calling task,
+    and `meanwhile` in a `Companion`, which begins when the code first waits. A cancellation is raised only once the
+    code is over.
 
     Args:
         code: what runs.
-        context: in which it runs as a `Child`.
-        cancelled: called when the task that calls is cancelled: the code has to come to its end.
-        meanwhile: what is done.
-        loop: asyncio's that runs here, if that is known.
+        context: the one in which it runs as a `Child`.
+        cancelled: called when the calling task is cancelled: the code has to come to its end.
+        meanwhile: what runs beside it.
+        loop: the asyncio loop that runs here, if it is known.
 
     Raises:
-        BaseException: what the code has raised, else what was raised meanwhile.
+        BaseException: what the code raised, or else what `meanwhile` raised.
     """
     base = scopes.base() if loop is None else None
     if base is None:
@@ -70,17 +70,17 @@ async def in_this_task(
 
 
 class Companion:
-    """A system task of trio's beside code of another task, which is shielded. It hears what that can't: a cancellation.
+    """A trio system task beside the shielded code of another task. It hears what that code can't: a cancellation.
 
-    For that it is in the same scope as that task. It raises nothing, since that would end the loop.
+    To hear it, it is in the same scope as that task. It raises nothing, since that would end the loop.
 
     Args:
-        meanwhile: what it does, until that returns.
-        cancelled: called when the scope is cancelled, or what it does has failed.
+        meanwhile: what it runs, until that returns.
+        cancelled: called when the scope is cancelled, or `meanwhile` has failed.
         base: what trio knows of the scope.
 
     Attributes:
-        failure: what it has failed with.
+        failure: the exception that it failed with.
     """
 
     __slots__ = ("_cancelled", "_is_over", "_parking", "_scope", "failure")

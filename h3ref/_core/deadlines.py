@@ -1,4 +1,4 @@
-"""`Deadlines`: things due after some seconds, unless they are discarded before, as nearly all of them are."""
+"""`Deadlines`: things due after some seconds, unless they are discarded first, as nearly all of them are."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Due(Protocol):
-    """What is told that its time has come."""
+    """An object that is told when its time has come."""
 
     def due(self) -> None: ...
 
 
 class Deadlines:
-    """What is due, and when. Those of the same number of seconds stand in one line, which needs no sorting."""
+    """What is due, and when. All with the same number of seconds stand in one line, which needs no sorting."""
 
     def __init__(self) -> None:
         self._lines: dict[float, dict[Due, float]] = {}
@@ -22,13 +22,13 @@ class Deadlines:
         return any(self._lines.values())
 
     def add(self, due: Due, seconds: float, now: float) -> float:
-        """Have it told in so many seconds; return when that is."""
+        """Have it told after this many seconds; return when that will be."""
         when = now + seconds
         self._lines.setdefault(seconds, {})[due] = when
         return when
 
     def discard(self, due: Due, seconds: float) -> None:
-        """Its time does not matter any more; what was told already is no error."""
+        """Forget it; it is no error if it was told already."""
         line = self._lines.get(seconds)
         if line is not None:
             line.pop(due, None)
@@ -36,7 +36,7 @@ class Deadlines:
                 del self._lines[seconds]
 
     def look(self, now: float) -> float:
-        """Tell all whose time has come; return when the next one's does."""
+        """Tell all whose time has come; return when the next one is due."""
         for line in tuple(self._lines.values()):
             for due in [due for due, when in _until(line, now)]:
                 line.pop(due, None)

@@ -14,10 +14,10 @@ Step = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Errand:
-    """Runs a function once, in a task that its owner ends by `cancel`; whoever waits may give up and come again.
+    """Runs a function once, in a task that its owner ends by `cancel`; a waiting task may give up and come back.
 
-    A task group would have to be entered and left by one task, and around everything between: whoever iterates a source
-    in a generator could not do so. So this task belongs to the event loop, and to its owner.
+    A task group would have to be entered and left by one task, around everything in between, which a generator that
+    iterates a source can't do. So this task belongs to the event loop, and to its owner.
     """
 
     def __init__(self, step: Step) -> None:
@@ -25,7 +25,7 @@ class Errand:
         self._over = anyio.Event()
         self._scope = anyio.CancelScope()
         self._failure: BaseException | None = None
-        self._task = start_task(self._run, step)  # kept, as that wants it
+        self._task = start_task(self._run, step)  # kept, as that requires
 
     async def wait(self) -> None:
         """Wait until it is over."""
@@ -45,7 +45,7 @@ class Errand:
         self._scope.cancel()
 
     def result(self) -> None:
-        """Raise what it has raised."""
+        """Raise what it raised."""
         if self._failure is not None:
             raise self._failure
 
@@ -55,18 +55,18 @@ class Errand:
                 await step()
         except anyio.get_cancelled_exc_class():  # the event loop ends
             raise
-        except BaseException as failure:  # for whoever waits: a task of trio's own may raise nothing
+        except BaseException as failure:  # for the task that waits: a trio system task may raise nothing
             self._failure = failure
         finally:
             self._over.set()
 
 
 async def within(call: Awaitable[object], seconds: float | None) -> bool:
-    """Await somebody else's call, and give it up when it waits for too long, even if it shields itself.
+    """Await a call to foreign code, and give it up when it waits for too long, even if it shields itself.
 
     Args:
-        call: what is awaited. One that is given up raises to nobody.
-        seconds: the most that it may wait; None for ever.
+        call: what is awaited. What it raises after it was given up is lost.
+        seconds: the most that it may wait; None for no limit.
 
     Returns:
         Whether it was given up.

@@ -43,7 +43,7 @@ NOTHING_SENT = "the handler returned without an answer: call event.send_text() o
 
 
 Flow = Callable[["Exchange"], Awaitable[None]]
-"""The order of a whole exchange; what `running(app, flow=...)` takes. They stand in flows.py."""
+"""The order of a whole exchange; what `running(app, flow=...)` takes. The flows are in flows.py."""
 
 
 class Exchange(Host):
@@ -61,7 +61,7 @@ class Exchange(Host):
         """Run the hooks and the handler until it returns.
 
         Args:
-            awaited: what `event.await_sse_writer()` does meanwhile; nothing, if left out: it is rejected.
+            awaited: what `event.await_sse_writer()` does meanwhile; if left out, it is rejected.
             blocking: the same for `event.start_sse_blocking()`.
         """
         event = self.event
@@ -82,11 +82,11 @@ class Exchange(Host):
         self.lifecycle.take(trace.RETURNS)
 
     def check_sse_started(self) -> None:
-        """Look whether the handler asked for a stream, and there is one; what follows is rejected if not.
+        """Check that the handler asked for a stream and that there is one; if not, what follows is rejected.
 
         Raises:
             ConnectionLost: what was to stream is over: it is complete before its head, and the client gets a 204.
-            Exception: its opening has failed before, with this; there is no second one.
+            Exception: its opening failed earlier, with this exception; there is no second one.
         """
         self._opening.raise_failure()
         self.lifecycle.take(trace.CHECKS_SSE_STARTED)
@@ -109,13 +109,13 @@ class Exchange(Host):
         return callback
 
     def create_connection(self) -> Connection:
-        """Let the adapter create the connection, which can send nothing but the headers yet.
+        """Let the adapter create the connection, which can send nothing but the headers so far.
 
         Raises:
             TooManyStreams: as many are open as the server allows.
-            ConnectionLost: the server is shutting down; the client gets a 503, and whoever waits for the stream is told
-                so.
-            H3Error: a flow creates a second one.
+            ConnectionLost: the server is shutting down; the client gets a 503, and code that waits for the stream is
+                told.
+            H3Error: the flow has created one already.
         """
         try:
             return self._create_connection()
@@ -140,8 +140,8 @@ class Exchange(Host):
         """Send the head and return its size in bytes; for a HEAD request that is all there is to send.
 
         Raises:
-            ConnectionLost: the client has left meanwhile, or the server ends.
-            PermissionExpired: what the stream is permitted for is over already.
+            ConnectionLost: the client has left meanwhile, or the server is shutting down.
+            PermissionExpired: the stream's permission is over already.
             WriteError: the adapter can't send it.
             Exception: what an on_response hook raised.
         """
@@ -156,7 +156,7 @@ class Exchange(Host):
                 self._threads.rest()
             stream = self._begin_stream(connection)
             try:
-                if self.connection is not None:  # which a flow of one's own may have wrapped
+                if self.connection is not None:  # which a custom flow may have wrapped
                     self.service.streams.look_after(self.connection, stream)
                 size = await connection.send_headers(head)
             except BaseException:
@@ -203,7 +203,7 @@ class Exchange(Host):
         """Return the writer that belongs to the connection; the machine still says who may have it.
 
         Raises:
-            ConnectionNotReady: the headers have not been sent; rejected as a handler that asks too early is.
+            ConnectionNotReady: the headers have not been sent; rejected, like a handler that asks too early.
         """
         self.lifecycle.take(trace.CONNECTION_READY)
         if self.writer is None:  # the flow has its order wrong; the machine says so, and the trace keeps it
@@ -216,7 +216,7 @@ class Exchange(Host):
         return writer
 
     def run_callback(self, callback: StreamCallback, writer: SSEWriter) -> Awaitable[object]:
-        """Call the callback with the writer; what is to be awaited until it returns takes no memory beside its own."""
+        """Call the callback with the writer; awaiting what this returns takes no memory beyond the callback's own."""
         self.lifecycle.take(trace.SCHEDULES_CALLBACK)
         self.lifecycle.take(trace.CALLS_CALLBACK)
         function: Callable[[Any], Any] = callback  # which takes the writer of its kind
@@ -227,7 +227,7 @@ class Exchange(Host):
         return self.threads.run(function, blocking, begin=mailbox_of(blocking).make_room)
 
     async def wait_until_closed(self) -> None:
-        """Wait for the client to leave or the server to end: nobody else will close this one."""
+        """Wait for the client to leave or the server to shut down: nothing else will close this one."""
         if self.state is not State.CLOSED:  # as after the head for a HEAD
             await anyio.sleep_forever()
 
@@ -267,7 +267,7 @@ class Exchange(Host):
         finally:
             try:
                 if self._opening.failure is not None and self.lifecycle.reason is Reason.ERROR:
-                    await self._fail(self._opening.failure)  # nobody has let it out
+                    await self._fail(self._opening.failure)  # no call has raised it
                 await self._end()
             finally:
                 if self._threads is not None:
@@ -279,12 +279,12 @@ class Exchange(Host):
 
     async def _fail(self, error: Exception) -> None:
         if self.state is State.CLOSED and is_rejection(error) and self._ended_by_others:
-            log.debug("%r: %s", self.event, error)  # it was told that the stream is over, and has left
+            log.debug("%r: %s", self.event, error)  # the code was told that the stream is over, and has ended
             return
         kept, self._opening.failure = self._opening.failure, None
         if kept is None or self.lifecycle.reason is not Reason.ERROR:
             _log_failure(self.event, error, has_stream=self.stream is not None)
-        else:  # it has closed the exchange, so it is what the client is told
+        else:  # the kept one closed the exchange, so the client is told of it
             _log_failure(self.event, kept, has_stream=self.stream is not None)
             if error is not kept:
                 _log_consequence(self.event, error, kept)
@@ -300,13 +300,13 @@ class Exchange(Host):
 
     @property
     def _ended_by_others(self) -> bool:
-        """Whether it is no mistake of the handler's or callback's own that the stream is over."""
+        """Whether the stream is over through no fault of the handler or callback."""
         return self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR)
 
     def _end(self) -> Coroutine[Any, Any, None]:
         """Close what is open and bring the connection to its end; shielded, so every wait is bounded."""
         if self.lifecycle.state is not State.CLOSED:
-            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server ends
+            self._close(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server is shutting down
         return self._end_plainly() if self.stream is None else self.stream.end()
 
     async def _end_plainly(self) -> None:
@@ -326,15 +326,15 @@ class Exchange(Host):
             self.rest()
             response, size = self.answer.take(), 0
             status, sending = response.status, self.transport.send_response(response)
-            del response  # its body is the adapter's alone, which may have to release it at once
+            del response  # its body belongs to the adapter alone, which may have to release it at once
             try:
                 size = await sending
-            finally:  # given up, it has ended all the same
+            finally:  # even when it was given up, it has ended
                 self._answered = (status if size else 0, size)
                 self.lifecycle.take(trace.RESPONSE, size=size)
 
     def _call(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> Awaitable[object]:
-        """What is to be awaited for a call of the user's code, at once: no coroutine of its own stands around that."""
+        """Return what to await for a call to the user's code, which is made at once: no extra coroutine wraps it."""
         if is_async(function):
             if self._threads is not None:
                 self._threads.rest()
@@ -343,13 +343,13 @@ class Exchange(Host):
         return self.threads.run(function, *args, is_hook=is_hook)
 
     async def _call_quietly(self, hooks: Iterable[Handler], *args: Any) -> None:
-        """Call hooks whose failure must not change an answer that is decided."""
+        """Call hooks whose failure must not change an answer that has been decided."""
         for hook in hooks:
             try:
                 if is_async(hook):
                     self.rest()
                     await hook(*args)
-                else:  # not shielded: whoever bounds the time leaves its thread to itself
+                else:  # not shielded: when the time is up, its thread is left to itself
                     await self.threads.run_hook(hook, *args)
             except BaseException as error:
                 if not isinstance(failure_of(error), Exception):
@@ -361,7 +361,7 @@ def _log_failure(owner: object, error: Exception, *, has_stream: bool) -> None:
     """Log what an exchange has failed with, as loudly as it deserves."""
     if isinstance(error, RequestError | TooManyStreams):
         log.info("%r: %s", owner, error)
-    elif isinstance(error, ChannelClosed) and has_stream:  # as often as a client comes back
+    elif isinstance(error, ChannelClosed) and has_stream:  # happens as often as a client comes back
         log.warning("%r is cut: %s", owner, error)
     else:
         log.error("%r raised %s", owner, type(error).__name__, exc_info=error)

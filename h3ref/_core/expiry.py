@@ -8,18 +8,18 @@ from math import isfinite
 from typing import Final
 
 LAST_SECOND: Final = 253_402_300_800
-"""The first second of the year 10000, since the epoch: a time behind it was meant in milliseconds."""
+"""The first second of the year 10000, since the epoch: a later time was meant in milliseconds."""
 
 BETWEEN_TWO_CLOCKS: Final = 0.05
-"""Seconds that may pass while both clocks are looked at: half of the least by which one is taken to be set."""
+"""Seconds that may pass between readings of the two clocks: half of the smallest step that counts as setting one."""
 
 
 class Expiry:
     """When a stream's permission is over, by the clock of the loop that answers its request.
 
-    A time of the wall clock moves with that clock: where somebody sets it, or a machine sleeps, the loop's clock knows
-    nothing of it. How far the one is ahead of the process's own steady clock says by how much. The loop's may be a
-    third one, as a virtual clock is.
+    A wall-clock time moves with that clock: when the clock is set, or the machine sleeps, the loop's clock knows
+    nothing of it. How far the wall clock is ahead of the process's own steady clock says by how much. The loop's clock
+    may be a third one, such as a virtual clock.
 
     Args:
         at: when, by the loop's time, as the clocks stand now.
@@ -39,19 +39,19 @@ class Expiry:
         """When it is over, by the loop's time, as the clocks stand now."""
         if self._skew is None:
             return self._at
-        return self._at - round(wall_clock_skew() - self._skew, 1)  # less passes between two looks at two clocks
+        return self._at - round(wall_clock_skew() - self._skew, 1)  # smaller differences come from reading two clocks
 
 
 def wall_clock_skew() -> float:
     """Seconds by which the wall clock is ahead of the process's steady one; on any thread."""
     while True:
         before, wall, after = time.monotonic(), time.time(), time.monotonic()
-        if after - before < BETWEEN_TWO_CLOCKS:  # else the process stood still there, and nobody has set a clock
+        if after - before < BETWEEN_TWO_CLOCKS:  # else the process stood still in between, and no clock was set
             return wall - after
 
 
 def seconds_since_epoch(when: datetime | float) -> float:
-    """Return a time that was given as one of the wall clock's.
+    """Return a wall-clock time as seconds since the epoch.
 
     Raises:
         TypeError: it is neither a datetime nor a number.
@@ -60,8 +60,8 @@ def seconds_since_epoch(when: datetime | float) -> float:
     if isinstance(when, datetime):
         if when.utcoffset() is None:
             raise ValueError(
-                f"{when!r} has no time zone, so that it is another time on another machine: "
-                "make it with one, as by datetime.now(UTC) or datetime.fromtimestamp(seconds, UTC)"
+                f"{when!r} has no time zone, so it means another time on another machine: "
+                "make it with one, as in datetime.now(UTC) or datetime.fromtimestamp(seconds, UTC)"
             )
         return when.timestamp()
     _check_number("expires_at takes an aware datetime, or seconds since the epoch", when)
@@ -76,10 +76,10 @@ def seconds_until(when: datetime | float) -> float:
 
 
 def checked_seconds(seconds: float) -> float:
-    """Return seconds from now on; below 0 they are over.
+    """Check a number of seconds from now on, and return it; below 0, that time is over.
 
     Raises:
-        TypeError: no number.
+        TypeError: not a number.
         ValueError: not a finite one.
     """
     _check_number("expires_in takes seconds", seconds)
@@ -90,4 +90,4 @@ def _check_number(rule: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{rule}, not {value!r}")
     if not isfinite(value):
-        raise ValueError(f"{rule}, not {value!r}; a stream that needs no end is not told of one")
+        raise ValueError(f"{rule}, not {value!r}; leave it out for a stream that needs no end")

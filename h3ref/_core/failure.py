@@ -1,4 +1,4 @@
-"""Failures of user code: what an exception from it means, which may be a task group's, made of several."""
+"""Failures of user code: what an exception from it means, which may be a task group's and hold several."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _AROUND: Final = (importlib.__file__, contextlib.__file__)
 
 
 def parts_of(error: BaseException) -> list[BaseException]:
-    """The exception, or all that a task group's is made of."""
+    """The exception itself, or all those that a task group's exception holds."""
     if isinstance(error, BaseExceptionGroup):
         return [part for inner in error.exceptions for part in parts_of(inner)]
     return [error]
 
 
 def failure_of(error: BaseException) -> BaseException:
-    """The error; or what is told in its place, if it is no Exception and still ends nothing but this exchange."""
+    """The error; or what is reported in its place, if it is no Exception and yet ends nothing but this exchange."""
     if isinstance(error, Exception | GeneratorExit) or any(_ends_more(part) for part in parts_of(error)):
         return error
     if isinstance(error, anyio.get_cancelled_exc_class()):
         failure = RuntimeError("it awaited something that somebody else had cancelled")
     else:
-        failure = RuntimeError(f"it raised what is no Exception: {error!r}")
+        failure = RuntimeError(f"it raised something that is no Exception: {error!r}")
     failure.__cause__ = error
     return failure
 
 
 def _ends_more(error: BaseException) -> bool:
-    """Whether the process ends by it, or this task, which is not said by a cancellation of what it awaited."""
+    """Whether it ends the process or this task; the cancellation of something that the task awaited does not."""
     if isinstance(error, anyio.get_cancelled_exc_class()):
         return _is_cancelled()
     return isinstance(error, KeyboardInterrupt | SystemExit)
@@ -45,14 +45,14 @@ def _ends_more(error: BaseException) -> bool:
 def _is_cancelled() -> bool:
     """Whether this task is cancelled, and did not merely await something that was.
 
-    On trio the one can't be without the other; asyncio raises the same exception for both.
+    On trio one can't happen without the other; asyncio raises the same exception for both.
     """
     task = asyncio_task()
     return task is None or task.cancelling() > 0
 
 
 def sentence_of(error: BaseException) -> str:
-    """What an error of user code is in one line: its kind, what it says, and where it was raised."""
+    """An error of user code in one line: its kind, its text, and where it was raised."""
     first = parts_of(error)[0]
     said = first.msg if isinstance(first, SyntaxError) else first
     text = " ".join(f"{type(first).__name__}: {said}".split()).removesuffix(":")
@@ -77,7 +77,7 @@ def place_of(error: BaseException) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether it is what calls the user's code; an example of ours is a user."""
+    """Whether it belongs to the code that calls the user's; our examples count as the user's."""
     path = Path(file)
     return file in _AROUND or (path.is_relative_to(_HOUSE) and not path.is_relative_to(_HOUSE / "examples"))
 

@@ -1,4 +1,4 @@
-"""Farewells: the last event of a stream, before a proper end that somebody other than its own code begins."""
+"""Farewells: the last event of a stream, before a proper end that its own code does not begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Feed`: what brings events to a stream beside its writers' own methods."""
+"""`Feed`: what brings events to a stream besides its writers' own methods."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Feed(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many bytes were sent through it that it has not brought."""
+        """How many bytes were sent through it but not brought yet."""
 
     def bring_sent(self) -> None:
-        """Bring what a thread has sent through it by itself, by `relay`: something is to be sent after it."""
+        """Bring, by `relay`, what a thread has sent through it by itself: something is about to be sent after that."""
 
     def hold(self) -> int:
-        """Something else is sent now, and waits for its turn: bring nothing by itself that comes after it.
+        """Something else is sent now, and waits for its turn: bring nothing unasked that comes after it.
 
-        Returns the place of that, for `bring`.
+        Returns its place, for `bring`.
         """
 
     def bring(self, place: int | None = None) -> bool:
-        """Bring some of what was sent through it before a place, or so far, by `relay`; whether that was all."""
+        """Bring, by `relay`, some of what was sent through it before a place, or so far; whether that was all."""
 
     def go_on(self) -> None:
         """A turn has come, or was given up; `Stream.place_of` says whether there is another."""
 
     def bring_rest(self) -> None:
-        """Bring all that it still holds for the stream, by `relay`."""
+        """Bring, by `relay`, all that it still holds for the stream."""
 
     def close(self) -> None:
-        """The stream has ended, or wants nothing of it any more: bring nothing from now on, and count nothing."""
+        """The stream has ended, or wants nothing more from it: bring nothing from now on, and count nothing."""

@@ -35,7 +35,7 @@ LIMIT_AROUND_YIELD: Final = (
 
 
 def event_of_value(value: object) -> SSEEvent:
-    """The event of a value that was yielded as one: an `SSEEvent` is one already, all else is the JSON in one."""
+    """The event that a yielded value stands for: an `SSEEvent` itself, or an event with the value as JSON."""
     return value if isinstance(value, SSEEvent) else SSEEvent.json(value)
 
 
@@ -69,9 +69,9 @@ def items_handler(
 
     Args:
         items: returns the iterator; one that has `aclose`, or `close`, is closed when it is over.
-        commit_after: seconds after which the stream opens though no item has come.
-        encoded: the bytes of an item, None for one to skip; what it refuses ends the stream.
-        is_async: whether it is an asynchronous one; another runs on a worker thread.
+        commit_after: seconds after which the stream opens even if no item has come.
+        encoded: returns the bytes of an item, or None for one to skip; an item that it refuses ends the stream.
+        is_async: whether the iterator is asynchronous; a plain one runs on a worker thread.
 
     Raises:
         ValueError: `commit_after` is negative.
@@ -90,7 +90,7 @@ def items_handler(
         except anyio.get_cancelled_exc_class() as error:
             if is_from_outside(error):
                 raise
-            # One of the generator's own, which stood at a yield and is closed now, so that nobody else takes it.
+            # A cancellation of the generator's own, which stood at a yield and is closed now, so it can't take it.
             if event.state is not State.CLOSED:
                 raise H3Error(LIMIT_AROUND_YIELD) from None
         finally:
@@ -101,25 +101,25 @@ def items_handler(
 
 
 class Time(Enum):
-    """Where the time is after which a stream opens without an item."""
+    """How far the time has run after which a stream opens without an item."""
 
     AHEAD = auto()  # it has not begun
     RUNS = auto()
-    OVER = auto()  # also where nobody waits for it any more
+    OVER = auto()  # also when nothing waits for it any more
 
 
 class Commit:
     """Opens the stream once: at the first item, or when the time is up, whichever comes first.
 
-    The time begins when the generator first waits: no other task runs before. So one whose first item is there at once
-    needs no clock.
+    The time begins when the generator first waits: no other task runs before. So a generator whose first item is
+    there at once needs no clock.
 
     Args:
         seconds: the time; the keeper of all streams tells when it is up.
 
     Attributes:
         event: the request's.
-        failure: why it could not be opened when the time was up.
+        failure: why the stream could not be opened when the time was up.
     """
 
     __slots__ = ("_context", "_opening", "_over", "_seconds", "_task", "_time", "_writer", "event", "failure")
@@ -131,7 +131,7 @@ class Commit:
         self._writer: SSEWriter | None = None
         self._time = Time.AHEAD
         self._context: Context  # of the task that streams, as it was when the time began
-        # Of the task that opens the stream when the time is up. It is shielded from all but its end.
+        # The scope of the task that opens the stream when the time is up. It is shielded from all but its end.
         self._opening: anyio.CancelScope | None = None
         self._over: anyio.Event
         self._task: object = None
@@ -164,7 +164,7 @@ class Commit:
             self._task = start_task(self._open, context=self._context.run(loop_context))
 
     async def _open(self) -> None:
-        """A generator whose stream can't be opened is stopped."""
+        """Open the stream; if that fails, stop the generator."""
         try:
             with self._opening or anyio.CancelScope():
                 while self.event.reading is not None:
@@ -183,7 +183,7 @@ class Commit:
             host_of(self.event).call_never(self, self._seconds)
 
     def end(self) -> Coroutine[Any, Any, None] | None:
-        """The generator is over: nothing opens its stream any more but whoever waits for that already."""
+        """The generator is over: nothing opens its stream any more, except a task that already waits for that."""
         self._stop()
         if self._opening is None:
             return None
@@ -202,19 +202,19 @@ async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Enco
             data = item.encode() if item.__class__ is SSEEvent else encoded(item)
             if data is None:
                 continue
-            if stream is None:  # refused before it commits, a bad first item is a real 500
+            if stream is None:  # refused before the commit, a bad first item is a real 500
                 stream = stream_of(await commit.writer())
             if stream.room >= len(data):
                 stream.put(data)
             elif (waits := stream.send_here(data)) is not None:
                 await waits
     except LifecycleError:
-        # The stream is over, while the generator stood at a yield. A cancellation that is on its way comes here, and
-        # not into what the generator awaits when it is closed.
+        # The stream has ended while the generator stood at a yield. A cancellation on its way arrives here, and not in
+        # what the generator awaits while it is closed.
         await anyio.lowlevel.checkpoint_if_cancelled()
         raise
     finally:
-        # Nothing is left to close of a generator that has come to its end.
+        # A generator that has come to its end leaves nothing to close.
         if getattr(items, "ag_frame", items) is not None and hasattr(items, "aclose"):
             await close_generator(cast(AsyncGenerator[Any, None], items))
     if stream is None:
@@ -224,7 +224,7 @@ async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Enco
 async def close_generator(items: AsyncGenerator[Any, None]) -> None:
     """Close a generator, so that its cleanup runs now.
 
-    A task group that it holds over a `yield` wraps the GeneratorExit that closes it in a group, which is no failure.
+    A task group held open across a `yield` wraps the closing GeneratorExit in a group, which is no failure.
     """
     try:
         await items.aclose()

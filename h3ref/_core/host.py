@@ -34,7 +34,7 @@ from .threads import ThreadUse
 log = logging.getLogger("h3ref.exchange")
 
 BODY_TOO_LATE = (
-    "the headers are on their way, and since then the request's body is thrown away: "
+    "the headers are on their way, and from then on the request's body is thrown away: "
     "await event.read_body() or read_json() before the stream opens"
 )
 
@@ -46,19 +46,19 @@ class Host:
         service: what it shares with the server's other exchanges.
         transport: the request, and the way back to its client.
         number: how many exchanges there have been, this one included.
-        context: of the task of asyncio's that is made for it; None where another one runs it.
+        context: that of the asyncio task made for it; None if another task runs it.
 
     Attributes:
         answer: the status, headers and plain body, as the handler has set them.
         connection: the stream's, from the moment it is created.
-        event: what the handler gets, as long as it is not over.
-        context: the stream's: what others start for it runs in this one, and not in theirs.
-        source: what will stream, where that is known and is no callback of the event's.
+        event: what the handler gets, until the exchange is over.
+        context: the stream's: what other tasks start for it runs in this one, and not in theirs.
+        source: what will stream, if that is known and is not the event's callback.
         keep_alive: seconds of silence after which its stream, once open, is shown alive; None for never.
         comment: makes the bytes that show it; None for the usual comment.
-        farewell: the bytes of an event that its stream gets last when the server ends; None for none.
-        send_timeout: seconds in which its reader has to take some of what waits for it, or it is cut; None for never.
-        expiry: when what its stream is permitted for is over; None if nobody has said so.
+        farewell: the bytes of an event that its stream gets last when the server shuts down; None for none.
+        send_timeout: seconds within which its reader has to take some of what waits, or it is cut; None for never.
+        expiry: when its stream's permission is over; None if it has no limit.
         task: the number of the task that answers the request, and streams.
         stream: the events on their way to the connection, from the moment the head is on its way.
         writer: the stream's face, from the same moment.
@@ -96,12 +96,12 @@ class Host:
         self.lifecycle = Lifecycle(service.trace, number, service.clock)
         self.answer = Answer()
         self.event = H3Event(self, transport.request)
-        self._response_hooks = iter(service.app.response_hooks)  # each runs once, also when one of them fails
-        # Runs the user's code; what a disconnect, or a close from outside, cancels.
+        self._response_hooks = iter(service.app.response_hooks)  # each runs once, even when one of them fails
+        # Runs the user's code, which a disconnect, or a close from outside, cancels.
         self._cleanup = Cleanup(self.event, service.limits.cleanup_timeout, self._end_beside)
         self._own_context = context
         self.context: Context
-        self._threads: ThreadUse | None = None  # made by the first that needs one
+        self._threads: ThreadUse | None = None  # made when one is first needed
         self._opening = Opening()
         self.connection: Connection | None = None
         self.stream: Stream | None = None
@@ -135,11 +135,11 @@ class Host:
 
     @property
     def byte_count(self) -> int:
-        """Bytes of its answer, as far as they were taken for sending."""
+        """Bytes of its answer that were taken for sending so far."""
         return self._answered[1] + (0 if self.stream is None else self.stream.byte_count)
 
     def describe(self, client: str, seconds: float) -> Access:
-        """What the access log says of it, once it is over."""
+        """What the access log says about it, once it is over."""
         method, path = self.event.method, self.event.target.partition("?")[0]
         reason = self.lifecycle.reason
         assert reason is not None, "an exchange that is over is closed"
@@ -149,7 +149,7 @@ class Host:
     # -- from outside
 
     def begin(self) -> None:
-        """Record the request, once and before all else: a server may cancel what has not run at all."""
+        """Record the request, once and before all else: a server may cancel a task that has not run at all."""
         if not self._has_begun:
             self._has_begun = True
             request = f"{self.event.method} {self.event.target}" if self.lifecycle.traced else None
@@ -164,13 +164,13 @@ class Host:
             self._cancel()
 
     def shut_down(self) -> None:
-        """The server ends: a stream gets its proper end, what has no headers yet a 503."""
+        """The server is shutting down: a stream gets its proper end, an exchange without headers yet a 503."""
         if self.farewell is not None and self.stream is not None:
             self.stream.say_farewell(self.farewell)
         self.stop(Reason.SHUTDOWN)
 
     def expire(self) -> None:
-        """What the stream is permitted for is over: it gets its last event, and its proper end."""
+        """The stream's permission is over: it gets its last event, and its proper end."""
         if self.expiry is not None and self.expiry.farewell is not None and self.stream is not None:
             self.stream.say_farewell(self.expiry.farewell)
         self.stop(Reason.TIMEOUT, detail="expired")
@@ -182,7 +182,7 @@ class Host:
             self._cancel()
 
     def cancel_from_outside(self) -> None:
-        """Cancel what streams, unless it is that which calls: a close by its own task is its own."""
+        """Cancel what streams, unless it makes this call itself: a close by its own task is its own affair."""
         if current_task_id() != self.task:
             self._cancel()
 
@@ -193,22 +193,22 @@ class Host:
             self.service.streams.end_soon(self.stream)
 
     def release(self) -> None:
-        """The stream has come to its end, while its thread may never do so: nothing of the client's waits for that."""
+        """The stream has ended, while its thread may never end: nothing held for the client waits for that."""
         if self.connection is not None:
             self.service.streams.discard(self.connection)
         try:
             self.transport.release()
-        except Exception:  # it is called in the task that looks after the streams of all others
+        except Exception:  # this is called in the task that looks after all other streams, too
             log.exception("release() of %r raised; the server goes on", self.transport)
 
     def cancel(self) -> None:
         """The server is cancelled from outside: whatever waits is cancelled, and the stream ends in order."""
         self.begin()
         self.stop(Reason.SHUTDOWN)
-        self._cleanup.cancel()  # also of a handler that has answered, and still runs
+        self._cleanup.cancel()  # even the code of a handler that has answered and still runs
 
     def abandon(self, within: float = 0.0) -> None:
-        """The time is up: leave a worker thread to itself, and give what cleans up no more than some seconds."""
+        """The time is up: leave a worker thread to itself, and give code that cleans up no more than some seconds."""
         self._cleanup.hurry(within)
         self._cleanup.cancel()
         self._abandon_threads()
@@ -225,7 +225,7 @@ class Host:
     # -- closing
 
     def keep_nothing(self) -> None:
-        """It is over: what refers to it, for whoever still has that, would otherwise wait for the garbage collector."""
+        """It is over: drop what refers back to it, or both would stay until the garbage collector finds the cycle."""
         self.stream = self.writer = self.connection = None
         del self.event
 
@@ -256,7 +256,7 @@ class Host:
 
     @property
     def uses_thread(self) -> bool:
-        """Whether something of it runs on a worker thread, which can't be cancelled."""
+        """Whether any of its code runs on a worker thread, which can't be cancelled."""
         return self._threads is not None and self._threads.is_running
 
     def rest(self) -> None:
@@ -306,14 +306,14 @@ class Host:
         self.service.header_ignored(name)
 
     def will_stream(self) -> None:
-        """There is no other answer than a stream, or a failure: a client that leaves is noticed from now on."""
+        """Only a stream or a failure can be the answer: a client that leaves is noticed from now on."""
         self.transport.watch(self.disconnect)
 
     def stream_started(self) -> None:
         self._opening.failure = None  # there was no thread for a stream, and this is another way to have one
         self.transport.watch(self.disconnect)
         if self.service.stopping and threading.get_ident() == self.service.loop_thread:
-            self._cleanup.cancel()  # for whoever waits from here on; anybody else, as a thread, gets no connection
+            self._cleanup.cancel()  # for code that waits from here on; any other, such as a thread, gets no connection
 
     def get_writer(self) -> SSEWriter:
         self.lifecycle.take(trace.GET_SSE_WRITER)
@@ -331,7 +331,7 @@ class Host:
         await self.threads.run(function, *args)
 
     def fail(self, error: Exception) -> None:
-        """What streams can't go on, since a step beside it has failed: it is cancelled, and the error is told."""
+        """What streams can't go on, since a step beside it has failed: it is cancelled, and the error is reported."""
         self._opening.keep_failure(self, error)
         self._cleanup.cancel()
         self._abandon_threads()

@@ -8,11 +8,11 @@ from typing import Any
 
 
 def read_json(path: str | Path) -> Any:
-    """What a file says.
+    """Return what a file holds.
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no JSON, or is nested too deeply.
+        ValueError: it is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ class Lifespan:
         self, given: AbstractAsyncContextManager[Any] | Callable[[Any], AbstractAsyncContextManager[Any]] | None
     ) -> None:
         self._given = given
-        self._entered: RunVar[int] = RunVar("h3ref_lifespan", 0)  # how often, in the event loop that asks
+        self._entered: RunVar[int] = RunVar("h3ref_lifespan", 0)  # how often it is entered in the loop that asks
         if given is None or _is_context(given):
             return
         if not callable(given):
@@ -46,7 +46,7 @@ class Lifespan:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is one, and nobody has entered it in the event loop that runs here."""
+        """Whether there is one that has not been entered in the event loop that runs here."""
         return self._given is not None and not self._entered.get()
 
     @asynccontextmanager
@@ -74,9 +74,9 @@ class Lifespan:
 
 
 class Held:
-    """A lifespan, held by a task of its own: no cancellation reaches it before all that it is for has ended.
+    """A lifespan, held by a task of its own: no cancellation reaches it before all that depends on it has ended.
 
-    Nor does its own reach them: where it fails by itself, whoever holds it is told, ends in order, and gets the failure
+    Nor does its own failure reach that: if it fails by itself, its holder is told, ends in order, and gets the failure
     on leaving.
 
     Args:
@@ -84,14 +84,14 @@ class Held:
         failed: called when it has failed by itself.
 
     Attributes:
-        seconds: what leaving it may take before it is cancelled; None for any time.
+        seconds: how long leaving it may take before it is cancelled; None for no limit.
     """
 
     def __init__(self, context: AbstractAsyncContextManager[None], failed: Callable[[], object]) -> None:
         self.seconds: float | None = None
         self._context = context
         self._failed = failed
-        self._task: object  # kept, as `start_task` wants it
+        self._task: object  # kept, as `start_task` requires
         self._scope = anyio.CancelScope()
         self._begun = anyio.Event()
         self._left = anyio.Event()
@@ -131,7 +131,7 @@ class Held:
         except anyio.get_cancelled_exc_class():
             self._failure = RuntimeError("the app's lifespan awaited something that somebody else had cancelled")
             raise  # or the loop ends
-        except BaseException as error:  # a system task of trio's that raises ends the loop
+        except BaseException as error:  # a trio system task that raises ends the loop
             self._failure = error
             if self._begun.is_set() and not self._left.is_set():
                 self._failed()

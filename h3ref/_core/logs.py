@@ -1,6 +1,6 @@
 """Lines of a log: the access log's, text made fit for one line, and `LogLines`, which shows a record as one.
 
-The access log has one line a request, when it is over, on the logger `h3ref.access` at level INFO.
+The access log gets one line for each request, when that is over, on the logger `h3ref.access` at level INFO.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _UNSAFE = re.compile(r"[^!#-\[\]-~]")
 
 
 def write_access(access: object) -> None:
-    """Log a request that is over, as a `stats.Access`; look at `access_log.isEnabledFor` before one is built."""
+    """Log a request that is over, as a `stats.Access`; check `access_log.isEnabledFor` before building one."""
     access_log.info("%s", access, extra={"access": access})
 
 
 def printable(text: str) -> str:
-    r"""Return text in which whatever could forge a line or a field of a log is escaped, as \x0a."""
+    r"""Return text in which everything that could forge a line or a field of a log is escaped, as in \x0a."""
     return _UNSAFE.sub(_escaped, text) if _UNSAFE.search(text) else text
 
 
@@ -32,7 +32,7 @@ class LogLines(logging.Formatter):
     """Formats a record as "error: Failed to get SSE writer"; a traceback follows on lines of its own.
 
     Args:
-        tracebacks: whether it does; without them a line is the same on every machine.
+        tracebacks: whether one follows; without them a line is the same on every machine.
     """
 
     def __init__(self, *, tracebacks: bool = True) -> None:

@@ -18,17 +18,17 @@ from .stream import Stream
 from .timer import Timer
 
 PAUSE = 0.0005
-"""Seconds between two looks at what a busy thread has sent: to be woken for each event would take longer than it."""
+"""Seconds between two looks at what a busy thread has sent: a wake-up for each event would take longer than it."""
 
 
 ON_THE_LOOP = (
-    "a BlockingSSEWriter would block the event loop, on whose thread this is: send from another thread, "
+    "a BlockingSSEWriter would block the event loop, whose thread this is: send from another thread, "
     "or here with writer.event.get_sse_writer(), whose send_nowait() never waits"
 )
 
 
 class Mailbox:
-    """Where threads leave events for a stream, as one of its feeds, and ask its loop for all else.
+    """Where threads leave events for a stream, as one of its feeds, and ask its loop for everything else.
 
     Args:
         stream: what the events are for.
@@ -60,7 +60,7 @@ class Mailbox:
         self._is_awake = False  # whether the loop will look for mail by itself
         self._wake: Callable[[], bool] | None = None  # has the loop look for mail, while there is a thread that streams
         self._again: Timer | None = None  # when it looks for more; made for a thread that is busy
-        self._looked_at = -math.inf  # when it has taken over something last
+        self._looked_at = -math.inf  # when it last took something over
 
     # -- on the thread
 
@@ -132,7 +132,7 @@ class Mailbox:
         self._check_thread()
 
     def _check_thread(self) -> None:
-        if get_ident() == self._loop_thread and runs_loop():  # one that has ended, or its thread, blocks nobody
+        if get_ident() == self._loop_thread and runs_loop():  # else the loop or its thread has ended: nobody is blocked
             raise RuntimeError(ON_THE_LOOP)
 
     # -- on the loop
@@ -162,21 +162,21 @@ class Mailbox:
         await function(*args)
 
     def make_room(self) -> None:
-        """Let the thread go on by itself, as far as the buffer reaches; a traced stream records each event in turn."""
+        """Let the thread go on by itself, as far as the buffer has room; a traced stream records each event in turn."""
         stream = self._stream
         if stream.is_traced or not stream.is_active:
             return
         if self._wake is None:
             if not stream.host.tell_thread_ended(self._thread_ended):
                 return  # a thread of the user's own: each event is taken over before its call returns
-            # An empty context: whoever calls, what it looks for is nobody's own.
+            # An empty context: no matter who calls, what it looks for is no one's own.
             self._wake = partial(caller_from_threads(), partial(Context().run(loop_context).run, self._woken))
             stream.add_feed(self)
         with self._lock:
             self._room = stream.room_for(self)
 
     def _woken(self) -> None:
-        """A thread has sent after quiet: take it over. One that sends again so soon is busy, and that waits a pause."""
+        """A thread has sent after a quiet time: take that over. One that sends again soon is busy: it waits a pause."""
         if self._wake is not None and now() < self._looked_at + PAUSE:
             self._look_at(self._looked_at + PAUSE)
         else:
@@ -205,7 +205,7 @@ class Mailbox:
         self._take_over()
 
     def _take_over(self) -> bool:
-        """Give the stream what the thread has sent; whether that was anything."""
+        """Give the stream what the thread has sent; return whether there was anything."""
         with self._lock:
             if not self._mail or not self._stream.is_active:
                 self._is_awake = False
@@ -240,7 +240,7 @@ class Mailbox:
         self._take_over()
 
     def hold(self) -> int:
-        """`Feed`: all that the thread sends by itself is before all places."""
+        """`Feed`: all that the thread sends by itself comes before every place."""
         self.bring_sent()
         return 0
 
@@ -253,11 +253,11 @@ class Mailbox:
         """`Feed`: the thread asks in any case."""
 
     def bring_rest(self) -> None:
-        """`Feed`: pass on what the thread has sent, and the loop has not taken over."""
+        """`Feed`: pass on what the thread has sent but the loop has not taken over."""
         self.bring_sent()
 
     def close(self) -> None:
-        """`Feed`: what the thread has sent, and the loop has not taken over, was sent to nobody."""
+        """`Feed`: what the thread has sent but the loop has not taken over was sent to nobody."""
         with self._lock:
             self._room = 0
             self._count -= len(self._mail)

@@ -1,4 +1,4 @@
-"""`Opening`: how a handler's own call opens its stream, once, and with which outcome."""
+"""`Opening`: how a handler's own call opens its stream, once, and with what outcome."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Opening:
     Attributes:
         awaited: what `event.await_sse_writer()` does while the handler runs; None if it is rejected.
         blocking: what `event.start_sse_blocking()` does while the handler runs; None if it is rejected.
-        failure: why the stream can't be opened, until that is told.
+        failure: why the stream can't be opened, until that is reported.
     """
 
     __slots__ = ("_over", "_task", "awaited", "blocking", "failure")
@@ -78,11 +78,11 @@ class Opening:
         self._over: anyio.Event | None = None  # where the others wait for the end of that; made by the first of them
 
     def keep_failure(self, exchange: Opener, error: BaseException) -> None:
-        """A step of the opening was not taken to its end: keep why, for all who ask, and for who is told at the end.
+        """A step of the opening failed: keep the reason, for later callers and for the report at the end.
 
-        A cancellation before the head decides nothing yet: the handler may go on, or it is the server that ends. Once
-        the head was let out nothing else can be answered: whoever has the writer, or asks for it, must hear that it
-        failed.
+        A cancellation before the head decides nothing yet: the handler may go on, or the server may be shutting down.
+        Once the head was let out, no other answer is possible: code that has the writer, or asks for it, must hear that
+        it failed.
         """
         if exchange.lifecycle.state is State.CLOSED:
             return  # the cause is known, and this is what came of it
@@ -100,7 +100,7 @@ class Opening:
             raise self.failure
 
     async def open(self, exchange: Opener) -> SSEWriter:
-        """What `event.await_sse_writer()` is."""
+        """Do what `event.await_sse_writer()` promises."""
         if self._task != -1 and self._task != current_task_id():
             if self._over is None:
                 self._over = anyio.Event()
@@ -109,7 +109,7 @@ class Opening:
         if state is not State.REQUESTED:
             self.raise_failure()
         if state is not State.SSE_STARTED or self._task != -1 or self.awaited is None:
-            # It is open; or rejected, since a hook of its opening asks, or this flow never hands a writer over.
+            # It is open; or the call is rejected: a hook of the opening made it, or this flow hands over no writer.
             return exchange.get_writer()
         if exchange.event.stream_callback is not None:
             raise H3Error(CALLBACK_TOO)
@@ -119,11 +119,11 @@ class Opening:
         return writer
 
     def open_blocking(self, exchange: Opener) -> BlockingSSEWriter:
-        """What `event.start_sse_blocking()` is."""
+        """Do what `event.start_sse_blocking()` promises."""
         if threading.get_ident() == exchange.loop_thread:
             if not threads.HAS_THREADS:
                 raise RuntimeError(
-                    "start_sse_blocking() needs a thread to block, and here are none, as in a browser: "
+                    "start_sse_blocking() needs a thread to block, and there are none here, as in a browser: "
                     "call start_sse() and set_stream_callback(callback)"
                 )
             raise RuntimeError(
@@ -159,7 +159,7 @@ class Opening:
                 self._over = None
 
     def _count_thread_as_stream(self, exchange: Opener) -> None:
-        """Where there is no thread, the handler may still answer otherwise; if it does not, this is the answer."""
+        """If there is no thread, the handler may still answer otherwise; if it does not, that failure is the answer."""
         try:
             exchange.threads.count_as_stream()
         except TooManyStreams as error:

@@ -25,11 +25,11 @@ class Order:
     Args:
         lifecycle: where the exchange is in its life.
         connection: what takes the bytes.
-        high_water: bytes that may wait for the reader: from there on, whoever sends has to wait.
+        high_water: bytes that may wait for the reader: from there on, senders have to wait.
 
     Attributes:
-        room: bytes that fit for sure before anybody needs to look at the buffer, or to give way to other tasks; none
-            once the stream is closed, so that whoever sends need not ask for its state.
+        room: bytes that fit for sure before a sender needs to look at the buffer, or to give way to other tasks; none
+            once the stream is closed, so that a sender need not ask for its state.
         count: events that came through no feed, or through one that is over.
     """
 
@@ -42,9 +42,9 @@ class Order:
         self.count = 0
         self._feeds: tuple[Feed, ...] = ()  # what else brings it events
         self._turns: tuple[Turn, ...] = ()  # what waits, in the order of the calls
-        self._unyielded = 0  # bytes sent beside feeds since other tasks were given way to
+        self._unyielded = 0  # bytes sent outside feeds since other tasks last had their turn
         self.room = min(HIGH_WATER, high_water)
-        self._size = self.room  # so that it less the room is how many bytes were sent: they are counted just once
+        self._size = self.room  # minus the room, it says how many bytes were sent: they are counted just once
 
     @property
     def is_active(self) -> bool:
@@ -72,7 +72,7 @@ class Order:
         return size
 
     def check(self) -> None:
-        """Raise what a send would raise now, a stream that has ended above all."""
+        """Raise what a send would raise now, above all if the stream has ended."""
         if self.lifecycle.state is not _STREAMING:
             self.lifecycle.take(trace.SEND_EVENT)  # raises, and records the rejection
 
@@ -90,11 +90,11 @@ class Order:
             await self._give_way(len(data))
         else:
             await self._wait_for_turn(partial(put, data), len(data))
-        # What a feed brings fills the buffer unseen, so that with one each event has to look.
+        # What a feed brings fills the buffer unseen, so with a feed each event has to look.
         self._set_room(0 if self._feeds else self.room_for(None))
 
     async def _give_way(self, size: int) -> None:
-        """Let the other tasks run: at least once in 64 KiB, since whoever sends may wait for nothing else."""
+        """Let the other tasks run: at least once in 64 KiB, since a sender may wait for nothing else."""
         self._unyielded += size
         if not self._feeds or self._unyielded >= HIGH_WATER:
             self._unyielded = 0
@@ -127,7 +127,7 @@ class Order:
             turn.take()
 
     def _forget(self, turn: Turn) -> None:
-        """It was taken, or given up: let whoever waits behind it go on."""
+        """It was taken, or given up: let the turns behind it go on."""
         self._turns = tuple(other for other in self._turns if other is not turn)
         for feed in self._feeds:
             feed.go_on()
@@ -155,20 +155,20 @@ class Order:
     # -- its feeds
 
     def room_for(self, feed: Feed | None) -> int:
-        """Bytes that can be sent, for sure and in their place, before anybody has to look, or to give way."""
+        """Bytes that can be sent, for sure and in their place, before a sender has to look, or to give way."""
         if not self.is_active or self._turns or any(other is not feed for other in self._feeds):
             return 0
         return min(HIGH_WATER, self.high_water - self.connection.buffered)
 
     def place_of(self, feed: Feed) -> int | None:
-        """The place, as `Feed.hold` returned it, before which a feed has to stop: there another's turn is.
+        """The place, as `Feed.hold` returned it, before which a feed has to stop, for another's turn.
 
-        None if nobody waits; -1 for a feed that came after whoever waits.
+        None if nothing waits; -1 for a feed that came after what waits.
         """
         return self._turns[0].places.get(feed, -1) if self._turns else None
 
     def add_feed(self, feed: Feed) -> None:
-        """Have a feed asked for what it still holds before the stream ends; again: does nothing."""
+        """Ask this feed, too, for what it still holds before the stream ends; a second call does nothing."""
         if not any(other is feed for other in self._feeds):
             for other in self._feeds:
                 other.bring_sent()
@@ -176,7 +176,7 @@ class Order:
         self._set_room(0)
 
     def discard_feed(self, feed: Feed) -> None:
-        """The feed brings its rest, and nothing more; what it has brought stays counted. Again: does nothing."""
+        """Let a feed bring its rest, and no more; what it has brought stays counted. A second call does nothing."""
         if any(other is feed for other in self._feeds):
             if self._turns and self.is_active:
                 self._bring_all()
@@ -193,9 +193,9 @@ class Order:
             turn.places.pop(feed, None)
 
     def close_feeds(self, task: int, *, rest: bool) -> None:
-        """The stream ends now: tell its feeds, and all who wait to send but the task that streams.
+        """The stream ends now: tell its feeds, and all who wait to send except the task that streams.
 
-        That one is cancelled: once, and for that reason.
+        That task is cancelled instead: once, and for that reason.
         """
         self._set_room(0)
         feeds, self._feeds = self._feeds, ()

@@ -6,7 +6,7 @@ import anyio
 
 
 class Outflow:
-    """A connection's own end of that: it says how much there is, and tells when bytes have left.
+    """The connection's own side of it: says how much there is, and tells when bytes have left.
 
     Attributes:
         buffered: how many bytes there are; 0 once it takes no more, so that nobody waits for ever.
@@ -15,7 +15,7 @@ class Outflow:
     __slots__ = ("_progress",)
 
     def __init__(self) -> None:
-        self._progress: anyio.Event | None = None  # set when bytes have left; made only by one who waits
+        self._progress: anyio.Event | None = None  # set when bytes have left; made only when a task waits
 
     @property
     def buffered(self) -> int:

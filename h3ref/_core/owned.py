@@ -25,29 +25,29 @@ class Owned(Generic[T]):
     """Enters a context, and leaves it, in one task that does nothing else.
 
     A task group belongs to the task that entered it. Fixtures of pytest-asyncio, cells of a notebook and exit stacks
-    leave in a task other than the one they entered in: with this they may. Whoever is cancelled in the body, or while
-    it enters or leaves, cancels the context with it. What the body raises leaves the context in order.
+    leave in a task other than the one they entered in: with this they may. A cancellation in the body, or while
+    entering or leaving, cancels the context, too. If the body raises, the context is left in order.
 
-    A context that fails by itself, which the log tells, is an exception on leaving. On asyncio it also cancels the task
-    that entered it, as a task group does; on trio no task can cancel another, so that the body goes on.
+    A context that fails by itself is logged, and raises on leaving. On asyncio it also cancels the task that entered
+    it, as a task group does; on trio no task can cancel another, so the body goes on.
 
-    The task is one of the loop's, on trio a system task: where nobody leaves, it ends with the loop.
+    The task belongs to the loop, on trio as a system task: if the context is never left, it ends with the loop.
 
     Args:
-        context: what is entered; of the body's exceptions it gets none.
+        context: what is entered; it gets none of the body's exceptions.
     """
 
     def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
         self._context = context
         self._value: T
-        self._task: object  # kept, as `start_task` wants it
+        self._task: object  # kept, as `start_task` requires
         self._begun = anyio.Event()
         self._left = anyio.Event()
         self._over = anyio.Event()
         self._failure: BaseException | None = None
         self._scope = anyio.CancelScope()  # of the task that owns it
-        self._body: asyncio.Task[object] | None = None  # asyncio's, in which the body runs, as long as it does
-        self._cancelled: asyncio.Task[object] | None = None  # the same, when the failure has cancelled it
+        self._body: asyncio.Task[object] | None = None  # the asyncio task in which the body runs, while it does
+        self._cancelled: asyncio.Task[object] | None = None  # the same, once the failure has cancelled it
 
     async def __aenter__(self) -> T:
         self._task = start_task(self._own)
@@ -74,7 +74,7 @@ class Owned(Generic[T]):
                 raise self._failure
 
     async def _passing_on(self, event: anyio.Event) -> None:
-        """Wait for an event; a cancellation meanwhile is passed on to the owner, whose end is waited for."""
+        """Wait for an event; pass a cancellation on to the owner, and wait for its end."""
         try:
             await event.wait()
         except anyio.get_cancelled_exc_class():
@@ -100,7 +100,7 @@ class Owned(Generic[T]):
             self._begun.set()
 
     def _tell(self, failure: BaseException) -> None:
-        log.error("what serves has failed by itself, and has ended", exc_info=failure)
+        log.error("a background task has failed by itself, and has ended", exc_info=failure)
         if self._body is not None:
             if not self._body.done():
                 self._body.cancel()

@@ -1,4 +1,4 @@
-"""`Pairs`: a request's headers as they came, taken apart when somebody asks for them, as few streams do."""
+"""`Pairs`: a request's headers as they came, taken apart only when asked for, which few streams need."""
 
 from __future__ import annotations
 

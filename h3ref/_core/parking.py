@@ -1,7 +1,7 @@
 """`Parking`: where one task waits until it is woken. An `anyio.Event` would do, at four times the memory.
 
-Neither loop is imported here: whoever runs one has imported it, and whoever runs none need not wait for asyncio's
-import, which takes as long as that of all the rest.
+Neither loop is imported here: a program that runs one has imported it, and one that runs none need not wait for the
+import of asyncio, which takes as long as all the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Parking:
                 if self._loop is not None:
                     self._future = self._loop.create_future()
                     await self._future
-                else:  # here, not in a coroutine of its own, which would take its memory for each that waits
+                else:  # in place, not in a coroutine of its own, which would take memory for each waiting task
                     from trio import lowlevel
 
                     self._task = lowlevel.current_task()
@@ -67,7 +67,7 @@ class Parking:
 
             lowlevel.reschedule(task)
         elif future is None or future.done():
-            self._awake = True  # cancelled just now: whoever waits next is told
+            self._awake = True  # cancelled just now: the next wait is told
         else:
             future.set_result(None)
 
@@ -87,7 +87,7 @@ class ThreadParking(Parking):
 
 
 def caller_from_threads() -> Callable[[Callable[[], object]], bool]:
-    """Return what has the loop that runs here call a function, soon, from any thread; False if it has ended."""
+    """Return a way, for any thread, to have the loop that runs here call a function soon; False if it has ended."""
     loop = asyncio_loop()
     if loop is not None:
         call: Callable[..., object] = loop.call_soon_threadsafe
@@ -107,11 +107,11 @@ def caller_from_threads() -> Callable[[Callable[[], object]], bool]:
 
 
 _NO_ASYNCIO: Final = (RuntimeError, KeyError, AttributeError)
-"""No loop of asyncio's runs here; nobody has imported it; or another thread is just importing it."""
+"""No asyncio loop runs here; asyncio has not been imported; or another thread is just importing it."""
 
 
 def asyncio_task() -> asyncio.Task[object] | None:
-    """Asyncio's task that runs here; None on trio, and in a call of the loop's own."""
+    """The asyncio task that runs here; None on trio, and in a callback of the loop."""
     try:
         return sys.modules["asyncio"].current_task()  # type: ignore[no-any-return]
     except _NO_ASYNCIO:
@@ -131,10 +131,10 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class LoopValue(Generic[T]):
-    """A value for each event loop, as `anyio.RunVar`, which is asked only when another loop runs than the last time.
+    """A value for each event loop, by an `anyio.RunVar` that is asked only when the loop is not the same as last time.
 
     Args:
-        name: of that variable.
+        name: that variable's name.
         made: makes the value, in the loop that it is for.
     """
 
@@ -153,7 +153,7 @@ class LoopValue(Generic[T]):
         return self.set(self._made()) if value is None else self._remember(value)
 
     def set(self, value: T) -> T:
-        """Have this one for the loop that runs here, and return it."""
+        """Set the value of the loop that runs here, and return it."""
         self._variable.set(value)
         return self._remember(value)
 
@@ -165,18 +165,18 @@ class LoopValue(Generic[T]):
 
 
 def trio_task() -> Any:
-    """Trio's task that runs here; None on asyncio, and in a call of the loop's own."""
+    """The trio task that runs here; None on asyncio, and in a callback of the loop."""
     lowlevel = sys.modules.get("trio.lowlevel")
     return lowlevel.current_task() if lowlevel is not None and lowlevel.in_trio_task() else None
 
 
 def now() -> float:
-    """The time of the loop that runs here, as `anyio.current_time`, also in a call of the loop's own."""
+    """The time of the loop that runs here, as `anyio.current_time`, but also in a callback of the loop."""
     return clock_here()()
 
 
 def clock_here() -> Callable[[], float]:
-    """What tells the time of the loop that runs here, for whoever asks it often."""
+    """Return the clock of the loop that runs here, for code that asks it often."""
     if (loop := asyncio_loop()) is not None:
         return loop.time
     from trio import current_time
@@ -185,13 +185,13 @@ def clock_here() -> Callable[[], float]:
 
 
 def loop_context(loop: asyncio.AbstractEventLoop | None = None) -> Context:
-    """A copy of the context that runs here, in which anyio knows the loop also in a call of the loop's own.
+    """A copy of the context that runs here, in which anyio knows the loop even in a callback of the loop.
 
-    Such a call is in no task. Where sniffio is installed, anyio asks it, and it knows asyncio by the task that runs, or
-    by what `anyio.run` has told it: `asyncio.run`, as pytest-asyncio and notebooks use it, tells it nothing.
+    Such a callback is in no task. Where sniffio is installed, anyio asks it, and it knows asyncio by the running task,
+    or by what `anyio.run` has told it: `asyncio.run`, which pytest-asyncio and notebooks use, tells it nothing.
 
     Args:
-        loop: asyncio's that runs here, if that is known.
+        loop: the asyncio loop that runs here, if it is known.
     """
     context = copy_context()
     sniffio = sys.modules.get("sniffio")
@@ -207,12 +207,12 @@ def loop_context(loop: asyncio.AbstractEventLoop | None = None) -> Context:
 def start_task(
     function: Callable[..., Coroutine[Any, Any, None]], *args: Any, context: Context | None = None
 ) -> object:
-    """Start a task that belongs to the loop, and to no task group; keep what it returns, or asyncio may collect it.
+    """Start a task that belongs to the loop, and to no task group; keep what this returns, or asyncio may collect it.
 
     Args:
         function: what it runs; on trio it must raise nothing.
-        args: the function's.
-        context: in which it runs; a copy of the one that runs here, if left out.
+        args: the function's arguments.
+        context: the one in which it runs; a copy of the current one, if left out.
     """
     if context is None:
         context = loop_context()
@@ -220,7 +220,7 @@ def start_task(
         return loop.create_task(function(*args), context=context)
     from trio import lowlevel
 
-    return lowlevel.spawn_system_task(function, *args, context=context.copy())  # which may be the one that runs here
+    return lowlevel.spawn_system_task(function, *args, context=context.copy())  # which may be the current one
 
 
 def runs_loop() -> bool:
@@ -230,7 +230,7 @@ def runs_loop() -> bool:
 
 
 def current_task_id() -> int:
-    """A number that only the task which runs here has, 0 in a call of the loop's own, which is in none.
+    """A number that only the task that runs here has; 0 in a callback of the loop, which is in no task.
 
     An `anyio.TaskInfo` says the same at twenty times the cost.
     """
@@ -239,5 +239,5 @@ def current_task_id() -> int:
 
 
 def running_task() -> object:
-    """The task that runs here, asyncio's or trio's; None in a call of the loop's own."""
+    """The task that runs here, asyncio's or trio's; None in a callback of the loop."""
     return asyncio_task() or trio_task()

@@ -32,14 +32,14 @@ class Router:
 
     def __init__(self) -> None:
         self._root = _Node()
-        self._plain: dict[tuple[str, str], Handler] = {}  # of patterns that are a path: what is asked for most
+        self._plain: dict[tuple[str, str], Handler] = {}  # for patterns that are plain paths, as most are
 
     def add(self, method: str, pattern: str, handler: Handler) -> None:
         """Register the handler for a method and a pattern.
 
         Raises:
-            ValueError: a pattern that matches nothing that could be meant, or the same paths as another one of the
-                method's.
+            ValueError: a pattern that can match nothing sensible, or that matches the same paths as another pattern of
+                the method.
         """
         if not pattern.startswith("/"):
             raise ValueError(f"a pattern begins with '/', not {pattern!r}")
@@ -54,11 +54,11 @@ class Router:
             elif segment.startswith(":"):
                 name = segment[1:]
                 if not name:
-                    raise ValueError(f"':' needs a name behind it: {pattern!r}")
+                    raise ValueError(f"':' needs a name after it: {pattern!r}")
                 node.param = node.param or _Node()
                 node = node.param
             elif any(char in segment for char in "*?#"):
-                raise ValueError(f"'*' stands alone as the last segment, and '?' and '#' are in no path: {pattern!r}")
+                raise ValueError(f"'*' stands alone as the last segment, and no path has '?' or '#' in it: {pattern!r}")
             else:
                 node = node.static.setdefault(segment, _Node())
                 continue
@@ -70,13 +70,13 @@ class Router:
             same = "" if other == pattern else f" as {other!r}, which matches the same paths"
             raise ValueError(f"{method} {pattern!r} is registered already{same}: there is one handler for each")
         node.handlers[method] = (handler, tuple(names), pattern)
-        if not names and "%" not in pattern:  # what is encoded in a pattern is not decoded, in a path it is
+        if not names and "%" not in pattern:  # percent-encoding is decoded in a path, but not in a pattern
             self._plain[method, pattern] = handler
 
     def match(self, method: str, path: str) -> Match:
         """Find the handler for a method and a path as it came, still percent-encoded.
 
-        A HEAD is led to the GET handler where there is no other. Without a handler, `allowed` has the
+        A HEAD request goes to the GET handler if there is no other. Without a handler, `allowed` has the
         methods that the path answers to, empty if there is no such path.
         """
         handler = self._plain.get((method, path))

@@ -1,8 +1,8 @@
 """Cancel scopes: those put around code, and what anyio and trio keep private about the ones around a task.
 
-`Cleanup` needs the latter in rare cases only, such as a scope of the code's own that is cancelled in the moment in
-which the code is. Where a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases
-stay as they are; the two scopes are entered then when the code begins.
+`Cleanup` needs the latter in rare cases only, such as a scope of the code's own that is cancelled at the same moment as
+the code. If a version of anyio or trio has none of it, there seems to be no such scope, and the usual cases work as
+ever; the two scopes are then entered when the code begins.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @cache
 def _of_anyio() -> Any:
-    """The module of anyio that has the scopes of asyncio's tasks; None where it is another one."""
+    """The anyio module that has the scopes of asyncio's tasks; None if it lacks what is used here."""
     try:
         from anyio._backends import _asyncio
     except ImportError:
@@ -39,12 +39,12 @@ _LINKS: Final = {"_active", "_cancelling_at_enter", "_child_scopes", "_host_task
 
 
 class Enclosure:
-    """Two scopes, one in the other, around code that the running task begins.
+    """Two scopes, one inside the other, around code that the running task begins.
 
-    Nearly no code is ever cancelled, and to enter and leave two scopes costs as much as to begin a task. So they are
-    made when the code is cancelled, and put where they would be had they been entered before it began: within the
+    Code is hardly ever cancelled, and entering and leaving two scopes costs as much as beginning a task. So they are
+    made only when the code is cancelled, and put where they would be had they been entered before it began: within the
     scopes that were around the task then, and around those that the code itself has entered since. Where anyio or trio
-    does not let that be done, they are entered at once.
+    does not allow that, they are entered at once.
     """
 
     __slots__ = ("_around", "_base", "_cancelling", "_inner", "_outer", "_reason", "_task")
@@ -70,7 +70,7 @@ class Enclosure:
             self._outer.cancel(self._reason)
 
     def expect(self, task: object) -> None:
-        """What enters next is a task of asyncio's that has just begun: no scope is around it."""
+        """The next task to enter is an asyncio task that has just begun: no scope is around it."""
         if self._reason is None and _of_anyio() is not None:
             self._task = task
 
@@ -142,7 +142,7 @@ class Enclosure:
         self._outer, self._inner = kind(), kind()
 
     def _put_around(self, task: asyncio.Task[object]) -> None:
-        """What entering them does, in place: by now the task may be in others, and it is not the one that runs."""
+        """Do what entering them does, in place: by now the task may be in others, and it is not the running one."""
         states, outer, inner, around = _of_anyio()._task_states, self._outer, self._inner, self._around
         for scope in (outer, inner):
             scope._host_task, scope._cancelling_at_enter, scope._active = task, self._cancelling, True
@@ -151,7 +151,7 @@ class Enclosure:
         if around is not None:
             around._child_scopes.add(outer)
         *_, outermost = (None, *_of_asyncio_task(around, task))
-        if outermost is not None:  # the task is in a scope of the code's own already
+        if outermost is not None:  # the task is already in a scope of the code's own
             outermost._parent_scope = inner
             inner._child_scopes.add(outermost)
             if around is not None:
@@ -169,7 +169,7 @@ class Enclosure:
 
 @cache
 def _class_here(is_trio: bool) -> Any:
-    """The class that `anyio.CancelScope()` makes scopes of, which it looks up each time; trio's own, uncovered."""
+    """The class of the scopes that `anyio.CancelScope()` makes, which looks it up each time; on trio, trio's own."""
     if is_trio:
         from trio import CancelScope
 
@@ -189,7 +189,7 @@ def base() -> Any:
 
 @cache
 def _knows(task: type, status: type) -> bool:
-    """Whether trio's classes have all that is used of them to put a scope around code that has begun."""
+    """Whether trio's classes have all that is used here to put a scope around code that has begun."""
     has_all = all(hasattr(task, name) for name in _OF_A_TASK) and all(hasattr(status, name) for name in _OF_A_STATUS)
     return has_all and all(hasattr(_class_here(True), name) for name in _OF_A_SCOPE)
 
@@ -201,12 +201,12 @@ _OF_A_SCOPE: Final = ("_cancel_status", "_has_been_entered")
 
 @contextmanager
 def put_around(status: Any, deadline: float = math.inf, *, shield: bool = False) -> Iterator[Any]:
-    """Have a scope around what the running task of trio has begun since it was in another one.
+    """Put a scope around what the running trio task has begun since it was in another one.
 
-    A call that has begun may have entered scopes, which it will leave: one that were entered now would be within them.
+    A call that has begun may have entered scopes, which it will leave: a scope entered now would be within them.
 
     Args:
-        status: what trio knows of that other one, as `base` has returned it.
+        status: what trio knows of that other one, as `base` returned it.
         deadline: of the scope, by the loop's clock.
         shield: whether scopes around it have to wait.
     """
@@ -220,7 +220,7 @@ def put_around(status: Any, deadline: float = math.inf, *, shield: bool = False)
 
 
 def _enter(scope: Any, task: Any, around: Any) -> None:
-    """What entering a scope of trio's does, in place: by now the task may be in others, and it may not run."""
+    """Do what entering a trio scope does, in place: by now the task may be in others, and it may not be running."""
     scope._has_been_entered = True
     scope._cancel_status = status = type(around)(scope=scope, parent=around)
     own = task._cancel_status
@@ -233,12 +233,12 @@ def _enter(scope: Any, task: Any, around: Any) -> None:
 
 
 def is_cancelled(status: Any) -> bool:
-    """Whether trio cancels a task in the scope of which it knows this."""
+    """Whether trio cancels a task in the scope with this status."""
     return bool(status.effectively_cancelled)
 
 
 def lay_open(scope: Any, task: Any) -> None:
-    """Have no shield within a scope of trio's keep the scope's cancellation away from a task."""
+    """Let no shield within a trio scope keep the scope's cancellation away from a task."""
     own = task._cancel_status
     while own is not None and own is not status_of(scope):
         own._scope.shield = False
@@ -246,14 +246,14 @@ def lay_open(scope: Any, task: Any) -> None:
 
 
 def adopt(task: Any, status: Any) -> None:
-    """Have a task of trio's that was just started be in the scope of which trio knows this."""
+    """Put a trio task that was just started into the scope with this status."""
     task._activate_cancel_status(status)
 
 
 def is_from_outside(error: BaseException) -> bool:
-    """Whether a cancellation is that of a scope which the running task is still in, or comes from `Task.cancel`.
+    """Whether a cancellation comes from a scope that the running task is still in, or from `Task.cancel`.
 
-    Else it comes from a scope that was left without it. What a shield keeps away does not count.
+    Otherwise it comes from a scope that was left without it. What a shield keeps away does not count.
     """
     if anyio.current_effective_deadline() == -math.inf:
         return True
@@ -261,7 +261,7 @@ def is_from_outside(error: BaseException) -> bool:
 
 
 def _of_asyncio_task(last: Any, task: asyncio.Task[object] | None = None) -> Iterator[Any]:
-    """The scopes that a task of asyncio is in, or the running one, innermost first, up to `last`, which is not one."""
+    """The scopes of an asyncio task, or of the running one, innermost first, up to `last`, which is left out."""
     module = _of_anyio()
     if module is not None and task is None:
         task = asyncio_task()
@@ -284,12 +284,12 @@ def status_of_trio_task() -> Any:
 
 
 def status_of(scope: Any) -> Any:
-    """What trio knows of a scope of its own that was entered; None on asyncio."""
+    """What trio knows of one of its scopes that was entered; None on asyncio."""
     return getattr(scope, "_cancel_status", None)
 
 
 def statuses_within(outermost: Any) -> Iterator[Any]:
-    """The same of each scope that trio's task is in, innermost first, up to `outermost`, which is not one of them."""
+    """The same for each scope that the trio task is in, innermost first, up to `outermost`, which is left out."""
     status = status_of_trio_task()
     while status is not None and status is not outermost:
         yield status
@@ -297,17 +297,17 @@ def statuses_within(outermost: Any) -> Iterator[Any]:
 
 
 def shields(status: Any) -> bool:
-    """Whether the scope of which trio knows this is shielded."""
+    """Whether the scope with this status is shielded."""
     return bool(getattr(getattr(status, "_scope", None), "shield", False))
 
 
 def open_nurseries() -> tuple[Any, ...]:
-    """Those of trio's running task, outermost first; none on asyncio."""
+    """The nurseries of the running trio task, outermost first; none on asyncio."""
     return tuple(getattr(trio_task(), "child_nurseries", ()))
 
 
 def waiting_in(nursery: Any) -> list[BaseException]:
-    """What a nursery of trio's will raise when its tasks are over."""
+    """What a trio nursery will raise when its tasks are over."""
     return list(getattr(nursery, "_pending_excs", ()))
 
 
@@ -317,6 +317,6 @@ def status_of_nursery(nursery: Any) -> Any:
 
 
 def let_pass(status: Any) -> None:
-    """Have a scope of trio's swallow no cancellation, though it is cancelled itself."""
+    """Keep a trio scope from swallowing cancellations, even though it is cancelled itself."""
     if hasattr(status, "effectively_cancelled"):
         status.effectively_cancelled = False

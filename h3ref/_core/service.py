@@ -27,10 +27,10 @@ from .shared import Shared
 log = logging.getLogger("h3ref.service")
 
 ENDS_A_SECOND: Final = 2000
-"""Streams that a server which shuts down ends in a second, unless there are too many for its grace."""
+"""Streams that a server ends per second while it shuts down, unless there are too many for its grace period."""
 
 ENDS_A_TURN: Final = 16
-"""So many of them together."""
+"""How many of them it ends together."""
 
 
 class Service(Shared):
@@ -46,12 +46,13 @@ class Service(Shared):
         is_one_of_several: whether other processes answer requests for the same app.
 
     Raises:
-        TypeError: what is given as limits are none.
+        TypeError: `limits` is not a `Limits`.
 
     Attributes:
         live: the exchanges that are not over.
-        streams: the open streams; an adapter runs `streams.run()` beside, for all that takes time, as keep-alives.
-        refused: how often each limit was the reason to refuse or to cut somebody, by its name in `Limits`.
+        streams: the open streams; an adapter runs `streams.run()` beside them, for all that depends on time, such as
+            keep-alives.
+        refused: how often each limit was the reason to refuse or to cut a client, by its name in `Limits`.
         gather: asks all processes that serve the app for their figures; None, unless this is a worker process.
         stopping: whether a stream that starts now is shut down at once.
         count_connections: returns how many connections there are; None, unless an adapter whose connections are its own
@@ -77,7 +78,7 @@ class Service(Shared):
         self._arrivals: dict[Exchange, tuple[str, float]] = {}  # where each comes from, and since when, for the log
         self.count_connections: Callable[[], int] | None = None
         self._count = 0
-        self._ignored: dict[str, object] = {}  # names of headers of which the log has been told
+        self._ignored: dict[str, object] = {}  # names of headers that the log has been told of
         self._closed = Counter({reason: 0 for reason in Reason})
         self._events = self._bytes = 0  # of exchanges that are over
 
@@ -86,11 +87,11 @@ class Service(Shared):
         return self.run(self.begin(transport))  # not awaited here: that would take its memory for each stream
 
     def begin(self, transport: Transport, context: Context | None = None) -> Exchange:
-        """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before.
+        """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before that.
 
         Args:
             transport: the request.
-            context: that task's, if it is one of asyncio's that is made for the exchange; else None.
+            context: that task's, if it is an asyncio task made for the exchange; else None.
         """
         self._count += 1
         return Exchange(self, transport, self._count, context)
@@ -102,7 +103,7 @@ class Service(Shared):
     def note_begin(self, exchange: Exchange) -> None:
         self.live.add(exchange)
         if access_log.isEnabledFor(logging.INFO):
-            self._arrivals[exchange] = exchange.transport.client, self.clock()  # now: who has left has no address
+            self._arrivals[exchange] = exchange.transport.client, self.clock()  # now: a client that left has no address
 
     def note_end(self, exchange: Exchange) -> None:
         self.live.discard(exchange)
@@ -120,7 +121,7 @@ class Service(Shared):
         said = object()
         if self._ignored.setdefault(name.lower(), said) is said:
             log.warning(
-                "header %s is ignored: what is about the connection is the server's; set it no more (said once)", name
+                "header %s is ignored: the server sets what is about the connection; stop setting it (said once)", name
             )
 
     def log_refusal(self, client: str, status: int, size: int) -> None:
@@ -128,7 +129,7 @@ class Service(Shared):
 
         Args:
             client: the client's address, or "".
-            status: what it is told; 0 for nothing.
+            status: the status that it is told; 0 for none.
             size: bytes of the answer.
         """
         if access_log.isEnabledFor(logging.INFO):

@@ -16,7 +16,7 @@ class Ended:
     buffered = 0
 
     async def send_headers(self, head: object) -> int:
-        return 0  # pragma: no cover  # the port wants the method; a stream that ends has had its head
+        return 0  # pragma: no cover  # the port requires the method; a stream that ends has had its head
 
     def write_chunk(self, data: bytes) -> None: ...
 
@@ -37,7 +37,7 @@ class BehindHead:
 
     Attributes:
         connection: whose head it is.
-        arrivals: what there is to record when what was sent leaves.
+        arrivals: what to record when the waiting bytes leave.
     """
 
     __slots__ = ("_chunks", "_over", "arrivals", "buffered", "connection", "is_waiting")
@@ -51,10 +51,10 @@ class BehindHead:
         self.buffered = 0
         self.is_waiting = True
         self._chunks: list[bytes] = []
-        self._over: anyio.Event | None = None  # set when it waits no longer; made only by one who waits for that
+        self._over: anyio.Event | None = None  # set when it waits no longer; made only when a task waits for that
 
     async def send_headers(self, head: object) -> int:
-        return 0  # pragma: no cover  # the port wants the method; the flow sends them over the connection itself
+        return 0  # pragma: no cover  # the port requires the method; the flow sends them over the connection itself
 
     def write_chunk(self, data: bytes) -> None:
         if self.is_waiting:  # else there is no body

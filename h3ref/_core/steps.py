@@ -28,17 +28,17 @@ class Steps:
 
     def __init__(self, code: Generator[Any, None, object], waited: Any, base: Any = None) -> None:
         self._code = code
-        self._waited = waited  # for what it waits: a future of its loop's, or None for the loop's next turn
+        self._waited = waited  # what it waits for: a future of its loop, or None for the loop's next turn
         self._base = base  # what trio knows of the scope in which it began
-        self._scope: Any = None  # trio's, in which it goes on
-        self._task: Any = None  # trio's that goes on with it
-        self._proxy: asyncio.Future[None] | None = None  # where the task waits that goes on with it
+        self._scope: Any = None  # trio's scope in which it goes on
+        self._task: Any = None  # the trio task that goes on with it
+        self._proxy: asyncio.Future[None] | None = None  # where the task that goes on with it waits
         self._gives_up = False
         self.is_over = False
 
     @coroutine
     def follow(self) -> Generator[Any, Any, None]:
-        """Go on with it to its end, as `await` does: a cancellation is the call's, and raises what it makes of that."""
+        """Go on with it to its end, as `await` does: a cancellation goes to the call, which decides what is raised."""
         try:
             if self._waited is _NOT_BEGUN:
                 self._waited = next(self._code)
@@ -49,7 +49,7 @@ class Steps:
                     if not hasattr(self._code, "throw"):
                         raise
                     self._waited = self._code.throw(error)
-                else:  # trio sends what it has come to, asyncio nothing
+                else:  # trio sends the outcome, asyncio nothing
                     self._waited = next(self._code) if sent is None else self._code.send(sent)
         except StopIteration:
             return
@@ -57,13 +57,13 @@ class Steps:
             self.is_over = True
 
     async def go_on(self, deadline: float | None = None, *, shield: bool = False) -> bool:
-        """Go on with it to its end, while what it waits for is not cancelled; True if it was given up.
+        """Go on with it to its end, without cancelling what it waits for; return True if it was given up.
 
-        The task that calls is in the scopes in which the call has begun, and in no others of its own.
+        The calling task is in the scopes in which the call began, and in no others of its own.
 
         Args:
             deadline: when it is given up, by the loop's clock.
-            shield: whether scopes around the task that calls have to wait.
+            shield: whether scopes around the calling task have to wait.
 
         Raises:
             BaseException: what the call raises.
@@ -74,7 +74,7 @@ class Steps:
             if deadline is None:
                 await self._until_ready()
             else:
-                # Around the waiting alone: what the call has entered it leaves within this task, and before.
+                # Around the wait alone: the call leaves what it has entered within this task, and outside this scope.
                 with anyio.CancelScope(deadline=deadline, shield=shield) as scope:
                     await self._until_ready()
                 self._gives_up |= scope.cancelled_caught
@@ -105,12 +105,12 @@ class Steps:
 
     async def _until_ready(self) -> None:
         loop = asyncio_loop()
-        assert loop is not None, "only asyncio's calls are run so"
+        assert loop is not None, "only asyncio's calls are run this way"
         self._proxy = loop.create_future()
         if self._waited is None:
             loop.call_soon(_wake, self._proxy)
         else:
-            self._waited._asyncio_future_blocking = False  # said by its `__await__` to a task that would wait for it
+            self._waited._asyncio_future_blocking = False  # set by its `__await__` for a task that would wait for it
             proxy = self._proxy
             self._waited.add_done_callback(lambda _: _wake(proxy))
         try:
@@ -123,7 +123,7 @@ class Steps:
         if self._gives_up:
             self.is_over = True
             if hasattr(self._code, "close"):
-                with suppress(RuntimeError):  # it does not want to end
+                with suppress(RuntimeError):  # it refuses to end
                     self._code.close()
             return
         try:
@@ -136,13 +136,13 @@ class Steps:
 
 
 def begin(call: Awaitable[object]) -> Steps | None:
-    """Await something as far as it goes without waiting; None if that is to its end. Raises what it raises.
+    """Await something as far as it goes without waiting; None if that is all the way. Raises what it raises.
 
-    A task of trio's that is cancelled just now does not begin before it goes on.
+    In a trio task that is already cancelled, it begins only when it is gone on with.
     """
     base = scopes.base()
     code = call.__await__()
-    if base is not None and scopes.is_cancelled(base):  # of which a scope that is put around it would come too late
+    if base is not None and scopes.is_cancelled(base):  # for which a scope put around the call would come too late
         return Steps(code, _NOT_BEGUN, base)
     try:
         waited = next(code)

@@ -26,7 +26,7 @@ from .stream_host import StreamHost
 log = logging.getLogger("h3ref.stream")
 
 KEEP_ALIVE = b": keep-alive\n\n"
-"""A comment and the blank line that ends its block: the standard needs none, but many a reader splits at blank lines.
+"""A comment and the blank line that ends its block: the standard needs none, but many readers split at blank lines.
 
 Without it, one that looks for "data: " where a block begins loses the next event, and a relay of whole blocks holds the
 comment back.
@@ -51,11 +51,11 @@ class Stream(Order):
         owner: whose stream it is, for the log.
         lifecycle: where the exchange is in its life.
         connection: carries the bytes, behind the head.
-        high_water: bytes that may wait for the reader: from there on, whoever sends has to wait.
-        close_timeout: seconds in which the connection's end is over.
+        high_water: bytes that may wait for the reader: from there on, senders have to wait.
+        close_timeout: seconds within which the connection has to reach its end.
         keep_alive: seconds of silence after which it is shown alive; None for never.
         comment: makes the bytes that show it.
-        send_timeout: seconds in which its reader has to take some of what waits for it; None for no limit.
+        send_timeout: seconds within which its reader has to take some of what waits for it; None for no limit.
 
     Attributes:
         connection: what takes the bytes now.
@@ -106,16 +106,16 @@ class Stream(Order):
         self.comment_count = 0
         self.direct: Direct | None = None
         self._running: Running  # of a host that has a direct one
-        self._turn = 0  # of its turns, in which something has left directly
+        self._turn = 0  # the one of its turns in which something last left directly
         self.is_cut_short = False
         self._end = End.NONE
-        self._ended: anyio.Event | None = None  # made by whoever waits while another ends the connection
+        self._ended: anyio.Event | None = None  # made by a task that waits while another ends the connection
 
     # -- what it is
 
     @property
     def is_ending(self) -> bool:
-        """Whether somebody has begun to end its connection."""
+        """Whether the end of its connection has begun."""
         return self._end is not End.NONE
 
     @property
@@ -143,7 +143,7 @@ class Stream(Order):
             await super().take_turn(put, data)
 
     def send_here(self, data: bytes) -> Coroutine[Any, Any, None] | None:
-        """As `send`, in the task that streams: the first event since it has waited leaves directly, others join.
+        """As `send`, in the task that streams: the first event since it last waited leaves directly, others join.
 
         Returns what that task has to await, if anything.
         """
@@ -211,11 +211,11 @@ class Stream(Order):
                 self._put_keep_alive(self._made_comment())
 
     def _made_comment(self) -> bytes:
-        """What the stream's own maker of comments makes; one that raises must not end those of other streams."""
+        """A comment from the stream's own function; one that raises must not stop those of other streams."""
         try:
             return (self.comment and self.comment()) or KEEP_ALIVE
         except Exception:
-            log.exception("%r: what makes its comments raised; the usual one is sent instead", self)
+            log.exception("%r: the function that makes its comments raised; the usual one is sent instead", self)
             return KEEP_ALIVE
 
     def relay(self, data: bytes, events: Sequence[bytes]) -> None:
@@ -238,7 +238,7 @@ class Stream(Order):
         self.comment_count += 1
 
     def record(self, sends: trace.Step, arrives: trace.Step, data: bytes) -> None:
-        """Tell who listens of an event; that it arrives, when its connection takes it."""
+        """Tell the listener of an event, and of its arrival when its connection takes it."""
         self.lifecycle.take(sends, detail=data.decode())
         if isinstance(self.connection, BehindHead):
             self.connection.arrivals.append((arrives, data))
@@ -263,7 +263,7 @@ class Stream(Order):
         if direct is not None and self.lifecycle.state is not State.CLOSED:
             self.direct = direct
             self._running = self.host.running
-            self._set_room(0)  # whoever sends has to look
+            self._set_room(0)  # senders have to look
         for arrives, event in waiting.arrivals:
             self._record_arrival(arrives, event)
         if data := waiting.take_all():
@@ -283,10 +283,10 @@ class Stream(Order):
     # -- its end
 
     def close(self, reason: Reason = Reason.COMPLETE) -> bool:
-        """Take nothing any more; whoever streams comes by itself, or is told by `cancel`. False if it was closed
-        already.
+        """Take nothing any more; the code that streams notices by itself, or is told by `cancel`. False if it was
+        closed already.
 
-        To cancel a task costs as much as all else that is done at a stream's end.
+        Cancelling a task costs as much as everything else at a stream's end.
         """
         if self.lifecycle.state is State.CLOSED:
             return False
@@ -301,9 +301,9 @@ class Stream(Order):
             self.lifecycle.take(trace.CLOSES, reason=Reason.SHUTDOWN)
 
     def take_last(self, step: trace.Step, *, reason: Reason | None = None, detail: str | None = None) -> None:
-        """Take a step that closes the exchange, when its feeds have brought their rest.
+        """Take a step that closes the exchange, after its feeds have brought their rest.
 
-        Whoever has left, or is too slow, has had enough.
+        A client that has left, or is too slow, gets no rest.
         """
         self.close_feeds(self.host.task, rest=step is not trace.DISCONNECT and reason is not Reason.SLOW_CONSUMER)
         self.direct = None
@@ -316,11 +316,11 @@ class Stream(Order):
             self.put(data)
 
     def cancel(self) -> None:
-        """Cancel the code that streams, unless it is that which calls."""
+        """Cancel the code that streams, unless it makes this call itself."""
         self.host.cancel_from_outside()
 
     def stop(self, reason: Reason) -> None:
-        """Close it, and cancel the code that streams, which brings about its end, unless it is that which calls."""
+        """Close it, and cancel the code that streams, which ends it, unless that code makes this call itself."""
         if self.close(reason):
             self.cancel()
 
@@ -329,7 +329,7 @@ class Stream(Order):
         if self._end is End.ENDED:
             return
         if self._end is End.NONE and getattr(self.connection, "can_end", False):  # see `Direct`
-            # What has no time to wait for needs no scope.
+            # An end that waits for nothing needs no scope.
             self._end = End.ENDING
             steps = begin(self._end_connection())
             if steps is not None:
@@ -374,7 +374,7 @@ class Stream(Order):
         await self.end()
 
     async def fail(self, error: BaseException) -> None:
-        """A writer's `with` is left by an exception: the stream has failed; by a cancellation, that is told later."""
+        """An exception has left a writer's `with`: the stream has failed; a cancellation is reported later."""
         if isinstance(error, anyio.get_cancelled_exc_class()):
             self.is_cut_short = True
         else:

@@ -44,26 +44,26 @@ class StreamHost(Protocol):
 
     @property
     def uses_thread(self) -> bool:
-        """Whether something of it runs on a worker thread, which can't be cancelled."""
+        """Whether any of its code runs on a worker thread, which can't be cancelled."""
 
     @property
     def expiry(self) -> Expiry | None:
-        """When what it is permitted for is over; None if nobody has said so."""
+        """When its permission is over; None if it has no limit."""
 
     def cancel_from_outside(self) -> None:
-        """Cancel the code that streams, unless it is that which calls."""
+        """Cancel the code that streams, unless it makes this call itself."""
 
     def expire(self) -> None:
-        """What it is permitted for is over: it gets its last event, and its proper end."""
+        """The stream's permission is over: it gets its last event, and its proper end."""
 
     def stop(self, reason: Reason) -> None:
-        """Close the stream, and cancel the code that streams, also where it is that which calls."""
+        """Close the stream, and cancel the code that streams, even if it makes this call itself."""
 
     def fail(self, error: Exception) -> None:
-        """A step beside what streams has failed: it is cancelled, and the error is told."""
+        """A step beside what streams has failed: it is cancelled, and the error is reported."""
 
     def release(self) -> None:
-        """The stream's connection has come to its end, while a thread may never do so: give back what is held."""
+        """The stream's connection has ended, while a thread may never end: give back what is held."""
 
     def tell_thread_ended(self, call: Callable[[], None]) -> bool:
         """Call a function when the thread that streams has ended, or is left to itself; False if there is none."""

@@ -30,10 +30,10 @@ HAS_THREADS: Final = sys.platform != "emscripten"
 
 
 class Places:
-    """So many places for handlers and hooks. Whoever finds none waits in one of two lines, which take turns.
+    """A number of places for handlers and hooks. A call that finds none waits in one of two lines, which take turns.
 
-    So a hook, whose exchange has begun, does not wait for all the handlers that have not, and a flood of hooks holds no
-    handler up for long.
+    So a hook, whose exchange has begun, does not wait for all the handlers whose exchange has not, and a flood of hooks
+    holds no handler up for long.
 
     Args:
         most: how many there are.
@@ -47,11 +47,11 @@ class Places:
         self.taken = 0
         self._hooks: deque[anyio.Event] = deque()
         self._handlers: deque[anyio.Event] = deque()
-        self._turns = (self._hooks, self._handlers)  # whose turn it is comes first
+        self._turns = (self._hooks, self._handlers)  # the one whose turn it is comes first
 
     async def take(self, *, is_hook: bool) -> None:
         """Take a place, as soon as there is one."""
-        if self.taken < self._most:  # then nobody waits: a place that becomes free goes to who does
+        if self.taken < self._most:  # then nothing waits: a place that becomes free goes to a waiting call
             self.taken += 1
             return
         event, waiting = anyio.Event(), self._hooks if is_hook else self._handlers
@@ -66,7 +66,7 @@ class Places:
             raise
 
     def release(self) -> None:
-        """Give a place to who waits for one, or leave it free."""
+        """Give a place to a call that waits for one, or leave it free."""
         now, then = self._turns
         if now:
             self._turns = (then, now)
@@ -82,13 +82,13 @@ class ThreadPool:
 
     Args:
         limits: how many there may be.
-        refused: counts by limit who was refused.
+        refused: counts refusals by limit.
 
     Attributes:
         handlers: the places of plain `def` handlers and hooks.
-        streams: whoever has a place for a plain `def` stream; whoever finds none is refused.
-        abandoned: whose stream is over, while its thread is not: they leave their places to others.
-        busy: the threads that run something of the user's.
+        streams: those that have a place for a plain `def` stream; one that finds none is refused.
+        abandoned: those whose stream is over while a thread still runs: they leave their places to others.
+        busy: the threads that run the user's code.
     """
 
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
@@ -134,11 +134,11 @@ class Kind(Enum):
 
 
 class ThreadUse:
-    """The threads that one exchange uses. All have one place: a handler's first, a stream's once it streams.
+    """The threads that one exchange uses. They share one place: a handler's first, a stream's once it streams.
 
     The exchange keeps it from one thread to the next, so that none waits for a second one: neither an error's hook in
     the line of handlers, nor the hook for which another thread of the exchange waits. It becomes free when the exchange
-    needs it no more and the last thread has ended, also one that was left to itself.
+    no longer needs it and the last thread has ended, even one that was left to itself.
 
     Args:
         pool: all threads of the server.
@@ -151,7 +151,7 @@ class ThreadUse:
         self._pool = pool
         self._lifecycle = lifecycle
         self._takes: Kind | None = None  # the place that it has
-        self._is_kept = False  # whether the exchange needs it, though no thread should run
+        self._is_kept = False  # whether the exchange needs it even while no thread runs
         self._running = 0
         self._waits: tuple[_Wait, ...] = ()  # for those that run
 
@@ -178,7 +178,7 @@ class ThreadUse:
             function: the plain def.
             args: its arguments.
             is_hook: in which line it waits for a place.
-            begin: called before it runs, when somebody can be told of its end.
+            begin: called before it runs, once its end can be reported.
 
         Raises:
             TypeError: it returned an awaitable, which nobody would await.
@@ -196,7 +196,7 @@ class ThreadUse:
                 for call in wait.told:
                     call()
         if wait.scope.cancelled_caught:
-            # By whoever has cancelled the exchange: what comes next must not run as if this had ended.
+            # The exchange may be cancelled: what comes next must not run as if this had ended.
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     async def run_hook(self, function: Callable[..., Any], *args: Any) -> None:
@@ -247,7 +247,7 @@ class ThreadUse:
         """
         if not HAS_THREADS:
             raise RuntimeError(
-                "a plain def streams on a thread of its own, and here are none, as in a browser: make it async def"
+                "a plain def streams on its own thread, and there are none here, as in a browser: make it async def"
             )
         if self._takes is not Kind.STREAM:
             self._pool.admit(self)
@@ -282,7 +282,7 @@ class ThreadUse:
 
 
 class _Wait:
-    """One run of a thread, as it is waited for.
+    """The wait for one run of a thread.
 
     Attributes:
         scope: what only `abandon` cancels: a thread can't be cancelled, it learns of the end at its next send.
@@ -301,12 +301,12 @@ class _Stage(Enum):
 
     WAITS = auto()
     RUNS = auto()
-    ABANDONED = auto()  # nobody waits for it any more: one that has not begun never does
+    ABANDONED = auto()  # nobody waits for it any more: a call that has not begun never will
     OVER = auto()
 
 
 class _Call:
-    """One call on a thread. If nobody waits for it any more, the thread itself tells of its end."""
+    """One call on a thread. If nobody waits for it any more, the thread itself reports its end."""
 
     __slots__ = ("_args", "_function", "_lock", "_pool", "_stage", "_tell", "_use")
 
@@ -317,7 +317,7 @@ class _Call:
         self._args = args
         self._lock = threading.Lock()
         self._stage = _Stage.WAITS
-        self._tell: Callable[[Callable[[], None]], bool]  # made by whoever abandons it
+        self._tell: Callable[[Callable[[], None]], bool]  # made when it is abandoned
 
     def run(self) -> None:
         """Call it, on the thread."""
@@ -340,7 +340,7 @@ class _Call:
                 self._tell(self._use.ended)
 
     def abandon(self) -> bool:
-        """Wait for it no longer, on the event loop; whether no thread runs it any more, nor ever will."""
+        """Stop waiting for it, on the event loop; return whether no thread runs it now, or ever will."""
         with self._lock:
             if self._stage is _Stage.RUNS:
                 self._tell = caller_from_threads()
@@ -350,7 +350,7 @@ class _Call:
             return True
 
     def _log_alone(self, error: Exception) -> None:
-        """Nobody is told of an error, if nobody waits; that the stream is over is none."""
+        """Log an error that nobody waits for; that the stream is over is no error."""
         if self._stage is _Stage.ABANDONED and not isinstance(error, LifecycleError | CancelledError):
             name = name_of(self._function)
             log.error("%s raised %s after its time was up", name, type(error).__name__, exc_info=error)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Timer:
     """Calls a function at the time that it was set to. While it is not set, there is neither a task nor a timeout.
 
-    It belongs to the loop, and ends with it. The function is called with an empty context, since it is nobody's own.
+    It belongs to the loop, and ends with it. The function is called with an empty context, since it is no one's own.
 
     Args:
         call: what is called; it may set the timer again.
@@ -29,12 +29,12 @@ class Timer:
         self._context = Context().run(loop_context)
         self._loop = asyncio_loop()
         self._handle: asyncio.TimerHandle | None = None
-        self._scope: anyio.CancelScope | None = None  # on trio, in which its task sleeps
+        self._scope: anyio.CancelScope | None = None  # on trio, the one in which its task sleeps
         self._task: object = None
         self.when = math.inf
 
     def set(self, when: float) -> None:
-        """Call the function at this time, by the loop's clock, unless it is to be called before."""
+        """Call the function at this time, by the loop's clock, unless it is already set to an earlier one."""
         if when >= self.when:
             return
         self.when = when

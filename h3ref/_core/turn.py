@@ -11,7 +11,7 @@ from .parking import current_task_id
 
 
 class Turn:
-    """What is sent, and has to wait; what is sent after it waits behind it.
+    """Something sent that has to wait; what is sent after it waits behind it.
 
     Attributes:
         size: how many bytes it has.

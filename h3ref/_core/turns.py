@@ -1,4 +1,4 @@
-"""`Turns`: functions to call when a turn of asyncio's loop is over, all by one call of the loop's."""
+"""`Turns`: functions to call when a turn of asyncio's loop is over, all in one callback of the loop."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class Turns:
 
 
 def turns_here() -> Turns | None:
-    """Those of the loop that runs here; None on trio, where no turn can be told from the next."""
+    """The turns of the loop that runs here; None on trio, where one turn can't be told from the next."""
     loop = asyncio_loop()
     return None if loop is None else Turns(loop)

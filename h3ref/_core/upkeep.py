@@ -27,17 +27,17 @@ from .timer import Timer
 log = logging.getLogger("h3ref.upkeep")
 
 LOOKS: Final = 4
-"""So often a stream is looked at within the shortest of its times. To look costs no more than to count what was sent,
-so that sending itself is spared a glance at the clock."""
+"""How often a stream is looked at within the shortest of its times. A look costs no more than counting what was sent,
+so that sending itself need not look at the clock."""
 
 LOOKS_A_TURN: Final = 256
-"""After so many streams the task that looks gives way to the others."""
+"""After this many streams, the task that looks gives way to the others."""
 
 CLOCKS_EVERY: Final = 15.0
 """The shortest of a stream's times, in seconds, is no longer than this if it expires by a clock, which may be set."""
 
 
-COULD_NOT: Final = "%r could not be looked after, for its connection raised"
+COULD_NOT: Final = "%r could not be looked after, because its connection raised"
 
 
 class Streaming:
@@ -48,7 +48,7 @@ class Streaming:
         ends_at: when it is too old, by the loop's time.
         look_every: seconds between two looks at it; 0 if there is nothing to look for.
         look_at: when the next one is.
-        expected_at: when it expires, if that is before the next look, and so has a place in a queue; else infinity.
+        expected_at: when it expires, if that is before the next look and so has a place in a queue; else infinity.
     """
 
     __slots__ = ("ends_at", "expected_at", "look_at", "look_every", "looked_at", "sent", "silent_since", "stream")
@@ -62,7 +62,7 @@ class Streaming:
         self.sent = 0  # events and comments, when it was looked at last
 
     def is_silent_for(self, seconds: float, now: float, stream: Stream) -> bool:
-        """Whether nothing was sent for so long, taking what was sent since the last look for as old as that look."""
+        """Whether nothing was sent for this long, taking what was sent since the last look to be as old as it."""
         sent = stream.event_count + stream.comment_count
         if sent != self.sent:
             self.sent, self.silent_since = sent, self.looked_at
@@ -71,7 +71,7 @@ class Streaming:
 
 
 class Attendant(Protocol):
-    """What has `Upkeep` look at its streams when it is time, and runs what that takes."""
+    """Has `Upkeep` look at its streams when it is time, and runs what that takes."""
 
     def look_at(self, when: float) -> None:
         """Have `Upkeep.look` called at this time, by the loop's clock, if not before."""
@@ -81,14 +81,14 @@ class Attendant(Protocol):
 
 
 class Upkeep:
-    """The open streams of one service. One attendant looks after all of them; without it they are counted.
+    """The open streams of one service. One attendant looks after all of them; without it they are only counted.
 
     Args:
-        limits: how many there may be, and for how long what may last.
-        refused: counts by limit who was refused, or cut.
+        limits: how many there may be, and how long they may last.
+        refused: counts refusals and cuts by limit.
 
     Attributes:
-        opened: how many there were so far.
+        opened: how many there have been so far.
     """
 
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
@@ -107,7 +107,7 @@ class Upkeep:
         self._deadlines = Deadlines()
         self._next_look = math.inf
         self._attendant: Attendant | None = None
-        self._timer: Timer | None = None  # for the deadlines, where there is none
+        self._timer: Timer | None = None  # for the deadlines, while there is no attendant
 
     def _look_every(self, stream: Stream) -> float:
         return _look_every(self._age, stream.send_timeout, stream.keep_alive, stream.host.expiry is not None)
@@ -153,7 +153,7 @@ class Upkeep:
         self._look_at_latest(found.look_at)
 
     def expiry_changed(self, connection: Connection) -> None:
-        """What a stream is permitted for is over at a new time."""
+        """A stream's permission now ends at another time."""
         found = self._open.get(connection)
         if found is not None and found.stream is not None:
             if found.look_every != self._look_every(found.stream):
@@ -199,9 +199,9 @@ class Upkeep:
             self._stop(found.stream, Reason.SLOW_CONSUMER)
 
     def add_deadline(self, due: Due, seconds: float) -> None:
-        """Tell something, in a call of the loop's own or in another task, when some seconds are over.
+        """Tell something, in a callback of the loop or in another task, when some seconds are over.
 
-        That is done also where nobody looks after the streams.
+        It is told even if nothing looks after the streams.
         """
         when = self._deadlines.add(due, seconds, self._now())
         if self._attendant is None:
@@ -217,7 +217,7 @@ class Upkeep:
             self._timer.set(next_look)
 
     def discard_deadline(self, due: Due, seconds: float) -> None:
-        """It need not be told any more; again: does nothing."""
+        """It need not be told any more; a second call does nothing."""
         self._deadlines.discard(due, seconds)
 
     async def run(self) -> None:
@@ -231,11 +231,11 @@ class Upkeep:
                         await anyio.sleep_forever()
                     attendant.sleeping = None
             finally:
-                if self._attendant is attendant:  # else it is somebody else's already
+                if self._attendant is attendant:  # else another one has taken over
                     self._attendant = None
 
     def attend(self, attendant: Attendant) -> None:
-        """From now on have this one look after the streams."""
+        """Have this one look after the streams from now on."""
         self._attendant = attendant
         if self._next_look < math.inf:
             attendant.look_at(self._next_look)
@@ -248,7 +248,7 @@ class Upkeep:
         return self._next_look
 
     def _look_at_expiring(self, now: float) -> float:
-        """End those whose time has come; return when the next one's does."""
+        """End those whose time has come; return when the next one is due."""
         for _ in range(LOOKS_A_TURN):
             if not self._expiring:
                 return math.inf
@@ -272,7 +272,7 @@ class Upkeep:
         return now
 
     def _look(self, looked_at: dict[Connection, Streaming], now: float) -> float:
-        """Look at those whose time has come; return when the next one's is."""
+        """Look at those whose time has come; return when the next one is due."""
         for _ in range(LOOKS_A_TURN):
             if not looked_at:
                 return now
@@ -284,7 +284,7 @@ class Upkeep:
             found.look_at = now + found.look_every
             try:
                 self._look_at(connection, found, now)
-            except Exception:  # its adapter's: all other streams are looked after by this task, too
+            except Exception:  # the adapter's: this task looks after all other streams, too
                 log.exception(COULD_NOT, found.stream)
         return now
 
@@ -302,7 +302,7 @@ class Upkeep:
             if stream.send_timeout is not None and now - stalled_since >= stream.send_timeout:
                 self._refused["send_timeout"] += 1
                 self._stop(stream, Reason.SLOW_CONSUMER)
-            return  # what waits for it already shows, when it arrives, that the connection is alive
+            return  # what already waits will show, when it arrives, that the connection is alive
         if stream.keep_alive is None:
             return
         if found.is_silent_for(stream.keep_alive - found.look_every / 2, now, stream):
@@ -310,11 +310,11 @@ class Upkeep:
                 stream.offer_keep_alive()
             else:
                 assert self._attendant is not None, "only the attendant looks"
-                self._attendant.start(_show_alive, stream)  # what makes the comment is the user's
+                self._attendant.start(_show_alive, stream)  # the user's code makes the comment
             found.sent, found.silent_since = stream.event_count + stream.comment_count, now
 
     def _stop(self, stream: Stream, reason: Reason) -> None:
-        """Stop a stream, also where its own task can't end it, as that of a thread that waits for room."""
+        """Stop a stream, even if its own task can't end it, such as that of a thread that waits for room."""
         stream.host.stop(reason)
         self.end_soon(stream)
 
@@ -322,7 +322,7 @@ class Upkeep:
         """Bring a closed stream's connection to its end beside the task that streams, which may be unable to."""
         if self._attendant is not None:
             self._attendant.start(self._bring_to_end, stream)
-        elif stream.host.uses_thread:  # nobody looks: at least it counts no more
+        elif stream.host.uses_thread:  # nothing looks after it: at least it no longer counts
             stream.host.release()
 
     async def _bring_to_end(self, stream: Stream) -> None:
@@ -343,7 +343,7 @@ async def _show_alive(stream: Stream) -> None:
 
 
 class _Task:
-    """The attendant that `Upkeep.run` is.
+    """The attendant that `Upkeep.run` makes.
 
     It sleeps on when a stream comes, and is woken when it is time: most streams that come alone are over by then.
 

@@ -1,7 +1,7 @@
 """The ASGI adapter: an `H3App` under any ASGI 3 server, and `EventSourceResponse` for Starlette and FastAPI.
 
 `app` has the entry point, `transport` carries the bytes of one request. `response` is the drop-in, and `openapi`
-describes it for FastAPI; both are imported only when they are asked for, since they need Starlette.
+describes it for FastAPI; both are imported only on demand, since they need Starlette.
 """
 
 from __future__ import annotations

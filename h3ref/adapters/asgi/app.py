@@ -36,20 +36,21 @@ NOT_ENTERED = (
 class ASGIApp:
     """An `H3App` as an ASGI 3 application.
 
-    An `H3App` is one by itself; this is for those who want to name a flow, a listener or limits.
+    An `H3App` is one by itself; use this class to name a flow, a listener or limits.
 
     Args:
         app: whose handlers answer.
         flow: None for the default, where what a handler calls picks its flow; or `flows.broken`.
         trace: a listener that gets a `trace.Record` of each step.
-        limits: how much is taken on; what concerns sockets is the ASGI server's business.
-        farewell: an event that open streams get last when the server ends; `SSEEvent(retry=...)` tells clients when to
-            come back, and that alone.
+        limits: how much is taken on; sockets are the ASGI server's business.
+        farewell: an event that open streams get last when the server shuts down; `SSEEvent(retry=...)` tells clients
+            when to come back, and nothing else.
         shutdown_grace_period: seconds that open streams get to finish by themselves, when a server that waits for
-            them is about to end; then each gets its farewell and its proper end. A server's own limit may be shorter.
+            them is about to shut down; then each gets its farewell and proper end. A server's own limit may be shorter.
 
     Raises:
-        ValueError, TypeError: no flow that a whole server can use, no limits, no event, or a negative time.
+        ValueError, TypeError: a flow that no whole server can use, limits or an event of the wrong type, or a negative
+            time.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class ASGIApp:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or live through the server's lifespan.
 
-        A server that cancels the task gets the proper end of its stream first, and then its cancellation back; but for
-        uvicorn's at the end of its graceful shutdown, which nobody but its log would ever see.
+        If the server cancels the task, the stream gets its proper end first, and then the cancellation is raised again;
+        but not uvicorn's at the end of its graceful shutdown, which only its log would ever see.
 
         Raises:
             RuntimeError: the scope is neither http nor lifespan.
@@ -89,11 +90,11 @@ class ASGIApp:
             except anyio.get_cancelled_exc_class() as error:
                 if "graceful shutdown" not in str(error):
                     raise
-                # Uvicorn's own, of a task that is over now: it would log a traceback for each of its streams.
+                # Uvicorn's own, for a task that is over now: it would log a traceback for each of its streams.
         else:
             raise RuntimeError(
                 f"h3ref answers the ASGI scopes http and lifespan, not {scope['type']!r}: "
-                "mount what is to answer it beside this app"
+                "mount an app that answers it beside this one"
             )
 
     @property
@@ -119,10 +120,10 @@ class _Here:
         self._loop = ASGILoop(service)
         self._calls = 0
         self._looks_for_lifespan = True  # until the first request, or the server's own question
-        self._idle: anyio.Event | None = None  # set when no call is left; made only by one who waits
+        self._idle: anyio.Event | None = None  # set when no call is left; made only when a task waits
 
     def look_for_lifespan(self) -> None:
-        """Say once if there is a lifespan that nobody has entered when the first request comes."""
+        """Log once if the app's lifespan has not been entered when the first request comes."""
         if self._looks_for_lifespan:
             self._looks_for_lifespan = False
             if self.service.app.lacks_lifespan:
@@ -139,9 +140,9 @@ class _Here:
                 self._idle.set()
 
     async def live(self, receive: Receive, send: Send) -> None:
-        """Enter the app's lifespan, and on shutdown bring the streams that a server has left open to their end before.
+        """Enter the app's lifespan; on shutdown, first bring the streams that the server has left open to their end.
 
-        All of it in this one task, as ASGI has it.
+        All of this happens in the one task that ASGI has for it.
         """
         self._looks_for_lifespan = False
         asked: str = await self._asked(receive)

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class Clock:
     """Has the streams of all requests in this event loop looked at, when it is time.
 
-    It belongs to the loop, and to no request: what it does has an empty context, and what it starts for a stream the
-    stream's.
+    It belongs to the loop, and to no request: what it does has an empty context, and what it starts for a stream has
+    the stream's.
 
     Args:
         streams: those of all requests.
@@ -33,7 +33,7 @@ class Clock:
         self._ticked = ticked
         self._timer = Timer(self._ring)
         self._ticks_at = math.inf
-        self._tasks: dict[int, object] = {}  # which do something for a stream
+        self._tasks: dict[int, object] = {}  # those that do something for a stream
         streams.attend(self)
 
     def look_at(self, when: float) -> None:

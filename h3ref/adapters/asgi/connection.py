@@ -25,20 +25,20 @@ from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
 log = logging.getLogger(__name__)
 
 BUSY: Final = 0.0005
-"""Seconds. A stream of which the helper has sent something so short a time ago is busy."""
+"""Seconds. A stream is busy if its helper has sent something within this time."""
 
 BUSY_TURNS: Final = 2
-"""So many turns of the loop its helper waits for more: most of its time is what a message costs the server."""
+"""How many turns of the loop its helper waits for more: most of its time is what a message costs the server."""
 
 
 class ASGIConnection(Outflow):
     """Carries a stream by `http.response.body` messages.
 
-    Under uvicorn the task that streams sends by itself while the server takes all at once: the first event since it has
-    waited directly, and what follows together, when it waits again. A helper sends all else: a task that starts with
-    the first need, is parked between two, and has the context of the stream, whoever writes.
+    Under uvicorn the task that streams sends by itself while the server takes all at once: the first event since it
+    last waited leaves directly, and what follows together, when it waits again. A helper sends all else: a task that
+    starts when first needed, is parked in between, and has the stream's context, no matter which task writes.
 
-    Where the server makes a message wait, and the task that sends it is cancelled, the helper sends it again.
+    If the server makes a message wait, and the task that sends it is cancelled, the helper sends it again.
 
     Args:
         send: the server's.
@@ -46,11 +46,11 @@ class ASGIConnection(Outflow):
         lost: called when the server says that the client has left.
         opened: called when the head has left.
         note: called just before that, and just after.
-        turns: those of the code that streams; None where they can't be told.
+        turns: those of the code that streams; None if they can't be known.
         flow: says by `write_paused` whether the server would let a message wait; None if that is not known.
         context: the stream's, in which `send` is called.
         task: returns the number of the task that streams.
-        can_cut: whether the server tells a body without its last message from one with it.
+        can_cut: whether the server can tell a body without its last message from one with it.
     """
 
     adapter_type = "asgi"
@@ -105,17 +105,17 @@ class ASGIConnection(Outflow):
         self._context = context
         self._task = task
         self._can_cut = can_cut
-        # When nothing is under way. A server that may let wait after it has taken a message leaves whoever is cancelled
-        # then in doubt: only the helper, which nobody cancels, sends there.
+        # When nothing is under way. If a server may take a message and then make its sender wait, a cancelled sender
+        # can't know whether it was taken: there only the helper sends, which nobody cancels.
         self._rest = WAITING if turns is None or flow is None else QUIET
         self._stage = self._rest
         self._pending: list[bytes] = []
         self._size = 0  # of what is pending, and of what the server has not taken yet
         self._in_flight = 0  # of the latter
         self._steps: Steps | None = None  # the call that the server makes wait
-        self._scope: anyio.CancelScope | None = None  # what abort ends: the waiting for a head, or the helper
+        self._scope: anyio.CancelScope | None = None  # what abort ends: the wait for a head, or the helper
         self._helper: object = None  # the task, while there is one
-        self._helper_over: anyio.Event | None = None  # made by whoever waits for its end
+        self._helper_over: anyio.Event | None = None  # made by a task that waits for its end
         self._parking: Parking | None = None  # where it waits for what is next
         self.stalled_since: float | None = None  # while the server has something that it has not taken
 
@@ -176,13 +176,13 @@ class ASGIConnection(Outflow):
         return size
 
     async def _send_head_in_scope(self, message: Message) -> bool:
-        """Whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
+        """Send it whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
         with anyio.CancelScope(shield=True) as self._scope:
             return await within(self._send(message), self._limits.close_timeout)
         return False  # a disconnect has ended it
 
     async def _send_head_slowly(self, steps: Steps) -> bool:
-        """Likewise, where it has begun."""
+        """Likewise, for a call that has begun."""
         self._steps = steps
         self._rest = WAITING
         try:
@@ -227,7 +227,7 @@ class ASGIConnection(Outflow):
             data = self._behind_pending(data)
         self._stage = SENDING
         try:
-            # As `begin`, in place, for each event.
+            # What `begin` does, in place, for each event.
             call: Any = self._send({"type": "http.response.body", "body": data, "more_body": True})
             code: Any = call if type(call) is CoroutineType else call.__await__()
             waited = code.send(None) if code is call else next(code)
@@ -248,8 +248,8 @@ class ASGIConnection(Outflow):
     async def _send_slowly(self, steps: Steps, data: bytes) -> None:
         """The server makes a message wait: from now on the helper sends.
 
-        Whoever waits for that may be cancelled, as by a time limit of the user's: the helper sends it then. That the
-        server has not taken it is what servers do that let wait before they take; of one that does not see `__init__`.
+        The task that waits for it may be cancelled, as by a time limit of the user's: then the helper sends it. A
+        server that makes a message wait before taking it has not taken it; for one that waits after, see `__init__`.
         """
         self._rest = WAITING
         self._in_flight = len(data)
@@ -302,7 +302,7 @@ class ASGIConnection(Outflow):
             self._pending.append(b"")
         elif self._stage is not JOINING:
             return
-        parks = self._stage is JOINING and self._rest is QUIET  # behind a head comes nothing for long, mostly
+        parks = self._stage is JOINING and self._rest is QUIET  # after a head, mostly nothing comes for long
         self._stage = self._rest
         if self._pending:
             self._wake_helper(parks=parks)
@@ -353,7 +353,7 @@ class ASGIConnection(Outflow):
 
     async def _send_pending(self) -> None:
         if self._steps is not None:
-            return  # whoever waits for it wakes this one when it is over
+            return  # the task that waits for it wakes this one when it is over
         while self._stage is not OVER and self._pending:
             is_last = self._pending[-1] is END
             data = self._take_pending()
@@ -380,7 +380,7 @@ class ASGIConnection(Outflow):
         return None if self._helper is None else self._until_helped()
 
     async def _until_helped(self) -> None:
-        """A server that shields what it sends, as hypercorn's on trio, ends that only when the application returns."""
+        """A server that shields its sends, as hypercorn does on trio, ends them only when the application returns."""
         self._helper_over = anyio.Event()
         with anyio.move_on_after(self._limits.close_timeout, shield=True):
             await self._helper_over.wait()
@@ -418,7 +418,7 @@ class ASGIConnection(Outflow):
             self._stop()
 
     def _end_directly(self, *, proper: bool) -> Steps | None:
-        """Send the rest, and the end, in one message, as far as the server lets none of it wait."""
+        """Send the rest, and the end, in one message, if the server makes nothing wait."""
         data = self._take_pending()
         self._stage = ENDING
         if data or proper:
@@ -429,12 +429,12 @@ class ASGIConnection(Outflow):
         self._stage = ENDING
         if proper:
             self._pending.append(END)
-            self._size += 1  # it has none, but is waited for
+            self._size += 1  # the end has no bytes, but is waited for
         if self._pending:
             self._wake_helper()
 
     def abort(self) -> None:
-        """Take nothing more; whoever waits goes on. The last message goes its way: to end it is the end's business."""
+        """Take nothing more; waiting tasks go on. The last message goes its way: ending it is the end's business."""
         if self._stage is not ENDING:
             self._stop()
 

@@ -22,10 +22,10 @@ def handler_for(content: Values, commit_after: float, *, json: bool) -> Callable
         ValueError: `commit_after` is negative.
     """
     made = encoded_value if json else encoded_item
-    if isinstance(content, AsyncGeneratorType):  # nothing else, which takes its time to find out
+    if isinstance(content, AsyncGeneratorType):  # the rest takes longer to find out
         return items_handler(lambda event: content, commit_after, made, is_async=True)
     if isinstance(content, str | bytes | bytearray | memoryview | Mapping | SSEEvent):
-        raise TypeError(f"content yields events, it is not one by itself: put the {type(content).__name__} in a list")
+        raise TypeError(f"content yields events, and is not one itself: put the {type(content).__name__} in a list")
     if isinstance(content, AsyncIterable):
         return items_handler(lambda event: aiter(content), commit_after, made, is_async=True)
     if isinstance(content, Iterable):
@@ -39,7 +39,7 @@ def handler_for(content: Values, commit_after: float, *, json: bool) -> Callable
 
 
 def _items(content: Iterable[Any]) -> Iterator[Any]:
-    """Nothing of it runs before the worker thread does."""
+    """Yield the items; none of the content's code runs before the worker thread does."""
     iterator = iter(content)
     try:
         yield from iterator

@@ -1,4 +1,4 @@
-"""`Crowd`: one service's streams by the server that each comes from, so that a look at a few tells of all."""
+"""`Crowd`: one service's streams by the server that each comes from, so that a look at a few tells about all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Crowd:
     """Streams, some of which are looked at in each round.
 
     Args:
-        server_of: returns what all requests of one server have in common; None where that is not seen.
+        server_of: returns what all requests of one server have in common; None where that can't be seen.
     """
 
     def __init__(self, server_of: Callable[[Exchange], object | None]) -> None:
@@ -33,7 +33,7 @@ class Crowd:
             most: how many more.
         """
         if not live:
-            self.clear()  # nobody may come for long, and those of the last round would be kept
+            self.clear()  # no new one may come for long, and those of the last round would be kept
             return set()
         for exchange in self._group_of.keys() - live:
             number = self._group_of.pop(exchange)
@@ -54,7 +54,7 @@ class Crowd:
 
     @property
     def shows_a_server(self) -> bool:
-        """Whether of any of them it is seen where it comes from."""
+        """Whether the server of any of them can be seen."""
         return any(number != _UNSEEN for number in self._groups)
 
     def clear(self) -> None:

@@ -1,16 +1,16 @@
-"""`Endings`: ends the streams of a server that is about to end, which ASGI has no message for.
+"""`Endings`: ends the streams of a server that is about to shut down, for which ASGI has no message.
 
-A server that was told to end waits for its open responses, and `lifespan.shutdown` comes only after them: an endless
-stream would hold it for ever. So what the server itself knows is read, a few times a second while there are streams.
-Nothing is installed, replaced or patched, and nothing of a server's is imported. What is read:
+A server that was told to shut down waits for its open responses, and `lifespan.shutdown` comes only after them: an
+endless stream would hold it up for ever. So this module reads what the server itself knows, a few times a second while
+there are streams. It installs, replaces and patches nothing, and imports nothing from a server. It reads:
 
-- uvicorn: the handler of its signals is a method of its `Server`, which has `should_exit`; when it ends for another
+- uvicorn: its signal handler is a method of its `Server`, which has `should_exit`; when it shuts down for another
   reason, such as `--limit-max-requests`, none of its sockets listens any more. Under gunicorn, the worker's `alive`.
-- uvicorn whose handler is not there, as on a thread: `receive` is a method of the request's cycle, whose `keep_alive`
+- uvicorn without its signal handler, as on a thread: `receive` is a method of the request's cycle, whose `keep_alive`
   becomes False when its server shuts down.
 - hypercorn: `send` is a method of an object that knows its worker's `terminated`.
 
-Middleware that wraps `receive` and `send` is looked through, as far as it lets be seen what it has wrapped.
+Middleware that wraps `receive` and `send` is looked through, as far as what it has wrapped can be seen.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ ENDS_A_LOOK: Final = 500
 """Streams that are ended together, unless there are too many for `Limits.close_timeout`."""
 
 LOOKED_AT: Final = 200
-"""Streams that are looked at each time, of which many more may be there."""
+"""Streams that are looked at each time, out of possibly many more."""
 
 MOST_LAYERS: Final = 64
-"""So many callables are looked at on the way from an application to its server."""
+"""How many callables are looked at on the way from an application to its server."""
 
 _SIGNALS: Final = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
 _HAS_LEFT: Final = getattr(select, "POLLRDHUP", 0)  # there on Linux only
@@ -64,7 +64,7 @@ class Origin:
     Args:
         receive: as the application was called with.
         send: likewise.
-        grace: seconds that its stream gets to finish by itself once its server is about to end.
+        grace: seconds that its stream gets to finish by itself once its server is about to shut down.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class Origin:
         self._ways: tuple[Callable[..., Any], ...] = (receive, send)  # until they were followed to hypercorn's event
         self._grace = grace
         self._terminated: Any = None  # hypercorn's event
-        self._is_over = False  # whether it was seen that the server shuts down
+        self._is_over = False  # whether the server was seen to shut down
         self._has_head = self._keeps = False  # of the cycle, when it was looked at last
         self._ends_since: float | None = None
         self._cycle: Any = None  # uvicorn's of this request
@@ -95,12 +95,12 @@ class Origin:
 
     @property
     def server(self) -> object | None:
-        """What all requests of one server have in common; None if that is not seen."""
+        """What all requests of one server have in common; None if that can't be seen."""
         return self._terminated if self._cycle is None else getattr(_protocol_of(self._cycle), "server_state", None)
 
     @property
     def told_by(self) -> object | None:
-        """What tells of its end, and of that of all other requests which it tells; None if nothing does."""
+        """What tells of its end, as of that of other requests with the same one; None if nothing does."""
         return self.server
 
     def note(self) -> None:
@@ -126,7 +126,7 @@ class Origin:
         return getattr(self._cycle, "flow", None)
 
     def look(self) -> bool:
-        """Whether the request itself shows that its server is about to end."""
+        """Whether the request itself shows that its server is about to shut down."""
         self.note()
         if self._cycle is None:
             self._find_terminated()
@@ -135,13 +135,13 @@ class Origin:
         return self._is_over
 
     def is_ending(self, servers: Servers) -> bool:
-        """Whether the request's server is about to end, as far as it lets be seen."""
+        """Whether the request's server is about to shut down, as far as that can be seen."""
         return self.look() or servers.are_ending(self)
 
     def has_left(self) -> bool:
-        """Whether the client has left without that the stream could be told.
+        """Whether the client has left, and the stream could not be told.
 
-        Uvicorn reads no more behind a further request, and with httptools it is that one which it tells.
+        Uvicorn reads nothing after a further request, and with httptools it tells that one instead.
         """
         if self._cycle is None:
             return False
@@ -154,7 +154,7 @@ class Origin:
         return is_deaf and _is_left(transport.get_extra_info("socket"))
 
     def is_due(self, now: float) -> bool:
-        """Whether its time to finish by itself is up, which begins with the first such question."""
+        """Whether its time to finish by itself is up; that begins with the first such question."""
         if self._ends_since is None:
             self._ends_since = now
         return now - self._ends_since >= self._grace
@@ -177,9 +177,9 @@ class Origin:
 
 
 class Servers:
-    """What one event loop's signal handlers tell of the servers of uvicorn that run in it.
+    """What one event loop's signal handlers tell about the uvicorn servers that run in it.
 
-    A server is remembered once it was seen: somebody may replace its handler, and the last one of several servers hides
+    A server is remembered once it was seen: its handler may be replaced, and that of the last of several servers hides
     the others.
     """
 
@@ -191,7 +191,7 @@ class Servers:
         return bool(self._seen)
 
     def look(self) -> None:
-        """Look whose handlers are installed, and which of all that were seen are about to end."""
+        """Look at whose handlers are installed, and which of the servers seen so far are about to shut down."""
         loop = asyncio_loop()
         if loop is None:
             return
@@ -202,7 +202,7 @@ class Servers:
         self._ending = [server for server in self._seen if _is_ending(server)]
 
     def are_ending(self, origin: Origin) -> bool:
-        """Whether a request's server is about to end, as it was when looked at."""
+        """Whether a request's server is about to shut down, as of the last look."""
         if not self._ending:
             return False
         server = origin.server
@@ -212,7 +212,7 @@ class Servers:
 
 
 class Endings:
-    """Ends the streams of one service when their server is about to end.
+    """Ends the streams of one service when their server is about to shut down.
 
     Args:
         service: whose streams they are; their transports have an `origin`.
@@ -223,13 +223,14 @@ class Endings:
         self._servers = Servers()
         self._crowd = Crowd(self._server_of)
         self._ends_a_look = 0  # while streams are ended
-        self._failure: Exception | None = None  # the first one, of which the log was told
+        self._failure: Exception | None = None  # the first one, which was logged
 
     def look(self) -> bool:
-        """End the streams whose time has come; return whether any server shows when it ends.
+        """End the streams whose time has come; return whether any server shows when it shuts down.
 
-        A server's streams all show the same, so that a few are looked at, and all of them once it is about to end. Of
-        very many some are left to the next looks, at random, so that their clients do not come back all at once.
+        A server's streams all show the same, so only a few are looked at, and all of them once it is about to shut
+        down. If there are very many, some, chosen at random, are left to the next looks, so that their clients do not
+        come back all at once.
         """
         self._servers.look()
         live = self._service.live
@@ -250,7 +251,7 @@ class Endings:
             exchange.shut_down()
 
     def _is_ending(self, exchange: Exchange) -> bool:
-        """Whether a stream's server is about to end; one whose client has left unheard is disconnected here."""
+        """Whether a stream's server is about to shut down; one whose client has left unheard is disconnected here."""
         if exchange.state is State.REQUESTED or exchange.state is State.CLOSED:
             return False
         origin = _origin_of(exchange)
@@ -275,10 +276,10 @@ class Endings:
             return None
 
     def _note(self, error: Exception) -> None:
-        """No stream breaks because a server keeps its things otherwise."""
+        """Log it once: no stream may break because a server is built differently."""
         if self._failure is None:
             self._failure = error
-            log.warning("this server does not show when it ends, so its streams may hold it: %r", error)
+            log.warning("this server does not show when it shuts down, so its streams may hold it up: %r", error)
 
 
 class _HasOrigin(Protocol):
@@ -308,7 +309,7 @@ def check_grace(seconds: float) -> float:
 
 
 def _serves_in(owner: Any, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether it is a server of uvicorn's that serves in an event loop."""
+    """Whether it is a uvicorn server that serves in this event loop."""
     if not isinstance(getattr(owner, "should_exit", None), bool):
         return False
     return any(listener.get_loop() is loop for listener in getattr(owner, "servers", ()))
@@ -318,11 +319,11 @@ def _is_ending(server: Any) -> bool:
     if server.should_exit or not any(listener.is_serving() for listener in server.servers):
         return True
     worker = getattr(getattr(getattr(server, "config", None), "callback_notify", None), "__self__", None)
-    return getattr(worker, "alive", True) is False  # gunicorn's, which SIGQUIT has told to end
+    return getattr(worker, "alive", True) is False  # gunicorn's, which SIGQUIT has told to shut down
 
 
 def _is_cycle(owner: Any) -> bool:
-    """Whether it is a request as uvicorn has it."""
+    """Whether it is uvicorn's object for a request."""
     return hasattr(owner, "keep_alive") and hasattr(owner, "response_started") and hasattr(owner, "transport")
 
 
@@ -343,17 +344,17 @@ def _is_left(socket: Any) -> bool:
 
 
 def _owners(ways: Iterable[Callable[..., Any]], names: Iterable[str]) -> Iterator[Any]:
-    """The objects whose methods are called on the way to the server, its own last; what they hide ends it.
+    """The objects whose methods are called on the way to the server, its own last; what they hide ends the way.
 
     Args:
         ways: where to begin.
-        names: the attributes in which an object has what its method calls.
+        names: the attributes in which an object keeps what its method calls.
     """
     left, seen = list(ways), set[int]()
     while left and len(seen) < MOST_LAYERS:
         way = left.pop(0)
         owner = getattr(way, "__self__", None)
-        thing = id(way if owner is None else owner)  # a method is another object each time that it is asked for
+        thing = id(way if owner is None else owner)  # a method is a new object each time it is looked up
         if thing in seen or not callable(way):
             continue
         seen.add(thing)
@@ -363,12 +364,12 @@ def _owners(ways: Iterable[Callable[..., Any]], names: Iterable[str]) -> Iterato
             left += (way.func, *way.args, *way.keywords.values())
         elif owner is not None:
             yield owner
-            with suppress(Exception):  # a property that is not to be asked for now
+            with suppress(Exception):  # a property that can't be read now
                 left += [inner for name in names if (inner := getattr(owner, name, None)) is not None]
 
 
 def _enclosed(function: FunctionType) -> Iterator[Any]:
-    """What a function calls that receives or sends, where it has it from the function around it."""
+    """What a function that receives or sends may call, if it comes from the function around it."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if "receive" in name or "send" in name:
             with suppress(ValueError):  # it has no value yet

@@ -1,4 +1,4 @@
-"""`Incoming`: everything from one request's client, its body and its leaving, by the one task that receives."""
+"""`Incoming`: everything from one request's client, its body and its leaving, through the one task that receives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .messages import Message, Receive
 log = logging.getLogger(__name__)
 
 PAUSES: Final = (0.01, 1.0)
-"""Seconds, the first ones and the most, between two calls of a `receive` that only repeats what it has said."""
+"""Seconds, at first and at most, between two calls of a `receive` that only repeats what it has said."""
 
 
 LOST: Final = (
@@ -43,17 +43,17 @@ class Body(Enum):
 
 
 class Reader(Enum):
-    """Who gets what comes of the body."""
+    """Who gets the parts of the body that come."""
 
     HANDLER = auto()  # by `read_body`, when it begins to read
     READING = auto()  # the handler, which waits for it
     LAST = auto()  # the handler, which waits for it; then it is thrown away
     NOBODY = auto()  # it is thrown away
-    REQUEST = auto()  # an object of the framework's, by what `share` returned for it, when it asks
+    REQUEST = auto()  # an object of the framework's, when it calls what `share` returned for it
     ASKING = auto()  # that object, which waits for more
-    UNKNOWN = auto()  # nobody said so: it may be somebody who calls the server's own `receive`
-    MISSED = auto()  # nobody: the stream is open, and whoever is unknown does not get it
-    SERVER = auto()  # whoever asks is passed on to the server: nobody listens here any more
+    UNKNOWN = auto()  # not known: it may be code that calls the server's own `receive`
+    MISSED = auto()  # nobody: the stream is open, and an unknown reader does not get it
+    SERVER = auto()  # a caller is passed on to the server: nothing listens here any more
 
 
 _WAITS: Final = {Reader.HANDLER: Reader.READING, Reader.NOBODY: Reader.LAST, Reader.REQUEST: Reader.ASKING}
@@ -61,7 +61,7 @@ _HAS_WAITED: Final = {waits: reader for reader, waits in _WAITS.items()}
 
 
 class Incoming:
-    """What comes from the client. One task calls `receive`: that which `listen`s, as long as somebody wants to know.
+    """What comes from the client. One task calls `receive`: the one that `listen`s, as long as something needs to know.
 
     Args:
         receive: the server's.
@@ -94,11 +94,11 @@ class Incoming:
         self._stage = Body.COMING if _may_have_body(request, announced) else Body.NONE
         self._reader = Reader.HANDLER
         self.has_left = False
-        self._parking: Parking | None = None  # where the task waits until somebody wants to know
+        self._parking: Parking | None = None  # where the task waits until something needs to know
         self._gone: Callable[[], None] | None = None
         self._body = bytearray()  # as far as it has come, and is kept
-        self._size = 0  # of all that came of the body, up to the first part past the limit
-        self._arrived: anyio.Event | None = None  # made by whoever reads
+        self._size = 0  # of all parts of the body that came, up to the first one past the limit
+        self._arrived: anyio.Event | None = None  # made by a reader
 
     # -- what is wanted
 
@@ -131,10 +131,10 @@ class Incoming:
         return self._stage is Body.COMING
 
     def share(self, *, is_read: bool) -> Receive:
-        """Return a `receive` for whoever reads the body beside: it loses nothing of what is received here.
+        """Return a `receive` for other code that reads the body: it loses nothing of what is received here.
 
         Args:
-            is_read: whether the body was read to its end before.
+            is_read: whether the body was already read to its end.
         """
         self._reader = Reader.REQUEST
         if is_read:
@@ -142,7 +142,7 @@ class Incoming:
         return self._receive_shared
 
     def spare(self) -> None:
-        """Leave a body that is announced to whoever may read it, until the stream is open; then tell what is lost."""
+        """Leave an announced body to any code that may read it, until the stream is open; then report what is lost."""
         self._reader = Reader.UNKNOWN if self._stage is Body.COMING else Reader.MISSED
 
     def opened(self) -> None:
@@ -170,7 +170,7 @@ class Incoming:
             await self._next_arrival()
 
     async def _next_arrival(self) -> None:
-        """Wait for it, as a reader that waits."""
+        """Wait for it, as the reader that is waiting."""
         self._reader = _WAITS.get(self._reader, self._reader)
         self._wake()
         if self._arrived is None:
@@ -191,7 +191,7 @@ class Incoming:
             anyio.from_thread.run_sync(self._wake, token=token)
 
     def throw_away_the_rest(self) -> None:
-        """Nobody begins to read the body any more; but that of a Request, or of somebody unknown, is theirs."""
+        """No handler begins to read the body any more; but that of a Request, or of an unknown reader, stays theirs."""
         if self._reader is Reader.HANDLER:
             self._reader = Reader.NOBODY
             self._body.clear()
@@ -202,7 +202,7 @@ class Incoming:
     # -- what comes
 
     async def listen(self) -> None:
-        """Take what comes, as long as somebody wants to know, until the client leaves."""
+        """Take what comes, as long as something needs to know, until the client leaves."""
         pause = 0.0
         while not self.has_left:
             if not self._listens:
@@ -222,11 +222,11 @@ class Incoming:
                 await anyio.sleep(pause)
 
     def _wake(self) -> None:
-        if self._parking is not None:  # else nobody has begun to listen, or to wait for that
+        if self._parking is not None:  # else nothing has begun to listen, or to wait for that
             self._parking.wake()
 
     def client_left(self) -> bool:
-        """The client has left: its server shows it before, or without, saying it. Return whether somebody was told."""
+        """The client has left: its server shows it before, or without, saying so. Return whether anything was told."""
         self._take({"type": "http.disconnect"})
         return self._gone is not None
 
@@ -244,7 +244,7 @@ class Incoming:
                 return is_read or self._gone is not None
 
     def close(self) -> None:
-        """Nobody listens any more. What was taken of a body that was somebody else's is told."""
+        """Nothing listens any more. Report what was taken of a body that belonged to another reader."""
         if self._reader is Reader.MISSED and self._size:
             log.warning(LOST, self._request.method, printable(self._request.target.partition("?")[0]), self._size)
         self._reader = Reader.SERVER

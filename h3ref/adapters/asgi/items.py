@@ -21,17 +21,17 @@ Values = AsyncIterable[Any] | Iterable[Any] | Callback
 
 _FIELDS: Final = ("data", "event", "id", "retry", "comment")
 _TEXTS: Final = (int, float, Decimal, UUID)
-"""Types whose values are sent as their text; but no bool, which is an int: nobody can tell if true or True is meant."""
+"""Types whose values are sent as their text; but not bool, although an int: it could mean true as well as True."""
 
 
 def event_of(item: Item) -> SSEEvent | str | None:
     """Return the event that an item stands for, or a str as an event's data; None for a dict that holds nothing.
 
-    A dict with an event's name, and no data, is that event with empty data: without, no client would dispatch it.
+    A dict with an event's name, and no data, is that event with empty data: without data, no client would dispatch it.
 
     Raises:
         TypeError: it stands for none, or a value is of a type that `SSEEvent` refuses.
-        ValueError: a dict has other keys than `SSEEvent`'s arguments, or a value that it refuses.
+        ValueError: a dict has keys other than `SSEEvent`'s arguments, or a value that it refuses.
     """
     if isinstance(item, SSEEvent | str):
         return item

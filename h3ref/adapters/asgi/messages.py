@@ -35,7 +35,7 @@ def part(data: bytes, *, more: bool = True) -> dict[str, Any]:
 
 
 class ScopeHeaders(Pairs):
-    """A request's headers, as its scope has them: a pair need be no tuple, and a name not yet in lower case.
+    """A request's headers, as its scope has them: a pair need not be a tuple, nor a name be in lower case.
 
     Args:
         headers: the scope's.
@@ -56,7 +56,7 @@ class ScopeHeaders(Pairs):
             if len(name) == _LENGTH and bytes(name).lower() == b"content-length":
                 announced = bytes(value) != b"0"
             elif len(name) == _ENCODING and bytes(name).lower() == b"transfer-encoding":
-                return True  # whatever a length says beside it
+                return True  # no matter what a length says beside it
         return announced
 
 
@@ -65,7 +65,7 @@ _ENCODING: Final = len(b"transfer-encoding")
 
 
 class _End(bytes):
-    """Stands for the end of the body, behind what is pending."""
+    """Stands for the end of the body, after what is pending."""
 
 
 END: Final = _End()

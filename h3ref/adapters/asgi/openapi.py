@@ -1,7 +1,7 @@
 """`event_stream`: describes in a FastAPI route's OpenAPI document that it streams, and what.
 
 OpenAPI 3.2, section 4.14.4 "Special Considerations for Server-Sent Events": a stream's media type has an `itemSchema`,
-that of one event. It is what FastAPI writes of its own streams.
+that of one event. FastAPI writes the same of its own streams.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def event_stream(model: Any = None, *, responses: Mapping[int | str, dict[str, A
     says so itself, by `json=True`.
 
     Args:
-        model: what the data of an event is as JSON, anything that pydantic has a schema for, or a msgspec struct;
-            several by `A | B`. A model within itself is shown down to where it comes again. None if the data is text.
+        model: the type of an event's data, which is JSON: anything that pydantic has a schema for, or a msgspec struct;
+            `A | B` for several. A recursive model is shown down to where it comes again. None if the data is text.
         responses: further ones, as a route's own argument of that name.
 
     Raises:
@@ -64,23 +64,23 @@ class _Values(_Events):
 
 
 def _schema_of(model: Any) -> dict[str, Any]:
-    """The schema of a model's JSON, whole: what it refers to stands where it is referred to."""
+    """The whole schema of a model's JSON: what it refers to stands in place of the reference."""
     if any(hasattr(part, "__struct_fields__") for part in (model, *get_args(model))):
         schema = sys.modules["msgspec"].json.schema(model)
     elif "pydantic" in sys.modules:  # FastAPI has loaded it
         try:
             schema = sys.modules["pydantic"].TypeAdapter(model).json_schema(mode="serialization")
         except sys.modules["pydantic"].PydanticUserError as error:
-            raise TypeError(f"{model!r} has no JSON schema, which event_stream describes a route by: {error}") from None
+            raise TypeError(f"{model!r} has no JSON schema, by which event_stream describes a route: {error}") from None
     else:
-        raise TypeError("event_stream(model) describes a route of FastAPI's, and nobody has imported FastAPI")
+        raise TypeError("event_stream(model) describes a FastAPI route, but FastAPI has not been imported")
     definitions = schema.pop("$defs", {})
     whole: dict[str, Any] = _resolved(schema, definitions, ())
     return whole
 
 
 def _resolved(schema: Any, definitions: Mapping[str, Any], above: tuple[str, ...]) -> Any:
-    """A schema with what it refers to in place of its references: they would be looked for in the whole document."""
+    """A schema with its references resolved, since they would be looked up in the whole document."""
     if isinstance(schema, list):
         return [_resolved(part, definitions, above) for part in schema]
     if not isinstance(schema, dict):

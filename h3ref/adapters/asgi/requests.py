@@ -1,6 +1,6 @@
-"""The framework's Request that a stream's code holds, and will read the body by.
+"""The framework's Request that a stream's code holds, and will read the body with.
 
-Starlette keeps private by what a Request receives, and whether it has received all.
+Starlette keeps private which function a Request receives with, and whether it has received everything.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from .messages import Receive
 _RECEIVE: Final = "_receive"
 
 DEPTH: Final = 3
-"""So far it is looked for: in a generator that another one has as an argument, and in one that this has."""
+"""How deep it is looked for: in a generator that is another one's argument, and in one that is an argument of that."""
 
 CALLERS: Final = 4
-"""So many calls out it is looked for around a response: where Starlette or FastAPI calls it, or a wrapper does."""
+"""How many calls out it is looked for around a response: where Starlette or FastAPI calls it, or a wrapper does."""
 
 
 def request_in(content: object, receive: Receive) -> Request | None:
-    """The Request among a generator's arguments and what is enclosed in its function, or a callback's; None if none.
+    """The Request among the arguments of a generator, or enclosed in its function or a callback; None if none.
 
-    It is one that receives from where the response does.
+    It must receive from the same source as the response.
     """
     return _within(content, receive, DEPTH)
 
 
 def request_around(receive: Receive) -> Request | None:
-    """The Request of the endpoint whose response is being called: whoever called that may have it; None if nobody has.
+    """The Request of the endpoint whose response is being called, found among the callers; None if none has it.
 
-    What reads by it may be anywhere, as in an object that a dependency has made.
+    The code that reads with it may be anywhere, as in an object that a dependency has made.
     """
     frame: FrameType | None = currentframe()
     while frame is not None and frame.f_globals.get("__package__") == __package__:
@@ -56,7 +56,7 @@ def is_read(request: Request) -> bool:
 
 
 def give_receive(request: Request, receive: Receive) -> None:
-    """Have it receive by another function."""
+    """Have it receive with another function."""
     setattr(request, _RECEIVE, receive)
 
 
@@ -92,7 +92,7 @@ def _locals_of(frame: Any) -> Iterable[Any]:
 
 
 _PLAIN: Final = frozenset((NoneType, bool, bytes, dict, float, int, list, set, str, tuple, type))
-"""What most arguments are. Nothing is looked for in them, and to ask each whether it is a Request takes a while."""
+"""What most arguments are. Nothing is looked for in them, and checking whether each is a Request takes a while."""
 
 _PARTS: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
     AsyncGeneratorType: lambda thing: _locals_of(thing.ag_frame),
@@ -102,4 +102,4 @@ _PARTS: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
     partial: lambda thing: (thing.func, *thing.args, *thing.keywords.values()),
     FunctionType: lambda thing: _enclosed(thing),
 }
-"""Where something may be in what has one of these types, of which `partial` alone can have subclasses."""
+"""Where an object of one of these types may hold something; only `partial` can have subclasses."""

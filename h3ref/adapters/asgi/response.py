@@ -45,7 +45,7 @@ try:
     from .requests import give_receive, is_read, request_around, request_in
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "starlette":
-        raise  # it is there, and what it needs itself is not
+        raise  # it is there, and something that it needs is not
     raise ImportError("EventSourceResponse needs Starlette: pip install starlette") from None
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class EventSourceResponse(Response):
 
     Nothing is sent before the first item, or `commit_after` seconds, whichever comes first. Until then an
     exception leaves the response as it is, and the framework answers it: an `HTTPException` with its status,
-    what has a handler with the handler's answer, all else with a 500. Later the status has been sent: what was
-    yielded before is delivered, the body ends without its proper end, so that the client can tell, and the
+    one that has a handler with the handler's answer, all others with a 500. Later the status has been sent: what
+    was yielded before is delivered, the body ends without its proper end, so that the client can tell, and the
     exception goes to the framework to be logged.
 
-    A client that leaves cancels the stream when it happens; what its `finally` awaits goes through, for 5 seconds.
+    A client that leaves cancels the stream at once; what its `finally` awaits has 5 seconds to go through.
 
     Args:
         content: what to stream: an async iterable or generator; a plain one, which runs on a worker thread;
@@ -80,38 +80,38 @@ class EventSourceResponse(Response):
             whose "data" and "id" may be numbers or UUIDs. A dict with an "event" and no data is sent with an empty data
             line, without which no client dispatches it; one that holds nothing is skipped, and the log says so.
         status_code: 200; a client takes no other for a stream.
-        headers: further headers, in place of ours where they have the same name. What is about the connection, such as
-            `Connection: keep-alive`, is the server's: it is ignored, and the log says so once. Whoever sets
-            Cache-Control had better keep its "no-transform", without which a compressor on the way may hold events
-            back.
+        headers: further headers, in place of ours where they have the same name. A header about the connection,
+            such as `Connection: keep-alive`, is the server's: it is ignored, and the log says so once. If you set
+            Cache-Control, keep its "no-transform", without which a compressor on the way may hold events back.
         media_type: "text/event-stream", with parameters if you like.
         background: a task that runs when the stream has ended, also when the client has left; not after an error.
-        ping: seconds of silence after which a comment is sent at the latest, so that nobody on the way takes the
+        ping: seconds of silence after which a comment is sent at the latest, so that nothing on the way takes the
             connection for dead; events put it off. None or 0 for never.
         ping_message_factory: returns what is sent instead of that comment, an item as in `content`; called on the
             event loop.
-        send_timeout: seconds in which the server has to take what is sent; a client that does not read for so
-            long is cut. Left out, as long as the native server gives it, 30 s; None for no such limit. It can't
-            take effect on hypercorn with trio, which shields its own send.
-        commit_after: seconds after which the headers are sent though no item has come. A callback takes the
+        send_timeout: seconds within which the server has to take what is sent; a client that does not read for that
+            long is cut. 30 s if left out, as on the native server; None for no such limit. It can't take effect on
+            hypercorn with trio, which shields its own send.
+        commit_after: seconds after which the headers are sent even if no item has come. A callback takes the
             writer at once, so it has nothing to wait for.
-        json: the items are values instead: all but an `SSEEvent`, a str and a dict too, is sent as the JSON that
-            `SSEEvent.json` makes of it.
+        json: the items are values instead: everything but an `SSEEvent`, even a str or a dict, is sent as the JSON
+            that `SSEEvent.json` makes of it.
         request: the endpoint's Request, if the content reads its body, or asks whether the client has left. It need not
-            be given where it is an argument of the generator or callback, or enclosed in its function. A body that is
-            announced, and of which the response knows no reader, may be read until the stream is open; what comes later
-            is lost, and the log says so.
-        shutdown_grace_period: seconds that the stream gets to finish by itself when the server is about to end, if the
-            server's own limit allows it; left out, it ends at once. docs/how-to/end-a-server.md says which show that.
+            be given if it is an argument of the generator or callback, or enclosed in its function. An announced body
+            for which the response knows no reader may be read until the stream is open; what comes later is lost, and
+            the log says so.
+        shutdown_grace_period: seconds that the stream gets to finish by itself when the server is about to shut down,
+            if the server's own limit allows it; left out, it ends at once. docs/how-to/end-a-server.md says which
+            servers show that.
         farewell: an event that the stream gets last then, before its proper end; `SSEEvent(retry=...)` tells clients
-            when to come back, and that alone.
-        expires_at: when what the stream is permitted for is over, in seconds since the epoch or as an aware datetime:
-            it ends properly, as by `H3Event.expires_at`. If that is over before the stream has begun, the framework
-            answers an `HTTPException` of status 403.
+            when to come back, and nothing else.
+        expires_at: when the stream's permission is over, in seconds since the epoch or as an aware datetime: the stream
+            then ends properly, as by `H3Event.expires_at`. If that time has come before the stream has begun, the
+            framework answers an `HTTPException` with status 403.
         expiry_farewell: an event that the stream gets last then.
 
     Raises:
-        TypeError: the content can't be streamed, the text says why; or a farewell is no event, or the expiry no time.
+        TypeError: the content can't be streamed, and the text says why; or a farewell is no event, or expiry no time.
         ValueError: a status other than 200, another media type (also as a header), a header that can't be sent,
             Content-Length or Date, a negative number of seconds, or a datetime without a time zone.
     """
@@ -237,7 +237,7 @@ class EventSourceResponse(Response):
             await self.background()
 
     def _prepare(self, receive: Receive, incoming: Incoming) -> None:
-        """Code that reads the body beside has the same `receive`."""
+        """Give other code that reads the body the same `receive`."""
         request = self._request or request_in(self._content, receive)
         if request is None and incoming.may_have_body:
             request = request_around(receive)
@@ -297,12 +297,12 @@ class _Reply:
                 raise  # the stream was over already
 
     async def note(self, event: H3Event, error: Exception) -> None:
-        """Take what has ended the stream without the handler's being told, as a head that can't be sent."""
+        """Take what has ended the stream without the handler being told, such as a head that can't be sent."""
         if event.reason is Reason.ERROR and self.failure is None:
             self._keep(event, error)
 
     def _keep(self, event: H3Event, error: Exception) -> None:
-        """Keep what has ended the exchange; without a permission nothing was sent, and the framework answers."""
+        """Keep what has ended the exchange; if the permission was over, nothing was sent, and the framework answers."""
         self.failure = error
         if isinstance(error, PermissionExpired) and host_of(event).writer is None:
             self.failure = _for_the_framework(error)

@@ -1,8 +1,8 @@
-"""`ShieldingConnection`: an `ASGIConnection` of trio's, whose task shields the one message that waits.
+"""`ShieldingConnection`: an `ASGIConnection` for trio, whose task shields the one message that waits.
 
-On asyncio a call that waits is gone on with by another task, or is known not to have taken its message. On trio only
-the task that has begun a call can go on with it. A server may take a message, and wait then; so whoever is cancelled
-there would leave in doubt whether it was sent.
+On asyncio another task goes on with a call that waits, or the call is known not to have taken its message. On trio only
+the task that has begun a call can go on with it. A server may take a message and wait afterwards, so a cancellation
+there would leave it in doubt whether the message was sent.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from .messages import part
 from .stage import JOINING, QUIET, SENDING, WAITING
 
 DIRECT_MOST: Final = 16 * 1024
-"""Bytes that the task sends by itself. The system has room for so few, so that whoever sends them seldom waits for
-long."""
+"""Bytes that the task sends by itself. The system has room for that many, so a task that sends them seldom waits
+for long."""
 
 
 class ShieldingConnection(ASGIConnection):
-    """As that, but the task that streams sends by itself under every server, as long as none has let it wait.
+    """Like that, but the task that streams sends by itself under every server, as long as none has made it wait.
 
     The one message that has to wait is sent to its end, unless the stream is cut, or has been over for
-    `Limits.close_timeout`: a time limit of the user's can't end that wait. From then on the helper sends, and whoever
-    waits for room can be cancelled.
+    `Limits.close_timeout`: a time limit of the user's can't end that wait. From then on the helper sends, and a task
+    that waits for room can be cancelled.
 
     Args:
         streams: their keeper, which keeps the time.
         turns: those of the code that streams.
-        args, options: the same.
+        args, options: those of an `ASGIConnection`.
     """
 
     __slots__ = ("_running", "_streams")
@@ -90,7 +90,7 @@ class ShieldingConnection(ASGIConnection):
         self._size += self._in_flight
         self.stalled_since = now()
         seconds = self._limits.close_timeout
-        self._running.cancelled = partial(self._streams.add_deadline, steps, seconds)  # it is to end
+        self._running.cancelled = partial(self._streams.add_deadline, steps, seconds)  # then it has to end
         try:
             await steps.go_on(shield=True)
         except Exception as error:

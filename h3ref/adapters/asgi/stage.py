@@ -12,7 +12,7 @@ class Stage(IntEnum):
     HEADED = auto()  # it leaves behind the head, since which the code has not waited
     JOINING = auto()  # something left, and the code has not waited since: it joins what leaves when that does
     WAITING = auto()  # the helper is woken for it
-    SENDING = auto()  # it waits for a message that the server has not taken yet
+    SENDING = auto()  # it waits behind a message that the server has not taken yet
     ENDING = auto()  # nothing: the last message is with the server, or waits for those before it
     OVER = auto()  # nothing
 

@@ -1,7 +1,7 @@
 """The target of a request under an ASGI server, below the path where the app is mounted.
 
-A scope says it three times: `path` decoded, `raw_path` as it came, and `root_path`, the part of both that is the
-mount's. Servers and frameworks keep to that in their own ways; what is said here of each was seen.
+A scope gives it three times: `path` decoded, `raw_path` as it came, and `root_path`, the part of both that is the
+mount's. Servers and frameworks keep to that in their own ways; what is said here of each was observed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def target_of(scope: MutableMapping[str, Any]) -> str:
 def _without_authority(path: str, root: str) -> str:
     """The path of a target in absolute form, which uvicorn with h11 and hypercorn leave as it came.
 
-    Uvicorn writes its root path in front, whatever stands behind it.
+    Uvicorn writes its root path in front, whatever comes after it.
     """
     absolute = path.removeprefix(root)
     origin = origin_form(absolute)
@@ -36,15 +36,15 @@ def _without_authority(path: str, root: str) -> str:
 
 
 def _rewritten(raw: str, path: str) -> str:
-    """The encoded form of a path that a framework has changed without telling it by a root path.
+    """The encoded form of a path that a framework has changed without saying so in a root path.
 
-    One that takes its mount off in front leaves the rest as it came, but Litestar, which puts a slash behind it that
-    the client has not sent.
+    A framework that takes its mount off the front leaves the rest as it came, except Litestar, which appends a slash
+    that the client did not send.
     """
     rest = _end_of(raw, path)
     if rest is None and path.endswith("/") and not unquote(raw).endswith("/"):
         rest = _end_of(raw, path.removesuffix("/"))
-        if rest == raw:  # nothing was taken off: the slash is somebody's own wish
+        if rest == raw:  # nothing was taken off: the slash is there on purpose
             rest = None
     return quote(path) if rest is None else rest
 

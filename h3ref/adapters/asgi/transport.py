@@ -32,7 +32,7 @@ CLIENT_CLOSED_REQUEST: Final = 499
 """Nginx's status, for logs: it is never sent."""
 
 PART: Final = 64 * 1024
-"""Bytes of a plain answer in one message: whoever takes none of so few within `send_timeout` does not read."""
+"""Bytes of a plain answer in one message: a client that takes none of so few within `send_timeout` does not read."""
 
 
 class ASGILoop:
@@ -115,7 +115,7 @@ class ASGITransport:
 
     def watch(self, gone: Callable[[], None]) -> None:
         if self._gone is not None:
-            return  # what can be nothing but a stream is watched from its beginning
+            return  # a request that can only be a stream is watched from its beginning
         self._gone = gone
         self.incoming.watch(self._lost, self._loop.service.token)
 
@@ -137,7 +137,7 @@ class ASGITransport:
         return size + len(body)
 
     async def answer_nobody(self) -> None:
-        """The client has left before there was an answer: some middlewares fail where none comes."""
+        """The client has left before there was an answer: some middlewares fail if none comes."""
         with suppress(OSError):
             await self._pass_on(start(CLIENT_CLOSED_REQUEST, [("Content-Length", "0")])[0])
             await self._pass_on(part(b"", more=False))
@@ -146,7 +146,7 @@ class ASGITransport:
         """Give the server a message of a plain answer.
 
         Raises:
-            TimeoutError: it has let it wait for `send_timeout`.
+            TimeoutError: the server made it wait for `send_timeout`.
         """
         if await within(self._respond(message), self._loop.service.limits.send_timeout):
             self._loop.service.refused["send_timeout"] += 1
@@ -182,7 +182,7 @@ class ASGITransport:
         """The client's connection is the server's, and goes when the application returns."""
 
     def keep_nothing(self) -> None:
-        """It is over: what refers to it would otherwise wait for the garbage collector."""
+        """It is over: drop what refers back to it, or both would stay until the garbage collector finds the cycle."""
         self.exchange = self.connection = self._gone = None
 
     def _task(self) -> int:
@@ -206,7 +206,7 @@ async def answer(
 ) -> None:
     """Answer one request of the http scope.
 
-    On asyncio the exchange has a task of its own, whose suspensions do not pass through all that stands around the
+    On asyncio the exchange has a task of its own, whose suspensions do not pass through everything around the
     application, and the server's task listens; on trio it is the other way round, see `accompanied`.
 
     Args:
@@ -229,7 +229,7 @@ async def answer(
     def cancelled() -> None:
         nonlocal end
         end()
-        end = exchange.abandon  # whoever is cancelled twice waits for no cleanup
+        end = exchange.abandon  # a second cancellation waits for no cleanup
 
     try:
         await accompanied(loop.service.run(exchange), context, cancelled, transport.incoming.listen, loop.asyncio)

@@ -166,8 +166,8 @@ class EventSourceResponse(Response):
             (self.status_code, self.raw_headers),
             on_close=self.client_close_handler_callable,
             denies=denies,
-            # Servers that keep a head until the body begins, hypercorn and granian, name their extensions. Whoever
-            # names none may be a test, and count what is sent.
+            # Servers that keep a head until the body begins, hypercorn and granian, name their extensions. A
+            # caller that names none may be a test, and count what is sent.
             wants_empty=bool(scope.get("extensions")),
             is_timed=self.send_timeout is not None,
         )
@@ -185,7 +185,7 @@ class EventSourceResponse(Response):
             self._events(feed, way),
             ping=self._ping_interval,
             ping_message_factory=lambda: self._make_ping(way),
-            send_timeout=None,  # it would not be told
+            send_timeout=None,  # it would not be reported
             commit_after=0,
             shutdown_grace_period=self._shutdown_grace_period,
         )
@@ -198,7 +198,7 @@ class EventSourceResponse(Response):
             raise way.failure
 
     async def _stream_beside(self, response: _Streamed, scope: Scope, way: Way, feed: anyio.CancelScope | None) -> None:
-        """The same, beside what feeds it, and what looks at the time that the server takes."""
+        """The same, beside the task that feeds it, and the one that watches how long the server takes."""
         stream = anyio.CancelScope()
         raised: Exception | None = None
         async with anyio.create_task_group() as tasks:

@@ -34,7 +34,7 @@ class Way:
         on_close: awaited with the message that says that the client has left, before the stream hears of it.
         denies: whether a WebSocket is refused.
         wants_empty: whether an empty part of the body is sent, too: for a server that keeps the head until one comes.
-        is_timed: whether `watch` runs beside.
+        is_timed: whether `watch` runs beside it.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Way:
     ) -> None:
         self._failure: Exception | None = None
         self._refusal: Exception | None = None  # what the server's `send` raised
-        self._has_left = False  # the client
-        self._missing = 0  # bytes that are announced, and that the server has not taken
+        self._has_left = False  # whether the client has
+        self._missing = 0  # announced bytes that the server has not taken
         self._taken = Parking()  # where the content waits until it takes some
         self._sending_since: float | None = None  # while the server has a part of the body that it has not taken
         self._listening: anyio.CancelScope | None = None  # around the server's `receive`
