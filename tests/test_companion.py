@@ -56,6 +56,25 @@ class Gate:
 # -- the companion
 
 
+async def test_one_that_does_not_let_itself_be_cancelled_is_left_to_itself_in_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate, over = Gate(), anyio.Event()
+
+    async def meanwhile() -> None:
+        gate.end.set()
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+        over.set()
+
+    began = anyio.current_time()
+    await gate.accompanied(meanwhile)
+    assert anyio.current_time() - began == pytest.approx(5)
+    [record] = caplog.records
+    assert "does not end 5 s after its cancellation" in record.getMessage()
+    await over.wait()
+
+
 async def test_code_that_never_waits_has_no_company() -> None:
     tasks: list[int] = []
 

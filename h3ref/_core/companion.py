@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -17,6 +18,8 @@ from .steps import begin
 if TYPE_CHECKING:
     import asyncio
 
+log = logging.getLogger("h3ref.companion")
+
 
 def accompanied(
     code: Coroutine[Any, Any, None],
@@ -24,6 +27,7 @@ def accompanied(
     cancelled: Callable[[], None],
     meanwhile: Callable[[], Awaitable[None]],
     loop: asyncio.AbstractEventLoop | None = None,
+    patience: float = 5.0,
 ) -> Coroutine[Any, Any, None]:
     """Run code to its end, and `meanwhile` beside it until that returns.
 
@@ -37,6 +41,7 @@ def accompanied(
         cancelled: called when the calling task is cancelled: the code has to come to its end.
         meanwhile: what runs beside it.
         loop: the asyncio loop that runs here, if it is known.
+        patience: seconds that a `Companion` gets to end once the code is over; it may shield itself.
 
     Raises:
         BaseException: what the code raised, or else what `meanwhile` raised.
@@ -44,7 +49,7 @@ def accompanied(
     base = scopes.base() if loop is None else None
     if base is None:
         return Child(code, context, cancelled, loop).attend(meanwhile)
-    return in_this_task(code, base, cancelled, meanwhile)
+    return in_this_task(code, base, cancelled, meanwhile, patience)
 
 
 async def in_this_task(
@@ -52,8 +57,9 @@ async def in_this_task(
     base: object,
     cancelled: Callable[[], None],
     meanwhile: Callable[[], Awaitable[None]],
+    patience: float,
 ) -> None:
-    from trio import CancelScope
+    from trio import CancelScope, move_on_after
 
     with CancelScope(shield=True):
         steps = begin(code)
@@ -63,7 +69,10 @@ async def in_this_task(
         try:
             await steps.follow()
         finally:
-            await companion.end()
+            with move_on_after(patience) as bounded:
+                await companion.end()
+            if bounded.cancelled_caught:
+                log.warning("%r does not end %g s after its cancellation: it is left to itself", meanwhile, patience)
     await anyio.lowlevel.checkpoint_if_cancelled()
     if companion.failure is not None:
         raise companion.failure

@@ -232,7 +232,14 @@ async def answer(
         end = exchange.abandon  # a second cancellation waits for no cleanup
 
     try:
-        await accompanied(loop.service.run(exchange), context, cancelled, transport.incoming.listen, loop.asyncio)
+        await accompanied(
+            loop.service.run(exchange),
+            context,
+            cancelled,
+            transport.incoming.listen,
+            loop.asyncio,
+            loop.service.limits.close_timeout,
+        )
         if exchange.lifecycle.reason is Reason.CLIENT_GONE and transport.connection is None:
             await transport.answer_nobody()
     finally:
