@@ -1,6 +1,6 @@
 """`Record`: one step of an exchange, with names and lanes, as a line of NDJSON. A hook, not a collector.
 
-The steps are the arrows of the seeds' sequence diagrams, between the same four lanes. To see them, pass a listener (a
+The steps are the arrows of H3Z's own sequence diagrams, between the same four lanes. To see them, pass a listener (a
 callable that takes a `Record`) as `trace` to `running`, `serve` or an adapter. Without a listener, no record is built.
 """
 

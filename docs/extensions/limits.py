@@ -25,7 +25,7 @@ class LimitsTable(SphinxDirective):
             meaning = nodes.paragraph()
             children, messages = self.parse_inline(said[field.name].replace("`", "``"))
             meaning += [*children, *messages]
-            said_by_default = "None" if field.default is None else f"{field.default:,}".replace(",", " ")
+            said_by_default = "None" if field.default is None else f"{field.default:,}"
             default = nodes.paragraph("", "", nodes.literal(text=said_by_default))
             rows.append([nodes.paragraph("", "", nodes.literal(text=field.name)), default, meaning])
         return [table(["limit", "default", "meaning"], rows)]
