@@ -21,7 +21,7 @@ _WHOLE = re.compile(r"(?<![\w&-])(?:[A-Z]+-\d+|--?[A-Za-z][a-z0-9-]*|\d[\d.,]* (
 _LONG = {True: re.compile(r"\S{16,}"), False: re.compile(r"\S{36,}")}
 """What may break at its joints: within tables, and elsewhere, where a word can have a line to itself."""
 
-_JOINT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/(=:])(?=\w)|(?<=\.)(?!(?:js|json|md|py)\b)(?=\w)")
+_JOINT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_/(=:])(?=\w)|(?<=\w\.)(?!(?:js|json|md|py)\b)(?=\w)")
 _NO_LINK = {"a", "h1", "h2", "h3", "h4", "summary"}
 
 

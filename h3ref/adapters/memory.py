@@ -135,7 +135,7 @@ class MemoryConnection:
         return self._reply._waiting_since
 
     async def send_headers(self, head: StreamHead) -> int:
-        self._reply._begin(200, head.headers)
+        self._reply._begin(200, _headers_of(head.wire) if head.wire else head.headers)
         return len(head.wire) if head.wire else _head_size(200, head.headers)
 
     def write_chunk(self, data: bytes) -> None:
@@ -283,6 +283,12 @@ def _loop_clock() -> Callable[[], float]:
         import trio
 
         return trio.lowlevel.current_clock().current_time
+
+
+def _headers_of(wire: bytes) -> list[tuple[str, str]]:
+    """The headers in the bytes of a head, which may have more than the flow's own."""
+    lines = [line.partition(": ") for line in wire.decode("latin-1").split("\r\n")[1:] if line]
+    return [(name, value) for name, _, value in lines]
 
 
 def _head_size(status: int, headers: Iterable[tuple[str, str]]) -> int:

@@ -88,7 +88,7 @@ def game(spec: dict[str, Any], wire: Sequence[tuple[str, str]], rules: str = "")
             *(_card(result, means[result.trigger], place) for place, result in enumerate(results)),
             "</ol>",
             f'<div class="h3game-verdict wrong" aria-live="polite">{"".join(_verdict(results, rules))}</div>',
-            '<p class="h3game-more" hidden><button type="button" data-order="first">H3Z’s order</button> '
+            '<p class="h3game-more" hidden><button type="button" data-order="first">H3Z&#39;s order</button> '
             '<button type="button" data-order="steps">Show me the right one</button> '
             '<a class="h3game-link" href="#">Link to this order</a></p>',
             f'<script type="application/json" class="h3game-facts">{as_json(facts)}</script>',
