@@ -216,6 +216,15 @@ def pages_of(site: Path) -> list[Path]:
     return [*paths, site / "source" / "h3ref" / "flows.py.html", site / "source" / "spec" / "lifecycle.json.html"]
 
 
+def on_each_page(site: Path, browser: Browser, width: int, program: str) -> Iterator[tuple[Path, Any]]:
+    """Run a program in each page at a width; yield the page's path in the site, and what the program returns."""
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        tab = context.new_page()
+        for path in pages_of(site):
+            tab.goto(path.as_uri())
+            yield path.relative_to(site), tab.evaluate(program)
+
+
 RESIZED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 """The page has been told of its new size: a browser does that before the next frame."""
 
@@ -276,19 +285,16 @@ def test_every_drawing_can_be_read_where_it_stands(site: Path, browser: Browser,
     """Its letters have 13 pixels and more, touch no frame, and it has a sentence for those who can't see it."""
     wrong: list[str] = []
     letters = 0
-    with browser.new_context(viewport={"width": width, "height": 900}) as context:
-        tab = context.new_page()
-        for path in pages_of(site):
-            tab.goto(path.as_uri())
-            for drawing in tab.evaluate(DRAWINGS) if path.name != "py-modindex.html" else ():  # its signs fold lists
-                where = f"{path.relative_to(site)}: {drawing['alt'][:60]!r} {drawing['src']}"
-                if len(drawing["alt"].split()) < 4 or re.search(r"\.(?:png|svg)\b", drawing["alt"]):
-                    wrong.append(f"{where} does not say what it shows")
-                letters += len(drawing["texts"])
-                small = [text["size"] for text in drawing["texts"] if text["size"] < 12.99]
-                crossed = [text["box"] for text in drawing["texts"] if text["crossed"] or not text["within"]]
-                if small or crossed:
-                    wrong.append(f"{where}: {len(small)} texts of {min(small, default=0)} px; on a frame: {crossed}")
+    for path, drawings in on_each_page(site, browser, width, DRAWINGS):
+        for drawing in drawings if path.name != "py-modindex.html" else ():  # its signs fold lists
+            where = f"{path}: {drawing['alt'][:60]!r} {drawing['src']}"
+            if len(drawing["alt"].split()) < 4 or re.search(r"\.(?:png|svg)\b", drawing["alt"]):
+                wrong.append(f"{where} does not say what it shows")
+            letters += len(drawing["texts"])
+            small = [text["size"] for text in drawing["texts"] if text["size"] < 12.99]
+            crossed = [text["box"] for text in drawing["texts"] if text["crossed"] or not text["within"]]
+            if small or crossed:
+                wrong.append(f"{where}: {len(small)} texts of {min(small, default=0)} px; on a frame: {crossed}")
     assert letters > 500
     assert not wrong, "\n".join(wrong)
 
@@ -306,14 +312,10 @@ def test_a_page_says_what_it_is_about(site: Path) -> None:
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 def test_every_page_fits_and_has_its_pictures(site: Path, browser: Browser, width: int) -> None:
     wrong: dict[str, Any] = {}
-    with browser.new_context(viewport={"width": width, "height": 900}) as context:
-        tab = context.new_page()
-        for path in pages_of(site):
-            tab.goto(path.as_uri())
-            seen = tab.evaluate(LOOK)
-            cut = seen["cut"] if width == WIDE and "source" not in path.relative_to(site).parts else []
-            if seen["over"] > 0 or seen["broken"] or cut:
-                wrong[str(path.relative_to(site))] = seen
+    for path, seen in on_each_page(site, browser, width, LOOK):
+        cut = seen["cut"] if width == WIDE and "source" not in path.parts else []
+        if seen["over"] > 0 or seen["broken"] or cut:
+            wrong[str(path)] = seen
     assert not wrong
 
 
@@ -335,13 +337,7 @@ BROKEN_WORDS = """() => {
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])
 def test_no_line_ends_within_an_id_or_an_option(site: Path, browser: Browser, width: int) -> None:
-    wrong: dict[str, Any] = {}
-    with browser.new_context(viewport={"width": width, "height": 900}) as context:
-        tab = context.new_page()
-        for path in pages_of(site):
-            tab.goto(path.as_uri())
-            if found := tab.evaluate(BROKEN_WORDS):
-                wrong[str(path.relative_to(site))] = found
+    wrong = {str(path): found for path, found in on_each_page(site, browser, width, BROKEN_WORDS) if found}
     assert not wrong
 
 

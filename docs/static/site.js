@@ -9,7 +9,6 @@ function reach() {
     else if (box.getAttribute("tabindex") === "0") box.removeAttribute("tabindex");
     if (box.matches(tables)) say(box, wide);
     fade(box);
-    box.addEventListener("scroll", () => fade(box), { passive: true });
   }
 }
 
@@ -31,3 +30,4 @@ function fade(box) {
 document.addEventListener("DOMContentLoaded", reach);
 window.addEventListener("load", reach);
 window.addEventListener("resize", reach);
+document.addEventListener("scroll", ({ target }) => target.matches?.(boxes) && fade(target), { capture: true, passive: true });

@@ -152,8 +152,7 @@ class Exchange(Host):
                 head = StreamHead(self.answer.stream_headers())
             if self.expiry is not None and self.expiry.due_at <= now():
                 raise PermissionExpired
-            if self._threads is not None:
-                self._threads.rest()
+            self.rest()
             stream = self._begin_stream(connection)
             try:
                 if self.connection is not None:  # which a custom flow may have wrapped
@@ -336,8 +335,7 @@ class Exchange(Host):
     def _call(self, function: Callable[..., Any], *args: Any, is_hook: bool = False) -> Awaitable[object]:
         """Return what to await for a call to the user's code, which is made at once: no extra coroutine wraps it."""
         if is_async(function):
-            if self._threads is not None:
-                self._threads.rest()
+            self.rest()
             called: Awaitable[object] = function(*args)
             return called
         return self.threads.run(function, *args, is_hook=is_hook)

@@ -221,7 +221,7 @@ class ASGIConnection(Outflow):
 
     def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
         stage = self._stage
-        if stage > JOINING or self._rest is not QUIET or self._flow.write_paused:
+        if stage > JOINING or self._rest is not QUIET or self._flow.write_paused:  # as `is_free`, in place
             return False
         if self._pending:
             data = self._behind_pending(data)

@@ -189,12 +189,11 @@ class EventSourceResponse(Response):
             if send_timeout == 0:
                 raise ValueError("send_timeout is more than 0 seconds, or None for no limit")
             _check_seconds("commit_after", commit_after)
-        self._grace = check_grace(shutdown_grace_period) if shutdown_grace_period != 0 else 0.0
-        self._farewell = None if farewell is None else encoded_farewell(farewell)
+        self._grace = check_grace(shutdown_grace_period)
+        self._farewell = encoded_farewell(farewell)
         if expires_at is not None:
             seconds_since_epoch(expires_at)  # refused here, where the mistake is
-        if expiry_farewell is not None:
-            encoded_farewell(expiry_farewell)
+        encoded_farewell(expiry_farewell)
         self._expires_at, self._expiry_farewell = expires_at, expiry_farewell
         if request is not None and not isinstance(request, Request):
             raise TypeError(f"request is the endpoint's Request, or None, not {request!r}")
