@@ -1002,18 +1002,25 @@ def test_headers_are_read_as_the_scope_has_them(headers: list[Any], announced: b
     assert list(read[:1]) == list(read)[:1]
 
 
+class Owner:
+    """A request whose client stays."""
+
+    limits = Limits()
+    can_cut = True
+
+    def __init__(self, task: int) -> None:
+        self.task = task
+        self.context = copy_context()
+
+    def note(self) -> None: ...
+
+    def opened(self) -> None: ...
+
+    def lost(self) -> None: ...
+
+
 def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:
-    return ASGIConnection(
-        send,
-        Limits(),
-        lambda: None,
-        lambda: None,
-        lambda: None,
-        turns=Cleanup(None, 5.0, lambda: None),
-        context=copy_context(),
-        task=lambda: task,
-        can_cut=True,
-    )
+    return ASGIConnection(send, Owner(task), turns=Cleanup(None, 5.0, lambda: None))
 
 
 @pytest.mark.anyio

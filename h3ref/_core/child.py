@@ -58,7 +58,7 @@ class Child:
             name = f"{__package__}.{getattr(code, '__qualname__', 'code')}"
             lowlevel.spawn_system_task(self._run, code, name=name, context=context)
 
-    async def attend(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    def attend(self, meanwhile: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
         """Run `meanwhile` until it returns or the code is over, and wait for the code in any case.
 
         A cancellation is raised only once the code is over.
@@ -66,47 +66,52 @@ class Child:
         Raises:
             BaseException: what the code raised.
         """
+        return self.attend_on_trio(meanwhile) if self._loop is None else self.attend_on_asyncio(meanwhile)
+
+    async def attend_on_trio(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         try:
-            if self._loop is not None:
-                # Much code is over within one turn, and by then anything else begun here would have to be interrupted.
-                try:
-                    await _turn()
-                finally:
-                    if self._task.done():
-                        self._done(self._task)
-                    else:
-                        self._task.add_done_callback(self._done)
-                if not self.is_over:
-                    await self._interrupted(meanwhile)
-            elif not self.is_over:
+            if not self.is_over:
                 with anyio.CancelScope() as self._listening:
                     await meanwhile()
                 self._listening = None
-            if not self.is_over:
-                await self._over()
+            await self._over()
         except anyio.get_cancelled_exc_class():
             await self._until_over()
             raise
         if self._failure is not None:
             raise self._failure
 
-    async def _interrupted(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    async def attend_on_asyncio(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
         import asyncio
 
-        task = self._listening = asyncio_task()
-        assert task is not None, "a task attends"
         try:
-            await meanwhile()
+            # Much code is over within one turn, and by then anything else begun here would have to be interrupted.
+            try:
+                await _turn()
+            finally:
+                if self._task.done():
+                    self._done(self._task)
+                else:
+                    self._task.add_done_callback(self._done)
+            if not self.is_over:
+                task = self._listening = asyncio_task()
+                assert task is not None, "a task attends"
+                try:
+                    await meanwhile()
+                except asyncio.CancelledError:
+                    if self._listening is not None or task.uncancel():  # somebody else has cancelled it, too
+                        raise
+                else:
+                    if self._listening is None:
+                        task.uncancel()
+                finally:
+                    self._listening = None
+                await self._over()
         except asyncio.CancelledError:
-            if self._listening is not None:
-                raise
-            if task.uncancel():  # somebody else has cancelled it, too
-                raise
-        else:
-            if self._listening is None:
-                task.uncancel()
-        finally:
-            self._listening = None
+            await self._until_over()
+            raise
+        if self._failure is not None:
+            raise self._failure
 
     async def _until_over(self) -> None:
         """Wait for the end of the code, and pass each further cancellation on."""

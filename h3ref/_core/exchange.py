@@ -21,7 +21,7 @@ from ..errors import (
     TooManyStreams,
     Unanswered,
 )
-from ..event import StreamCallback
+from ..event import H3Event, StreamCallback
 from ..lifecycle import Reason, State
 from ..writer import SSEWriter
 from .callables import is_async, is_over, name_of
@@ -70,16 +70,20 @@ class Exchange(Host):
         for hook in self.service.app.request_hooks:
             await self._call(hook, event)
         if self.lifecycle.state is State.REQUESTED:
-            handler, event.params, allowed = self.service.app.match(event.method, event.target.partition("?")[0])
+            handler = self.handler or self._find_handler(event)
             if handler is not None:
                 await self._call(handler, event)
-            elif allowed:
-                event.set_header("Allow", ", ".join(allowed))
-                event.send_error(405)
-            else:
-                event.send_error(404)
         self._opening.awaited = self._opening.blocking = None
         self.lifecycle.take(trace.RETURNS)
+
+    def _find_handler(self, event: H3Event) -> Handler | None:
+        """The one that the app has for the request; if it has none, that is the answer."""
+        handler, event.params, allowed = self.service.app.match(event.method, event.target.partition("?")[0])
+        if handler is None:
+            if allowed:
+                event.set_header("Allow", ", ".join(allowed))
+            event.send_error(405 if allowed else 404)
+        return handler
 
     def check_sse_started(self) -> None:
         """Check that the handler asked for a stream and that there is one; if not, what follows is rejected.

@@ -6,10 +6,10 @@ and a slow first token still opens the stream.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from enum import Enum, auto
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import anyio.from_thread
@@ -78,26 +78,83 @@ def items_handler(
     """
     if not commit_after >= 0:
         raise ValueError(f"commit_after must be seconds, 0 or more, not {commit_after!r}")
-    stream = _stream_async if is_async else _stream_on_thread
+    streamed = _Items(items, commit_after, encoded)
+    return streamed.stream if is_async else streamed.stream_on_thread
 
-    async def handler(event: H3Event) -> None:
-        commit = Commit(event, commit_after)
+
+class _Items:
+    """What `items_handler` returns the methods of. An object takes less memory than a function in a function."""
+
+    __slots__ = ("_commit_after", "_encoded", "_items")
+
+    def __init__(self, items: Callable[[H3Event], Any], commit_after: float, encoded: Encoded) -> None:
+        self._items = items
+        self._commit_after = commit_after
+        self._encoded = encoded
+
+    async def stream(self, event: H3Event) -> None:
+        """Stream what an asynchronous iterator yields."""
+        commit = Commit(event, self._commit_after)
         if event.method == "HEAD":
             await commit.writer()  # the headers are the whole answer: the generator never runs
         commit.begin()
+        stream: Stream | None = None
         try:
-            await stream(items(event), commit, encoded)
+            items = self._items(event)
+            try:
+                async for item in items:
+                    data = item.encode() if item.__class__ is SSEEvent else self._encoded(item)
+                    if data is None:
+                        continue
+                    if stream is None:  # refused before the commit, a bad first item is a real 500
+                        stream = stream_of(await commit.writer())
+                    if stream.room >= len(data):
+                        stream.put(data)
+                    elif (waits := stream.send_here(data)) is not None:
+                        await waits
+            except LifecycleError:
+                # The stream has ended while the generator stood at a yield. A cancellation on its way arrives here, and
+                # not in what the generator awaits while it is closed.
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                raise
+            finally:
+                # A generator that has come to its end leaves nothing to close.
+                if getattr(items, "ag_frame", items) is not None and hasattr(items, "aclose"):
+                    await close_generator(items)
+            if stream is None:
+                await _open_if_empty(commit)
         except anyio.get_cancelled_exc_class() as error:
             if is_from_outside(error):
                 raise
-            # A cancellation of the generator's own, which stood at a yield and is closed now, so it can't take it.
-            if event.state is not State.CLOSED:
-                raise H3Error(LIMIT_AROUND_YIELD) from None
+            _check_limit_around_yield(event)
         finally:
             if (waits := commit.end()) is not None:
                 await waits
 
-    return handler
+    async def stream_on_thread(self, event: H3Event) -> None:
+        """Stream what a plain iterator yields, on a worker thread."""
+        commit = Commit(event, self._commit_after)
+        if event.method == "HEAD":
+            await commit.writer()
+        commit.begin()
+        try:
+            await host_of(event).stream_on_thread(_drive, self._items(event), commit, self._encoded)
+            await _open_if_empty(commit)
+        finally:
+            if (waits := commit.end()) is not None:
+                await waits
+
+
+def _check_limit_around_yield(event: H3Event) -> None:
+    """See whether the stream is over as well when a generator is cancelled that stood at a yield.
+
+    It is closed now, so that the time limit or task group of its own can't take the cancellation.
+
+    Raises:
+        H3Error: the stream is open.
+    """
+    if event.state is not State.CLOSED:
+        raise H3Error(LIMIT_AROUND_YIELD) from None
 
 
 class Time(Enum):
@@ -130,10 +187,10 @@ class Commit:
         self.failure: Exception | None = None
         self._writer: SSEWriter | None = None
         self._time = Time.AHEAD
-        self._context: Context  # of the task that streams, as it was when the time began
+        self._context: Context | None = None  # of the task that streams, as it was when the time began; while it runs
         # The scope of the task that opens the stream when the time is up. It is shielded from all but its end.
         self._opening: anyio.CancelScope | None = None
-        self._over: anyio.Event
+        self._over: anyio.Event | None = None  # made by the task that streams, which waits for the end of that
         self._task: object = None
 
     def begin(self) -> None:
@@ -159,9 +216,9 @@ class Commit:
         """The time is up: open the stream in a task of its own, with the context of the one that streams."""
         if self._time is Time.RUNS:
             self._time = Time.OVER
-            self._over = anyio.Event()
             self._opening = anyio.CancelScope(shield=True)
-            self._task = start_task(self._open, context=self._context.run(loop_context))
+            context, self._context = self._context, None
+            self._task = start_task(self._open, context=context and context.run(loop_context))
 
     async def _open(self) -> None:
         """Open the stream; if that fails, stop the generator."""
@@ -175,11 +232,14 @@ class Commit:
             self.failure = error
             host_of(self.event).fail(error)
         finally:
-            self._over.set()
+            self._opening = self._task = None
+            if self._over is not None:
+                self._over.set()
 
     def _stop(self) -> None:
         was, self._time = self._time, Time.OVER
         if was is Time.RUNS:
+            self._context = None
             host_of(self.event).call_never(self, self._seconds)
 
     def end(self) -> Coroutine[Any, Any, None] | None:
@@ -191,34 +251,9 @@ class Commit:
         return self._until_over()
 
     async def _until_over(self) -> None:
+        self._over = anyio.Event()
         with anyio.CancelScope(shield=True):
             await self._over.wait()
-
-
-async def _stream_async(items: AsyncIterator[Any], commit: Commit, encoded: Encoded) -> None:
-    stream: Stream | None = None
-    try:
-        async for item in items:
-            data = item.encode() if item.__class__ is SSEEvent else encoded(item)
-            if data is None:
-                continue
-            if stream is None:  # refused before the commit, a bad first item is a real 500
-                stream = stream_of(await commit.writer())
-            if stream.room >= len(data):
-                stream.put(data)
-            elif (waits := stream.send_here(data)) is not None:
-                await waits
-    except LifecycleError:
-        # The stream has ended while the generator stood at a yield. A cancellation on its way arrives here, and not in
-        # what the generator awaits while it is closed.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        raise
-    finally:
-        # A generator that has come to its end leaves nothing to close.
-        if getattr(items, "ag_frame", items) is not None and hasattr(items, "aclose"):
-            await close_generator(cast(AsyncGenerator[Any, None], items))
-    if stream is None:
-        await _open_if_empty(commit)
 
 
 async def close_generator(items: AsyncGenerator[Any, None]) -> None:
@@ -232,11 +267,6 @@ async def close_generator(items: AsyncGenerator[Any, None]) -> None:
         rest = group.split(GeneratorExit)[1]
         if rest is not None:
             raise rest from None
-
-
-async def _stream_on_thread(items: Iterator[Any], commit: Commit, encoded: Encoded) -> None:
-    await host_of(commit.event).stream_on_thread(_drive, items, commit, encoded)
-    await _open_if_empty(commit)
 
 
 def _drive(items: Iterator[Any], commit: Commit, encoded: Encoded) -> None:

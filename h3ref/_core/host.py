@@ -27,6 +27,7 @@ from .deadlines import Due
 from .expiry import Expiry
 from .opening import Opening
 from .parking import current_task_id, now
+from .router import Handler
 from .shared import Shared
 from .stream import Stream
 from .threads import ThreadUse
@@ -47,6 +48,7 @@ class Host:
         transport: the request, and the way back to its client.
         number: how many exchanges there have been, this one included.
         context: that of the asyncio task made for it; None if another task runs it.
+        handler: answers it in place of the app's routes; None where they do.
 
     Attributes:
         answer: the status, headers and plain body, as the handler has set them.
@@ -79,6 +81,7 @@ class Host:
         "event",
         "expiry",
         "farewell",
+        "handler",
         "keep_alive",
         "lifecycle",
         "send_timeout",
@@ -90,16 +93,25 @@ class Host:
         "writer",
     )
 
-    def __init__(self, service: Shared, transport: Transport, number: int, context: Context | None = None) -> None:
+    def __init__(
+        self,
+        service: Shared,
+        transport: Transport,
+        number: int,
+        context: Context | None = None,
+        handler: Handler | None = None,
+    ) -> None:
         self.service = service
         self.transport = transport
         self.lifecycle = Lifecycle(service.trace, number, service.clock)
         self.answer = Answer()
         self.event = H3Event(self, transport.request)
-        self._response_hooks = iter(service.app.response_hooks)  # each runs once, even when one of them fails
+        hooks = service.app.response_hooks
+        self._response_hooks = iter(hooks) if hooks else ()  # each runs once, even when one of them fails
         # Runs the user's code, which a disconnect, or a close from outside, cancels.
         self._cleanup = Cleanup(self.event, service.limits.cleanup_timeout, self._end_beside)
         self._own_context = context
+        self.handler = handler
         self.context: Context
         self._threads: ThreadUse | None = None  # made when one is first needed
         self._opening = Opening()

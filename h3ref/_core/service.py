@@ -22,6 +22,7 @@ from ..stats import Access, Stats
 from ..trace import Listener
 from .exchange import Exchange, Flow
 from .logs import access_log, write_access
+from .router import Handler
 from .shared import Shared
 
 log = logging.getLogger("h3ref.service")
@@ -86,15 +87,16 @@ class Service(Shared):
         """Answer one request, from its handler to the last byte. Whatever happens in it stays in it."""
         return self.run(self.begin(transport))  # not awaited here: that would take its memory for each stream
 
-    def begin(self, transport: Transport, context: Context | None = None) -> Exchange:
+    def begin(self, transport: Transport, context: Context | None = None, handler: Handler | None = None) -> Exchange:
         """Begin an exchange, for an adapter that runs it in another task, by `run`: it can be cancelled before that.
 
         Args:
             transport: the request.
             context: that task's, if it is an asyncio task made for the exchange; else None.
+            handler: answers the request in place of the app's routes; None where they do.
         """
         self._count += 1
-        return Exchange(self, transport, self._count, context)
+        return Exchange(self, transport, self._count, context, handler)
 
     def run(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Answer the request of an exchange that has begun."""

@@ -348,7 +348,7 @@ def _awaited(awaitable: object) -> object:
     Of one that attends a task of its own, or has company, it is what that runs.
     """
     frame = getattr(awaitable, "cr_frame", None)
-    if frame is not None and frame.f_code is Child.attend.__code__:
+    if frame is not None and frame.f_code in _ATTENDS:
         return frame.f_locals["self"].code
     if frame is not None and frame.f_code is in_this_task.__code__:
         return frame.f_locals["code"]
@@ -356,6 +356,9 @@ def _awaited(awaitable: object) -> object:
     if frame is not None and frame.f_code is Cleanup.run.__code__:
         return frame.f_locals["awaitable"]
     return getattr(awaitable, "cr_await", None)
+
+
+_ATTENDS = (Child.attend_on_asyncio.__code__, Child.attend_on_trio.__code__)
 
 
 def _place(frame: FrameType) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextvars import Context
 from types import CoroutineType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -31,6 +31,35 @@ BUSY_TURNS: Final = 2
 """How many turns of the loop its helper waits for more: most of its time is what a message costs the server."""
 
 
+class Owner(Protocol):
+    """The request that a connection belongs to.
+
+    Attributes:
+        limits: how long what may last.
+        context: the stream's, in which the helper calls the server's `send`.
+    """
+
+    limits: Limits
+    context: Context
+
+    @property
+    def task(self) -> int:
+        """The number of the task that streams."""
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether the server can tell a body without its last message from one with it."""
+
+    def note(self) -> None:
+        """The head is about to leave, or has just left."""
+
+    def opened(self) -> None:
+        """The head has left."""
+
+    def lost(self) -> None:
+        """The server says that the client has left."""
+
+
 class ASGIConnection(Outflow):
     """Carries a stream by `http.response.body` messages.
 
@@ -42,31 +71,20 @@ class ASGIConnection(Outflow):
 
     Args:
         send: the server's.
-        limits: how long what may last.
-        lost: called when the server says that the client has left.
-        opened: called when the head has left.
-        note: called just before that, and just after.
+        owner: the request that it belongs to.
         turns: those of the code that streams; None if they can't be known.
         flow: says by `write_paused` whether the server would let a message wait; None if that is not known.
-        context: the stream's, in which `send` is called.
-        task: returns the number of the task that streams.
-        can_cut: whether the server can tell a body without its last message from one with it.
     """
 
     adapter_type = "asgi"
     sharing = None
 
     __slots__ = (
-        "_can_cut",
-        "_context",
         "_flow",
         "_helper",
         "_helper_over",
         "_in_flight",
-        "_limits",
-        "_lost",
-        "_note",
-        "_opened",
+        "_owner",
         "_parking",
         "_pending",
         "_rest",
@@ -75,36 +93,16 @@ class ASGIConnection(Outflow):
         "_size",
         "_stage",
         "_steps",
-        "_task",
         "_turns",
         "stalled_since",
     )
 
-    def __init__(
-        self,
-        send: Send,
-        limits: Limits,
-        lost: Callable[[], None],
-        opened: Callable[[], None],
-        note: Callable[[], None],
-        *,
-        turns: Cleanup | None,
-        flow: Any = None,
-        context: Context,
-        task: Callable[[], int],
-        can_cut: bool = True,
-    ) -> None:
+    def __init__(self, send: Send, owner: Owner, *, turns: Cleanup | None, flow: Any = None) -> None:
         super().__init__()
         self._send = send
-        self._limits = limits
-        self._lost = lost
-        self._opened = opened
-        self._note = note
+        self._owner = owner
         self._turns = turns
         self._flow = flow
-        self._context = context
-        self._task = task
-        self._can_cut = can_cut
         # When nothing is under way. If a server may take a message and then make its sender wait, a cancelled sender
         # can't know whether it was taken: there only the helper sends, which nobody cancels.
         self._rest = WAITING if turns is None or flow is None else QUIET
@@ -147,25 +145,25 @@ class ASGIConnection(Outflow):
         self._stage = SENDING
         given_up = False
         try:
-            self._note()
+            self._owner.note()
             if self._turns is None:
                 given_up = await self._send_head_in_scope(message)
             elif (steps := begin(self._send(message))) is not None:
                 given_up = await self._send_head_slowly(steps)
-            self._note()
+            self._owner.note()
         except OSError:
-            self._lost()
+            self._owner.lost()
         except Exception as error:
             self.abort()
             raise WriteError(f"the server refused the head: {error}") from error
         if given_up and self._stage is SENDING:
             self.abort()
-            raise WriteError(f"the server did not take the head within {self._limits.close_timeout:g} s")
+            raise WriteError(f"the server did not take the head within {self._owner.limits.close_timeout:g} s")
         if self._stage is SENDING:
             self._size -= size
             self._stage = self._rest
             self._tell_waiters()
-            self._opened()
+            self._owner.opened()
             # Some servers keep the head until the first message of the body comes.
             if self._turns is None:
                 self._pending.append(b"")
@@ -178,7 +176,7 @@ class ASGIConnection(Outflow):
     async def _send_head_in_scope(self, message: Message) -> bool:
         """Send it whole or not at all, and shielded: a disconnect ends the wait as well. True if it was given up."""
         with anyio.CancelScope(shield=True) as self._scope:
-            return await within(self._send(message), self._limits.close_timeout)
+            return await within(self._send(message), self._owner.limits.close_timeout)
         return False  # a disconnect has ended it
 
     async def _send_head_slowly(self, steps: Steps) -> bool:
@@ -195,7 +193,7 @@ class ASGIConnection(Outflow):
 
     async def _go_on(self, steps: Steps, *, shield: bool) -> bool:
         """Go on with a call for no longer than `close_timeout`. True if it was given up."""
-        return await steps.go_on(now() + self._limits.close_timeout, shield=shield)
+        return await steps.go_on(now() + self._owner.limits.close_timeout, shield=shield)
 
     # -- what is written
 
@@ -315,7 +313,7 @@ class ASGIConnection(Outflow):
         if not isinstance(error, OSError):
             log.warning("the server refused a message: %r", error)
         self._stop()
-        self._lost()
+        self._owner.lost()
 
     # -- the helper
 
@@ -323,15 +321,15 @@ class ASGIConnection(Outflow):
         if self._parking is not None:
             self._parking.wake()
         elif self._helper is None:
-            self._scope = self._context.copy().run(anyio.CancelScope)  # only abort ends it: close still needs it
-            self._helper = start_task(self._help, self._scope, parks, context=self._context)
+            self._scope = self._owner.context.copy().run(anyio.CancelScope)  # only abort ends it: close still needs it
+            self._helper = start_task(self._help, self._scope, parks, context=self._owner.context)
 
     async def _help(self, scope: anyio.CancelScope, parks: bool) -> None:
         parking, clock = Parking(), clock_here()
         try:
             with scope:
                 await self._send_pending()
-                self._note()  # a middleware may have held the head until now
+                self._owner.note()  # a middleware may have held the head until now
                 while self._stage is not OVER:
                     await self._send_pending()
                     if not parks or self._stage is OVER:
@@ -382,13 +380,13 @@ class ASGIConnection(Outflow):
     async def _until_helped(self) -> None:
         """A server that shields its sends, as hypercorn does on trio, ends them only when the application returns."""
         self._helper_over = anyio.Event()
-        with anyio.move_on_after(self._limits.close_timeout, shield=True):
+        with anyio.move_on_after(self._owner.limits.close_timeout, shield=True):
             await self._helper_over.wait()
 
     # -- waiting, and the end
 
     def drain(self) -> Coroutine[Any, Any, None]:
-        return self._until_below(self._limits.stream_buffer)
+        return self._until_below(self._owner.limits.stream_buffer)
 
     def flush(self) -> Coroutine[Any, Any, None]:
         return self._until_below(1)
@@ -399,17 +397,17 @@ class ASGIConnection(Outflow):
     def cut(self) -> Coroutine[Any, Any, None]:
         # An application that returns without the last message tells the server to cut; one that raises does so too, but
         # servers log that with a traceback, and the failure is logged already.
-        return self._end(proper=not self._can_cut)
+        return self._end(proper=not self._owner.can_cut)
 
     async def _end(self, *, proper: bool) -> None:
         if self._stage is OVER:
             return
         try:
-            if self.can_end and current_task_id() == self._task():
+            if self.can_end and current_task_id() == self._owner.task:
                 if (steps := self._end_directly(proper=proper)) is not None:
                     await self._go_on(steps, shield=False)
             else:
-                with anyio.move_on_after(self._limits.close_timeout):
+                with anyio.move_on_after(self._owner.limits.close_timeout):
                     self._end_by_helper(proper=proper)
                     await self._until_below(1)
         except Exception as error:

@@ -81,7 +81,6 @@ class Origin:
 
     def __init__(self, receive: Callable[..., Any], send: Callable[..., Any], grace: float = 0.0) -> None:
         self._receive: Callable[..., Any] | None = receive  # until it was followed to a cycle
-        self._ways: tuple[Callable[..., Any], ...] = (receive, send)  # until they were followed to hypercorn's event
         self._grace = grace
         self._terminated: Any = None  # hypercorn's event
         self._is_over = False  # whether the server was seen to shut down
@@ -92,6 +91,8 @@ class Origin:
         if _is_cycle(owner):
             self._cycle, self._receive = owner, None
             self._keeps = bool(owner.keep_alive)
+        # Until they were followed to hypercorn's event.
+        self._ways: tuple[Callable[..., Any], ...] = (receive, send) if self._cycle is None else ()
 
     @property
     def server(self) -> object | None:

@@ -96,7 +96,7 @@ class Incoming:
         self.has_left = False
         self._parking: Parking | None = None  # where the task waits until something needs to know
         self._gone: Callable[[], None] | None = None
-        self._body = bytearray()  # as far as it has come, and is kept
+        self._body: bytes | bytearray = b""  # as far as it has come, and is kept
         self._size = 0  # of all parts of the body that came, up to the first one past the limit
         self._arrived: anyio.Event | None = None  # made by a reader
 
@@ -115,14 +115,14 @@ class Incoming:
             body = self._body
         finally:
             if self._reader is Reader.NOBODY:
-                self._body = bytearray()
+                self._body = b""
         if self._size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
         if self._stage is Body.COMING and self.has_left:
             raise RequestError("the body broke off: the client has left")
         if self._stage is Body.COMING:
             raise BodyTimeout(f"the body did not come in {self._service.limits.body_timeout:g} s")
-        self._body = bytearray()
+        self._body = b""
         return bytes(body)
 
     @property
@@ -158,7 +158,7 @@ class Incoming:
                 return {"type": "http.disconnect"}  # it only asks whether the client has left
             await anyio.lowlevel.checkpoint_if_cancelled()
             if self._body or self._stage is Body.WHOLE:
-                data, self._body = bytes(self._body), bytearray()
+                data, self._body = bytes(self._body), b""
                 if self._stage is Body.WHOLE:
                     self._stage = Body.HANDED_ON
                 self._wake()
@@ -194,7 +194,7 @@ class Incoming:
         """No handler begins to read the body any more; but that of a Request, or of an unknown reader, stays theirs."""
         if self._reader is Reader.HANDLER:
             self._reader = Reader.NOBODY
-            self._body.clear()
+            self._body = b""
         elif self._reader is Reader.READING:
             self._reader = Reader.LAST
         self._wake()
@@ -274,10 +274,16 @@ class Incoming:
             case Reader.UNKNOWN | Reader.MISSED:
                 self._size += len(data)
             case Reader.REQUEST | Reader.ASKING:
-                self._body += data
+                self._keep(data)
             case Reader.HANDLER | Reader.READING | Reader.LAST if self._size <= self._service.limits.body_size:
-                self._body += data
+                self._keep(data)
                 self._size += len(data)
+
+    def _keep(self, data: bytes) -> None:
+        if self._body:
+            self._body += data
+        else:
+            self._body = bytearray(data)
 
 
 def _may_have_body(request: Request, announced: bool | None) -> bool:

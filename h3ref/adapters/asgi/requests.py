@@ -5,10 +5,21 @@ Starlette keeps private which function a Request receives with, and whether it h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
+from gc import get_referents
 from inspect import currentframe
-from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType, NoneType
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CodeType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    NoneType,
+)
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -43,7 +54,7 @@ def request_around(receive: Receive) -> Request | None:
     for _ in range(CALLERS):
         if frame is None:
             break
-        for found in _locals_of(frame):
+        for found in frame.f_locals.values():
             if isinstance(found, Request) and getattr(found, _RECEIVE, None) == receive:
                 return found
         frame = frame.f_back
@@ -78,28 +89,42 @@ def _within(thing: Any, receive: Receive, depth: int) -> Request | None:
     return None
 
 
-def _enclosed(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # it has no value yet
-            continue
+def _enclosed(function: FunctionType) -> Iterable[Any]:
+    return map(_content, function.__closure__ or ())
 
 
-def _locals_of(frame: Any) -> Iterable[Any]:
-    """Arguments, variables and what is enclosed in the function; a generator that is over has none."""
-    return () if frame is None else tuple(frame.f_locals.values())
+def _held_by(generator: object, code: CodeType) -> Iterable[Any]:
+    """Arguments, variables and what is enclosed in the function; a generator that is over has none.
+
+    The garbage collector knows them, too. A look at its frame's `f_locals` would cost a dict, and a frame, for as long
+    as the generator lives.
+    """
+    held = []
+    for thing in get_referents(generator):
+        kind = type(thing)
+        if kind is CellType:
+            held.append(_content(thing))
+        elif kind not in _PLAIN and (kind is not FunctionType or thing.__code__ is not code):
+            held.append(thing)
+    return held
 
 
-_PLAIN: Final = frozenset((NoneType, bool, bytes, dict, float, int, list, set, str, tuple, type))
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it has no value yet
+        return None
+
+
+_PLAIN: Final = frozenset((NoneType, CodeType, bool, bytes, dict, float, int, list, set, str, tuple, type))
 """What most arguments are. Nothing is looked for in them, and checking whether each is a Request takes a while."""
 
 _PARTS: Final[dict[type, Callable[[Any], Iterable[Any]]]] = {
-    AsyncGeneratorType: lambda thing: _locals_of(thing.ag_frame),
-    GeneratorType: lambda thing: _locals_of(thing.gi_frame),
-    CoroutineType: lambda thing: _locals_of(thing.cr_frame),
+    AsyncGeneratorType: lambda thing: _held_by(thing, thing.ag_code),
+    GeneratorType: lambda thing: _held_by(thing, thing.gi_code),
+    CoroutineType: lambda thing: _held_by(thing, thing.cr_code),
     MethodType: lambda thing: (thing.__func__, *getattr(thing.__self__, "__dict__", {}).values()),
     partial: lambda thing: (thing.func, *thing.args, *thing.keywords.values()),
-    FunctionType: lambda thing: _enclosed(thing),
+    FunctionType: _enclosed,
 }
 """Where an object of one of these types may hold something; only `partial` can have subclasses."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, overload
+from typing import TYPE_CHECKING, Final, Literal, cast, overload
 
 from ..._core.answer import STREAM_HEADERS
 from ..._core.expiry import seconds_since_epoch
 from ..._core.farewell import encoded_farewell
 from ..._core.generator import DEFAULT_COMMIT_AFTER
+from ..._core.host import Host
 from ..._core.parking import LoopValue
-from ..._core.router import Match
 from ..._core.service import Service
 from ...app import H3App
 from ...errors import PermissionExpired, TooManyStreams
@@ -35,7 +33,7 @@ from .ending import Origin, check_grace
 from .incoming import Incoming
 from .items import Content, Item, Values
 from .messages import HEADERS, Message, Receive, Send
-from .transport import ASGILoop, answer
+from .transport import ASGILoop, ASGITransport, answer
 
 try:
     from starlette.exceptions import HTTPException
@@ -224,26 +222,11 @@ class EventSourceResponse(Response):
         if scope["type"] != "http":
             raise RuntimeError(f"EventSourceResponse answers HTTP requests, not the ASGI scope {scope['type']!r}")
         reply = _Reply(self, send)
-        token = _REPLY.set(reply)
-        try:
-            origin = self.origin_of(receive, send)
-            await answer(_LOOP.get(), scope, receive, send, origin, partial(self._prepare, receive), reply.respond)
-        finally:
-            _REPLY.reset(token)
+        await answer(_LOOP.get(), scope, receive, send, self.origin_of(receive, send), reply)
         if reply.failure is not None:
             raise reply.failure
         if self.background is not None:
             await self.background()
-
-    def _prepare(self, receive: Receive, incoming: Incoming) -> None:
-        """Give other code that reads the body the same `receive`."""
-        request = self._request or request_in(self._content, receive)
-        if request is None and incoming.may_have_body:
-            request = request_around(receive)
-        if request is None:
-            incoming.spare()
-        else:
-            give_receive(request, incoming.share(is_read=is_read(request)))
 
     def origin_of(self, receive: Receive, send: Send) -> Origin:
         """What tells of the end of a request's server; `h3ref.compat` has others."""
@@ -263,6 +246,17 @@ class _Reply:
         self._response = response
         self._send = send
         self._is_replaced = False  # the framework answers in place of this response
+
+    def prepare(self, receive: Receive, incoming: Incoming) -> None:
+        """Give other code that reads the body the same `receive`."""
+        response = self._response
+        request = response._request or request_in(response._content, receive)
+        if request is None and incoming.may_have_body:
+            request = request_around(receive)
+        if request is None:
+            incoming.spare()
+        else:
+            give_receive(request, incoming.share(is_read=is_read(request)))
 
     async def handle(self, event: H3Event) -> None:
         """Answer as any handler does; what fails before the stream has begun is left to the framework."""
@@ -333,13 +327,9 @@ class _Responses(H3App):
 
         @self.on_error
         async def note(event: H3Event, error: Exception) -> None:
-            await _REPLY.get().note(event, error)
+            transport = cast(Host, host_of(event)).transport
+            await cast(_Reply, cast(ASGITransport, transport).reply).note(event, error)
 
-    def match(self, method: str, path: str) -> Match:
-        return Match(_REPLY.get().handle, {}, ())
-
-
-_REPLY: ContextVar[_Reply] = ContextVar("h3ref_reply")
 
 _LIMITS: Final = Limits(streams=None)
 """How many there are is the application's business."""

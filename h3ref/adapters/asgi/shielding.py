@@ -15,8 +15,8 @@ from ..._core.cleanup import Cleanup
 from ..._core.parking import now
 from ..._core.steps import Steps, begin
 from ..._core.upkeep import Upkeep
-from .connection import ASGIConnection
-from .messages import part
+from .connection import ASGIConnection, Owner
+from .messages import Send, part
 from .stage import JOINING, QUIET, SENDING, WAITING
 
 DIRECT_MOST: Final = 16 * 1024
@@ -33,25 +33,24 @@ class ShieldingConnection(ASGIConnection):
 
     Args:
         streams: their keeper, which keeps the time.
-        turns: those of the code that streams.
-        args, options: those of an `ASGIConnection`.
+        send, owner, turns, flow: as an `ASGIConnection` takes them.
     """
 
     __slots__ = ("_running", "_streams")
 
-    def __init__(self, streams: Upkeep, *args: Any, turns: Cleanup, **options: Any) -> None:
-        super().__init__(*args, turns=turns, **options)
+    def __init__(self, streams: Upkeep, send: Send, owner: Owner, *, turns: Cleanup, flow: Any = None) -> None:
+        super().__init__(send, owner, turns=turns, flow=flow)
         self._streams = streams
         self._running = turns
         self._stage = self._rest = QUIET
 
     async def _go_on(self, steps: Steps, *, shield: bool) -> bool:
         # A scope's own deadline would not reach into what the server shields.
-        self._streams.add_deadline(steps, self._limits.close_timeout)
+        self._streams.add_deadline(steps, self._owner.limits.close_timeout)
         try:
             return await steps.go_on(shield=shield)
         finally:
-            self._streams.discard_deadline(steps, self._limits.close_timeout)
+            self._streams.discard_deadline(steps, self._owner.limits.close_timeout)
 
     @property
     def is_free(self) -> bool:
@@ -89,7 +88,7 @@ class ShieldingConnection(ASGIConnection):
         self._in_flight = len(data)
         self._size += self._in_flight
         self.stalled_since = now()
-        seconds = self._limits.close_timeout
+        seconds = self._owner.limits.close_timeout
         self._running.cancelled = partial(self._streams.add_deadline, steps, seconds)  # then it has to end
         try:
             await steps.go_on(shield=True)

@@ -6,17 +6,16 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ..._core import scopes
-from ..._core.cleanup import Cleanup
 from ..._core.companion import accompanied
 from ..._core.errand import within
 from ..._core.exchange import Exchange
 from ..._core.parking import asyncio_loop, loop_context, trio_task
 from ..._core.service import Service
 from ...connection import Request, Response
+from ...event import H3Event
 from ...lifecycle import Reason
 from .clock import Clock
 from .connection import ASGIConnection
@@ -51,6 +50,19 @@ class ASGILoop:
         self.asyncio = asyncio_loop()
 
 
+class Reply(Protocol):
+    """What answers one request in place of an app's routes."""
+
+    def prepare(self, receive: Receive, incoming: Incoming) -> None:
+        """Take note of what comes from the client, before anything of it is received."""
+
+    async def handle(self, event: H3Event) -> None:
+        """Answer as any handler does."""
+
+    async def respond(self, message: Message) -> None:
+        """Send a message of a plain response."""
+
+
 class ASGITransport:
     """One request of the http scope.
 
@@ -59,20 +71,22 @@ class ASGITransport:
         loop: what it shares with the others.
         origin: where it comes from.
         context: of the task that answers it.
-        respond: sends a plain response in place of `send`.
+        reply: what answers it in place of the app's routes; None where they do.
     """
 
     __slots__ = (
-        "_context",
+        "_cancelled",
         "_gone",
         "_loop",
-        "_respond",
         "_scope",
         "_send",
         "connection",
+        "context",
         "exchange",
         "incoming",
+        "limits",
         "origin",
+        "reply",
         "request",
     )
 
@@ -84,7 +98,7 @@ class ASGITransport:
         loop: ASGILoop,
         origin: Origin,
         context: Context,
-        respond: Send | None = None,
+        reply: Reply | None = None,
     ) -> None:
         headers = ScopeHeaders(scope["headers"])
         self.request = Request(scope["method"], target_of(scope), headers, scope.get("http_version", "1.1"))
@@ -94,10 +108,12 @@ class ASGITransport:
         self.connection: ASGIConnection | None = None
         self._scope = scope
         self._send = send
-        self._respond = respond or send
+        self.reply = reply
         self._loop = loop
-        self._context = context
+        self.context = context
+        self.limits = loop.service.limits
         self._gone: Callable[[], None] | None = None
+        self._cancelled = 0  # how often
 
     @property
     def client(self) -> str:
@@ -105,7 +121,7 @@ class ASGITransport:
         return client
 
     @property
-    def _can_cut(self) -> bool:
+    def can_cut(self) -> bool:
         # Hypercorn, the server that offers push, forgets an HTTP/2 stream whose application returns without the last
         # message: its client would wait for ever.
         return "http.response.push" not in (self._scope.get("extensions") or ())
@@ -117,7 +133,7 @@ class ASGITransport:
         if self._gone is not None:
             return  # a request that can only be a stream is watched from its beginning
         self._gone = gone
-        self.incoming.watch(self._lost, self._loop.service.token)
+        self.incoming.watch(self.lost, self._loop.service.token)
 
     async def send_response(self, response: Response) -> int:
         headers = list(response.headers)
@@ -148,7 +164,8 @@ class ASGITransport:
         Raises:
             TimeoutError: the server made it wait for `send_timeout`.
         """
-        if await within(self._respond(message), self._loop.service.limits.send_timeout):
+        sending = self._send(message) if self.reply is None else self.reply.respond(message)
+        if await within(sending, self._loop.service.limits.send_timeout):
             self._loop.service.refused["send_timeout"] += 1
             log.info("a client does not read its answer: it is cut")
             raise TimeoutError("it does not read")
@@ -157,26 +174,22 @@ class ASGITransport:
         self.incoming.throw_away_the_rest()
         self._loop.clock.run()
         assert self.exchange is not None, "it creates one"
-        kind: Callable[..., ASGIConnection] = ASGIConnection
-        turns: Cleanup | None = self.exchange.running
-        if self._loop.asyncio is None:
-            if scopes.base() is None:
-                turns = None
-            else:
-                kind = partial(ShieldingConnection, self._loop.service.streams)
-        self.connection = kind(
-            self._send,
-            self._loop.service.limits,
-            self._lost,
-            self.incoming.opened,
-            self.origin.note,
-            turns=turns,
-            flow=self.origin.flow,
-            context=self._context,
-            task=self._task,
-            can_cut=self._can_cut,
-        )
+        turns, flow = self.exchange.running, self.origin.flow
+        if self._loop.asyncio is not None:
+            self.connection = ASGIConnection(self._send, self, turns=turns, flow=flow)
+        elif scopes.base() is None:
+            self.connection = ASGIConnection(self._send, self, turns=None, flow=flow)
+        else:
+            streams = self._loop.service.streams
+            self.connection = ShieldingConnection(streams, self._send, self, turns=turns, flow=flow)
         return self.connection
+
+    def cancelled(self) -> None:
+        """The server has cancelled the task that answers the request: a second time waits for no cleanup."""
+        self._cancelled += 1
+        if self.exchange is not None:
+            end = self.exchange.cancel if self._cancelled == 1 else self.exchange.abandon
+            end()
 
     def release(self) -> None:
         """The client's connection is the server's, and goes when the application returns."""
@@ -185,10 +198,19 @@ class ASGITransport:
         """It is over: drop what refers back to it, or both would stay until the garbage collector finds the cycle."""
         self.exchange = self.connection = self._gone = None
 
-    def _task(self) -> int:
+    # -- what its connection asks and tells
+
+    @property
+    def task(self) -> int:
         return -1 if self.exchange is None else self.exchange.task
 
-    def _lost(self) -> None:
+    def note(self) -> None:
+        self.origin.note()
+
+    def opened(self) -> None:
+        self.incoming.opened()
+
+    def lost(self) -> None:
         if self.connection is not None:
             self.connection.abort()
         if self._gone is not None:
@@ -201,8 +223,7 @@ async def answer(
     receive: Receive,
     send: Send,
     origin: Origin,
-    prepare: Callable[[Incoming], None] | None = None,
-    respond: Send | None = None,
+    reply: Reply | None = None,
 ) -> None:
     """Answer one request of the http scope.
 
@@ -213,29 +234,21 @@ async def answer(
         loop: what the request shares with the others.
         scope, receive, send: as an ASGI server gives them.
         origin: where the request comes from.
-        prepare: is given what comes from the client before anything of it is received.
-        respond: sends a plain response in place of `send`.
+        reply: what answers it in place of the app's routes; None where they do.
     """
     has_task = loop.asyncio is not None or scopes.base() is None
     context = loop_context(loop.asyncio) if has_task else trio_task().context
-    transport = ASGITransport(scope, receive, send, loop, origin, context, respond)
-    exchange = transport.exchange = loop.service.begin(transport, None if loop.asyncio is None else context)
-
-    if prepare is not None:
-        prepare(transport.incoming)
-        del prepare  # else it is kept as long as the stream is
-    end = exchange.cancel
-
-    def cancelled() -> None:
-        nonlocal end
-        end()
-        end = exchange.abandon  # a second cancellation waits for no cleanup
-
+    transport = ASGITransport(scope, receive, send, loop, origin, context, reply)
+    exchange = transport.exchange = loop.service.begin(
+        transport, None if loop.asyncio is None else context, None if reply is None else reply.handle
+    )
+    if reply is not None:
+        reply.prepare(receive, transport.incoming)
     try:
         await accompanied(
             loop.service.run(exchange),
             context,
-            cancelled,
+            transport.cancelled,
             transport.incoming.listen,
             loop.asyncio,
             loop.service.limits.close_timeout,
