@@ -24,9 +24,9 @@ class Direct(Protocol):
 
     What that task sends leaves before it goes on, at the cost of a call; another task would send it a turn later.
 
-    A connection without a direct way may also have the attribute `can_end`, which is True while that task could send
-    the end by itself: then `close` and `cut` put no scope of their own around what they wait for, and leave it to the
-    stream to bound the wait.
+    A connection, with or without a direct way, may also have the attribute `can_end`, which is True if the calling task
+    is that one, and could send the end by itself: then its `end_now(cut=...)` does what `close` or `cut` does, and
+    returns what the task has to await, shielded and bounded in time, if the server makes it wait.
     """
 
     @property

@@ -271,7 +271,8 @@ class Exchange(Host):
             try:
                 if self._opening.failure is not None and self.lifecycle.reason is Reason.ERROR:
                     await self._fail(self._opening.failure)  # no call has raised it
-                await self._end()
+                if (waits := self._end()) is not None:
+                    await waits
             finally:
                 if self._threads is not None:
                     self._threads.release()
@@ -306,11 +307,11 @@ class Exchange(Host):
         """Whether the stream is over through no fault of the handler or callback."""
         return self.lifecycle.reason not in (Reason.RESPONDED, Reason.ERROR)
 
-    def _end(self) -> Coroutine[Any, Any, None]:
-        """Close what is open and bring the connection to its end; shielded, so every wait is bounded."""
+    def _end(self) -> Coroutine[Any, Any, None] | None:
+        """Close what is open and bring the connection to its end; what waits is shielded, and bounded in time."""
         if self.lifecycle.state is not State.CLOSED:
             self._close(trace.CLOSES, reason=Reason.SHUTDOWN)  # cancelled from further out: the server is shutting down
-        return self._end_plainly() if self.stream is None else self.stream.end()
+        return self._end_plainly() if self.stream is None else self.stream.begin_end()
 
     async def _end_plainly(self) -> None:
         if self.lifecycle.reason is Reason.COMPLETE:

@@ -18,9 +18,7 @@ from ..lifecycle import Lifecycle, Reason, State
 from ..sse import SSEEvent
 from .direct import Direct, Running
 from .order import Order
-from .parking import now
 from .standins import ENDED, BehindHead
-from .steps import begin
 from .stream_host import StreamHost
 
 log = logging.getLogger("h3ref.stream")
@@ -326,15 +324,32 @@ class Stream(Order):
 
     async def end(self) -> None:
         """Bring a closed stream's connection to the end that its reason asks for; returns when it is there."""
+        if (waits := self.begin_end()) is not None:
+            await waits
+
+    def begin_end(self) -> Coroutine[Any, Any, None] | None:
+        """As `end`, as far as that goes without waiting; returns what waits for the rest, if there is any."""
         if self._end is End.ENDED:
-            return
-        if self._end is End.NONE and getattr(self.connection, "can_end", False):  # see `Direct`
-            # An end that waits for nothing needs no scope.
-            self._end = End.ENDING
-            steps = begin(self._end_connection())
-            if steps is not None:
-                await steps.go_on(now() + self._close_timeout, shield=True)
-            return
+            return None
+        connection: Any = self.connection
+        if self._end is End.ENDING or not getattr(connection, "can_end", False):  # see `Direct`
+            return self._end_in_time()
+        self._end, self.connection = End.ENDING, ENDED
+        waits = connection.end_now(cut=self._take_end())
+        if waits is not None:
+            return self._until_over(waits)
+        self._record_end()
+        self._has_ended()
+        return None
+
+    async def _until_over(self, waits: Coroutine[Any, Any, None]) -> None:
+        try:
+            await waits
+            self._record_end()
+        finally:
+            self._has_ended()
+
+    async def _end_in_time(self) -> None:
         timeout = self._close_timeout + 1  # the port bounds the time; this is for an adapter that does not
         with anyio.move_on_after(timeout, shield=True):
             if self._end is End.NONE:
@@ -350,23 +365,33 @@ class Stream(Order):
             if isinstance(self.connection, BehindHead):
                 await self.until_headed()
             connection, self.connection = self.connection, ENDED
-            reason = self.lifecycle.reason
-            if reason is Reason.CLIENT_GONE:
-                await connection.close()
-                return
-            if reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER:
-                self.lifecycle.take(trace.CUTS_CONNECTION)
+            if self._take_end():
                 await connection.cut()
             else:
-                self.lifecycle.take(trace.CLOSES_CONNECTION)
                 await connection.close()
-            self.lifecycle.take(trace.CONNECTION_CLOSED)
+            self._record_end()
         except Exception as error:
             log.warning("%r could not be ended: %s", self, error)
         finally:
-            self._end = End.ENDED
-            if self._ended is not None:
-                self._ended.set()
+            self._has_ended()
+
+    def _take_end(self) -> bool:
+        """Its connection is ended now, which is recorded; return whether it is cut."""
+        reason = self.lifecycle.reason
+        if reason is Reason.CLIENT_GONE:
+            return False
+        cuts = reason is Reason.ERROR or reason is Reason.SLOW_CONSUMER
+        self.lifecycle.take(trace.CUTS_CONNECTION if cuts else trace.CLOSES_CONNECTION)
+        return cuts
+
+    def _record_end(self) -> None:
+        if self.lifecycle.reason is not Reason.CLIENT_GONE:
+            self.lifecycle.take(trace.CONNECTION_CLOSED)
+
+    def _has_ended(self) -> None:
+        self._end = End.ENDED
+        if self._ended is not None:
+            self._ended.set()
 
     async def close_and_end(self) -> None:
         """Close it, and bring its connection to its end, for the code that streams: nothing of its own is cancelled."""

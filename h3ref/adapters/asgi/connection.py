@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
-from contextvars import Context
 from types import CoroutineType
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import anyio
 import anyio.lowlevel
@@ -18,8 +17,8 @@ from ..._core.parking import Parking, clock_here, current_task_id, now, start_ta
 from ..._core.steps import Steps, begin
 from ...connection import StreamHead
 from ...errors import WriteError
-from ...limits import Limits
 from .messages import END, Message, Send, part, start
+from .owner import Owner
 from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
 
 log = logging.getLogger(__name__)
@@ -29,35 +28,6 @@ BUSY: Final = 0.0005
 
 BUSY_TURNS: Final = 2
 """How many turns of the loop its helper waits for more: most of its time is what a message costs the server."""
-
-
-class Owner(Protocol):
-    """The request that a connection belongs to.
-
-    Attributes:
-        limits: how long what may last.
-        context: the stream's, in which the helper calls the server's `send`.
-    """
-
-    limits: Limits
-    context: Context
-
-    @property
-    def task(self) -> int:
-        """The number of the task that streams."""
-
-    @property
-    def can_cut(self) -> bool:
-        """Whether the server can tell a body without its last message from one with it."""
-
-    def note(self) -> None:
-        """The head is about to leave, or has just left."""
-
-    def opened(self) -> None:
-        """The head has left."""
-
-    def lost(self) -> None:
-        """The server says that the client has left."""
 
 
 class ASGIConnection(Outflow):
@@ -131,10 +101,12 @@ class ASGIConnection(Outflow):
 
     @property
     def can_end(self) -> bool:
-        """Whether the task that streams can end it by itself: nothing is under way, and no helper is about to send."""
+        """Whether this is the task that streams, and nothing is under way, and no helper is about to send."""
         if self._turns is None or (self._flow is not None and self._flow.write_paused):
             return False
-        return self._stage <= JOINING or (self._stage is WAITING and not self._pending and self._steps is None)
+        if self._stage > JOINING and (self._stage is not WAITING or self._pending or self._steps is not None):
+            return False
+        return current_task_id() == self._owner.task
 
     # -- the head
 
@@ -402,26 +374,41 @@ class ASGIConnection(Outflow):
     async def _end(self, *, proper: bool) -> None:
         if self._stage is OVER:
             return
+        if self.can_end:
+            if (waits := self.end_now(cut=not proper)) is not None:
+                await waits
+            return
         try:
-            if self.can_end and current_task_id() == self._owner.task:
-                if (steps := self._end_directly(proper=proper)) is not None:
-                    await self._go_on(steps, shield=False)
-            else:
-                with anyio.move_on_after(self._owner.limits.close_timeout):
-                    self._end_by_helper(proper=proper)
-                    await self._until_below(1)
+            with anyio.move_on_after(self._owner.limits.close_timeout):
+                self._end_by_helper(proper=proper)
+                await self._until_below(1)
         except Exception as error:
             self._refused(error)
         finally:
             self._stop()
 
-    def _end_directly(self, *, proper: bool) -> Steps | None:
-        """Send the rest, and the end, in one message, if the server makes nothing wait."""
+    def end_now(self, *, cut: bool) -> Coroutine[Any, Any, None] | None:
+        """As `close`, or `cut`, in one message with the rest, where `can_end` allows it; returns what waits for it."""
+        proper = not (cut and self._owner.can_cut)
         data = self._take_pending()
         self._stage = ENDING
-        if data or proper:
-            self._steps = begin(self._send(part(data, more=not proper)))
-        return self._steps
+        try:
+            if data or proper:
+                self._steps = begin(self._send(part(data, more=not proper)))
+                if self._steps is not None:
+                    return self._end_slowly(self._steps)
+        except Exception as error:
+            self._refused(error)
+        self._stop()
+        return None
+
+    async def _end_slowly(self, steps: Steps) -> None:
+        try:
+            await self._go_on(steps, shield=True)
+        except Exception as error:
+            self._refused(error)
+        finally:
+            self._stop()
 
     def _end_by_helper(self, *, proper: bool) -> None:
         self._stage = ENDING

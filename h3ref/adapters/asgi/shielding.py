@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from ..._core.cleanup import Cleanup
-from ..._core.parking import now
+from ..._core.parking import current_task_id, now
 from ..._core.steps import Steps, begin
 from ..._core.upkeep import Upkeep
-from .connection import ASGIConnection, Owner
+from .connection import ASGIConnection
 from .messages import Send, part
+from .owner import Owner
 from .stage import JOINING, QUIET, SENDING, WAITING
 
 DIRECT_MOST: Final = 16 * 1024
@@ -58,7 +59,7 @@ class ShieldingConnection(ASGIConnection):
 
     @property
     def can_end(self) -> bool:
-        return self.is_free and self._size <= DIRECT_MOST
+        return self.is_free and self._size <= DIRECT_MOST and current_task_id() == self._owner.task
 
     def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
         if not self.is_free:
