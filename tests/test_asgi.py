@@ -28,6 +28,7 @@ import pytest
 from h3ref import BlockingSSEWriter, H3App, H3Event, Limits, SSEWriter, flows
 from h3ref._core.cleanup import Cleanup
 from h3ref._core.exchange import Exchange
+from h3ref._core.parking import current_task_id
 from h3ref.adapters.asgi import ASGIApp
 from h3ref.adapters.asgi.connection import ASGIConnection
 from h3ref.adapters.asgi.messages import ScopeHeaders
@@ -1003,7 +1004,7 @@ def test_headers_are_read_as_the_scope_has_them(headers: list[Any], announced: b
 
 
 class Owner:
-    """A request whose client stays."""
+    """A request that counts how often its client was said to have left."""
 
     limits = Limits()
     can_cut = True
@@ -1011,16 +1012,70 @@ class Owner:
     def __init__(self, task: int) -> None:
         self.task = task
         self.context = copy_context()
+        self.losses = 0
 
     def note(self) -> None: ...
 
     def opened(self) -> None: ...
 
-    def lost(self) -> None: ...
+    def lost(self) -> None:
+        self.losses += 1
 
 
 def connection_with(send: Any, *, task: int = 0) -> ASGIConnection:
     return ASGIConnection(send, Owner(task), turns=Cleanup(None, 5.0, lambda: None))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", virtual_backends())
+@pytest.mark.parametrize("takes", [True, False])
+async def test_an_end_that_the_server_makes_wait_is_not_cancelled_and_is_given_up_in_time(takes: bool) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        await anyio.sleep(1.0 if takes else 60.0)
+        sent.append(message)
+
+    connection = connection_with(send, task=current_task_id())
+    assert connection.can_end
+    begun = anyio.current_time()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await connection.close()
+    assert anyio.current_time() - begun == pytest.approx(1.0 if takes else Limits().close_timeout)
+    assert [message["more_body"] for message in sent] == ([False] if takes else [])
+    assert not connection.can_end, "it is over"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_server_that_refuses_the_end_is_a_client_that_left(
+    waits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send(message: Any) -> None:
+        if waits:
+            await anyio.lowlevel.checkpoint()
+        raise ValueError("not now")
+
+    owner = Owner(current_task_id())
+    connection = ASGIConnection(send, owner, turns=Cleanup(None, 5.0, lambda: None))
+    await connection.close()
+    assert owner.losses == 1
+    assert "the server refused a message: ValueError('not now')" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_another_task_ends_a_stream_through_the_helper() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append((message["more_body"], current_task_id()))
+
+    connection = connection_with(send, task=-1)
+    assert not connection.can_end
+    await connection.close()
+    assert [more for more, _ in sent] == [False]
+    assert sent[0][1] != current_task_id()
 
 
 @pytest.mark.anyio

@@ -11,8 +11,6 @@ import anyio
 import pytest
 
 from h3ref import Limits
-from h3ref._core.parking import now
-from h3ref._core.steps import begin
 from h3ref.adapters.h11_anyio.deadlines import Deadlines
 from h3ref.adapters.h11_anyio.flusher import SENDS_A_TURN, Flusher
 from h3ref.adapters.h11_anyio.loop import Loop
@@ -25,9 +23,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def a_loop(gap: float = 0.0005) -> AsyncIterator[Loop]:
+async def a_loop(gap: float = 0.0005, limits: Limits | None = None) -> AsyncIterator[Loop]:
     """What all connections of a server share, at work."""
-    loop = Loop(gap, Limits(), lambda stream: None)
+    loop = Loop(gap, limits or Limits(), lambda stream: None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(loop.run)
         await wait_all_tasks_blocked()
@@ -183,18 +181,20 @@ async def test_a_stream_whose_reader_falls_behind_at_its_very_end_is_waited_for_
         for sock in (ours, theirs):
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        async with a_loop() as loop:
+        async with a_loop(limits=Limits(close_timeout=30 if reads else 0.01)) as loop:
             connection = StreamConnection(ours, loop, lambda: None, lambda: None, chunked=True, bodiless=False)
             await connection.send_headers(StreamHead([]))
             connection.write_chunk(b"x" * 60_000)  # not so much that it is sent at once
             assert connection.can_end
             received: list[bytes] = []
             async with anyio.create_task_group() as tasks:
-                steps = begin(connection.close())
-                assert steps is not None, "the socket takes less than that"
+                waits = connection.end_now(cut=False)
+                assert waits is not None, "the socket takes less than that"
                 if reads:
                     tasks.start_soon(receive_all, theirs, received)
-                assert await steps.go_on(now() + (30 if reads else 0.01), shield=True) is not reads
+                with anyio.CancelScope() as scope:
+                    scope.cancel()  # which waits until the end is there, or given up
+                    await waits
                 ours.close()
             if not reads:
                 await receive_all(theirs, received)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from itertools import product
 from typing import Any
 
@@ -413,8 +414,24 @@ def test_the_request_is_found_where_a_generator_has_it() -> None:
     def plain(asked: Any) -> Iterator[str]:
         yield str(asked)
 
+    @wraps(direct)
+    async def wrapped() -> AsyncIterator[str]:
+        async for item in direct(request):
+            yield item
+
+    def asking(function: Any) -> Iterator[str]:
+        yield str(function)
+
     waiting = helper(request)
-    holders = (partial(helper, request), Called(helper, asked=request), Service().callback, plain(request), waiting)
+    holders = (
+        wrapped(),
+        asking(enclosing),
+        partial(helper, request),
+        Called(helper, asked=request),
+        Service().callback,
+        plain(request),
+        waiting,
+    )
     for content in (direct(request), enclosing(), items(direct(request)), callback, *holders):
         assert request_in(content, receive) is request
     waiting.close()
@@ -423,6 +440,17 @@ def test_the_request_is_found_where_a_generator_has_it() -> None:
     assert request_around(receive) is request
     assert request_around(send_nothing) is None
     assert request_in(direct(request), send_nothing) is None, "it is another one's"
+
+
+def test_looking_for_it_takes_no_memory_in_the_generator() -> None:
+    async def direct(asked: Request) -> AsyncIterator[str]:
+        yield str(asked)
+
+    request = Request({"type": "http"}, send_nothing)
+    content = direct(request)
+    before = gc.get_referents(content)
+    assert request_in(content, send_nothing) is request
+    assert gc.get_referents(content) == before, "a frame, and a dict of its variables, would stay as long as it does"
 
 
 async def send_nothing() -> Any: ...

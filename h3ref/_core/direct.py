@@ -25,8 +25,8 @@ class Direct(Protocol):
     What that task sends leaves before it goes on, at the cost of a call; another task would send it a turn later.
 
     A connection, with or without a direct way, may also have the attribute `can_end`, which is True if the calling task
-    is that one, and could send the end by itself: then its `end_now(cut=...)` does what `close` or `cut` does, and
-    returns what the task has to await, shielded and bounded in time, if the server makes it wait.
+    could send the end by itself: then its `end_now(cut=...)` does what `close` or `cut` does, and returns what the task
+    has to await, shielded and bounded in time, if the server or the reader makes it wait.
     """
 
     @property

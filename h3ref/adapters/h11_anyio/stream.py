@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -237,31 +237,39 @@ class StreamConnection(Outflow):
         return self._stalled_since is None
 
     async def close(self) -> None:
-        await self._end(LAST_CHUNK if self.is_chunked and not self._bodiless else b"")
+        if (waits := self.end_now(cut=False)) is not None:
+            await waits
 
     async def cut(self) -> None:
-        await self._end(b"")
+        if (waits := self.end_now(cut=True)) is not None:
+            await waits
 
-    async def _end(self, last: bytes) -> None:
+    def end_now(self, *, cut: bool) -> Coroutine[Any, Any, None] | None:
+        """`Direct`: as `close`, or `cut`, as far as that goes without waiting; returns what waits for the reader."""
         if self._sock is None:
-            return
+            return None
         if self.group is not None:
             self.group.discard(self)
-        is_bounded = self.can_end  # by the stream
-        self._last = last
+        self._last = LAST_CHUNK if self.is_chunked and not self._bodiless and not cut else b""
+        shows_end = bool(self._last) or self._bodiless
         self.flush_now()  # a full socket gets it later: nothing is copied for whoever may never read
+        if self._stalled_since is not None:
+            return self._end_slowly(shows_end)
+        self._hang_up(shows_end)
+        return None
+
+    async def _end_slowly(self, shows_end: bool) -> None:
         try:
-            if self._stalled_since is not None:
-                if is_bounded:
-                    await self._until_taken()
-                else:
-                    with anyio.move_on_after(self.sharing.limits.close_timeout):
-                        await self._until_taken()
+            with anyio.move_on_after(self.sharing.limits.close_timeout, shield=True):
+                await self._until_taken()
         finally:
-            if not last and not self._bodiless and self._sock is not None:
-                with suppress(OSError):  # the peer has left already
-                    self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, since whoever closes may still clean up
-            self.release()
+            self._hang_up(shows_end)
+
+    def _hang_up(self, shows_end: bool) -> None:
+        if not shows_end and self._sock is not None:
+            with suppress(OSError):  # the peer has left already
+                self._sock.shutdown(socket.SHUT_WR)  # its end is EOF: now, since whoever closes may still clean up
+        self.release()
 
     async def _until_taken(self) -> None:
         """Wait until its reader has taken everything, or has not read for too long."""
