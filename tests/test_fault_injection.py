@@ -13,7 +13,6 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,12 +148,21 @@ def inject(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
 
         monkeypatch.setattr(kind, name, call_async if is_async else call)
 
-    def begin(service: Service, transport: Any, context: Context | None = None) -> Exchange:
+    def patch_end(kind: Any) -> None:
+        end_now = kind.end_now
+
+        def call(self: Any, *, cut: bool) -> Any:
+            plan.at("cut" if cut else "close")
+            return end_now(self, cut=cut)
+
+        monkeypatch.setattr(kind, "end_now", call)
+
+    def begin(service: Service, transport: Any, *args: Any) -> Exchange:
         if type(transport) not in patched:
             patched.add(type(transport))
             patch(type(transport), "watch")
             patch(type(transport), "create_connection")
-        return original(service, transport, context)
+        return original(service, transport, *args)
 
     def create(exchange: Exchange) -> Any:
         connection = create_connection(exchange)
@@ -166,6 +174,8 @@ def inject(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
             patch(type(connection), "send_headers", is_async=True, after="after the head")
             for name in ("flush", "close", "cut"):
                 patch(type(connection), name, is_async=True)
+            if hasattr(connection, "end_now"):  # which does what they do
+                patch_end(type(connection))
         return connection
 
     monkeypatch.setattr(Service, "begin", begin)

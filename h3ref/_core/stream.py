@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -31,6 +31,8 @@ comment back.
 """
 
 _STREAMING = State.STREAMING
+
+COULD_NOT_END: Final = "%r could not be ended: %s"
 
 
 class End(Enum):
@@ -335,10 +337,13 @@ class Stream(Order):
         if self._end is End.ENDING or not getattr(connection, "can_end", False):  # see `Direct`
             return self._end_in_time()
         self._end, self.connection = End.ENDING, ENDED
-        waits = connection.end_now(cut=self._take_end())
-        if waits is not None:
-            return self._until_over(waits)
-        self._record_end()
+        try:
+            waits = connection.end_now(cut=self._take_end())
+            if waits is not None:
+                return self._until_over(waits)
+            self._record_end()
+        except Exception as error:
+            log.warning(COULD_NOT_END, self, error)
         self._has_ended()
         return None
 
@@ -346,6 +351,8 @@ class Stream(Order):
         try:
             await waits
             self._record_end()
+        except Exception as error:
+            log.warning(COULD_NOT_END, self, error)
         finally:
             self._has_ended()
 
@@ -371,7 +378,7 @@ class Stream(Order):
                 await connection.close()
             self._record_end()
         except Exception as error:
-            log.warning("%r could not be ended: %s", self, error)
+            log.warning(COULD_NOT_END, self, error)
         finally:
             self._has_ended()
 
