@@ -96,7 +96,7 @@ def test_it_ends_with_what_to_take_away_and_where_to_go_on(path: Path) -> None:
     last = nbformat.read(path, as_version=4).cells[-1]
     following = NAMES[(NAMES.index(path.stem) + 1) % len(NAMES)]
     assert last.cell_type == "markdown"
-    assert last.source.startswith("**Take away.** ")
+    assert last.source.startswith("**Takeaway.** ")
     assert re.search(rf"\]\({following}\.ipynb\)\.?$", last.source), f"its last words are a link to {following}.ipynb"
 
 

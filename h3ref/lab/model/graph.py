@@ -129,11 +129,12 @@ def _way(sheet: Sheet, top: float, before: str, after: str, steps: list[str]) ->
 
 
 def _end(sheet: Sheet, top: float, before: str, steps: set[str]) -> None:
-    """A line down to the end: the name of its step, or how many there are."""
+    """An arrow down to the end, with the name of its step, or how many there are."""
     (x, y), (end_x, end_y) = _PLACES[State(before)], _PLACES[State.CLOSED]
     x, y = x + (end_x - x) * 0.1, y + _TALL / 2
     end_x, end_y = end_x + (x - end_x) * 0.18, end_y - _TALL / 2
-    sheet.line([(x, top + y), (end_x, top + end_y - 1)], colour=SOFT)
+    sheet.line([(x, top + y), (end_x, top + end_y - 14), (end_x, top + end_y - 8)], colour=SOFT)
+    sheet.head(end_x, top + end_y - 2, "down", colour=SOFT)
     at = 0.3 if abs(x - end_x) > _BOX else 0.35
     text = next(iter(steps)) if len(steps) == 1 else f"{len(steps)} steps"
     middle, left = x + (end_x - x) * at, x < end_x
