@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -113,6 +114,32 @@ def test_a_server_tells_its_clocks(raw: ServerProcess) -> None:
     after = raw.clocks()
     assert 0 < before.cpu < after.cpu
     assert after.memory is None or after.memory > 1_000_000
+
+
+COLLECTIONS = """
+import gc, sys, threading
+from h3ref.lab.bench.servers import leash
+gc.callbacks.append(lambda phase, info: print(phase, info["generation"], file=sys.stderr, flush=True))
+leash.hold(1)
+threading.Event().wait()
+"""
+
+
+def test_a_server_collects_its_garbage_when_it_is_asked_to_settle() -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-c", COLLECTIONS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    assert "port" in server.stdout.readline()
+    rest, said = server.communicate("settle\nclocks\n", timeout=60)
+    settled, clocks = rest.splitlines()
+    assert settled == "{}"
+    assert "cpu" in clocks
+    assert "start 2\nstop 2\n" in said, "all of it"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what is counted here is counted by Linux")

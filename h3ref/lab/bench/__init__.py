@@ -8,9 +8,10 @@ Each system is a server in a process of its own (`servers`, `process`), with one
 this process. Everything is repeated with all systems in turns, so that what slows the machine slows them all, and the
 figure to tell is the ratio: a system's cost divided by that of the floor in the same repetition, a bare asyncio
 Protocol that checks nothing; in encode, parse and lifecycle, which measure no servers, by h3ref's own. The median of
-the repetitions is told. CPU is the server's own, user and system, from its own clock. A delay ends when the kernel had
-the bytes for the client, where it tells (Linux): a slow client is not counted. One thing it does distort: with many
-requests at once the fastest servers wait for it, so that their times to the first event lie closer together than alone.
+the repetitions is told. CPU is the server's own, user and system, from its own clock; garbage that is there before is
+collected before. A delay ends when the kernel had the bytes for the client, where it tells (Linux): a slow client is
+not counted. One thing it does distort: with many requests at once the fastest servers wait for it, so that their times
+to the first event lie closer together than alone.
 
 The sections are in `sections` and `codec` and `lifecycle`, the systems in `systems`, the figures in `plots`. Two more
 questions are put to the same servers, by `docs/generate`: where an event's time goes, and what a commit was worth.

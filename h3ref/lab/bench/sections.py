@@ -114,6 +114,7 @@ def yielding(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
 
 
 def _stream(server: ServerProcess, path: str, count: int) -> list[Figure]:
+    server.settle()
     before = server.clocks()
     with Load(server.port) as load:
         load.open(1, path)
@@ -156,6 +157,7 @@ def _fan_out(
         load.open(case.streams, "/fan", delays=delays)
         until_subscribed(server.port, case.streams)
         opened()
+        server.settle()
         before = server.clocks()
         with publishing(server.port, case.count, case.rate):
             load.receive(case.streams * case.count)
@@ -193,6 +195,7 @@ def publishing(port: int, count: int, rate: float) -> Iterator[None]:
 def first(server: ServerProcess, case: Case, silent: bool) -> list[Figure]:
     """New connections, one event each: the time from connecting until it is there."""
     count = GIVEN_UP if silent else case.count
+    server.settle()
     before = server.clocks()
     with Load(server.port) as load:
         delays = load.requests("/first", count, case.streams, GIVE_UP if silent else None)

@@ -1,7 +1,8 @@
 """Ties a server's process to the benchmark's: it tells its port and its clocks, and ends when the other does.
 
 The benchmark holds the other ends of stdin and stdout. A line "clocks" is answered with this process's CPU time, memory
-and instructions; the end of stdin ends the process, so that none is left behind however the benchmark ended.
+and instructions, and "settle" when its garbage is collected; the end of stdin ends the process, so that none is left
+behind however the benchmark ended.
 
 A server that was started with `--sample` also notes, each millisecond of CPU time or as often as the system can, where
 its main thread is; "samples" is answered with those stacks, innermost first, each with how often it was seen.
@@ -10,6 +11,7 @@ its main thread is; "samples" is answered with those stacks, innermost first, ea
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -83,6 +85,9 @@ def _answer() -> None:
     for line in sys.stdin:
         if line.strip() == "clocks":
             _say({"cpu": time.process_time(), "memory": _memory(), "instructions": _instructions()})
+        elif line.strip() == "settle":
+            gc.collect()
+            _say({})
         elif line.strip() == "samples":
             _say({"stacks": list(_stacks.items())})
             _stacks.clear()
