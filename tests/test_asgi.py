@@ -1064,6 +1064,143 @@ async def test_a_server_that_refuses_the_end_is_a_client_that_left(
     assert "the server refused a message: ValueError('not now')" in caplog.text
 
 
+class Flow:
+    """Uvicorn's, of a connection whose client reads."""
+
+    write_paused = False
+
+
+class Streaming:
+    """A connection under uvicorn, and code that streams through it; each message with the task that has sent it."""
+
+    def __init__(self, server: Callable[[bytes], Any] | None = None) -> None:
+        self.sent: list[tuple[bytes, bool]] = []
+        self.server = server
+        self.turns = Cleanup(None, 5.0, lambda: None)
+        self.task = current_task_id()
+        self.connection = ASGIConnection(self.send, Owner(self.task), turns=self.turns, flow=Flow())
+
+    async def send(self, message: Any) -> None:
+        if self.server is not None:
+            await self.server(message["body"])
+        self.sent.append((message["body"], current_task_id() == self.task))
+
+    def write(self, *events: bytes) -> None:
+        for event in events:
+            self.connection.write_chunk(event)
+
+    def start(self, code: Callable[[], Any]) -> asyncio.Task[None]:
+        """Run the code in a task of its own."""
+
+        async def run() -> None:
+            self.task = current_task_id()
+            await self.turns.run(code())
+
+        return asyncio.get_running_loop().create_task(run())
+
+
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_what_has_joined_leaves_in_the_task_that_streams_when_that_waits(anyio_backend: str) -> None:
+    stream = Streaming()
+
+    async def code() -> None:
+        stream.write(b"1", b"2", b"3")
+        assert not stream.sent
+        await anyio.lowlevel.checkpoint()
+        assert stream.sent == [(b"123", True)]
+        stream.write(b"4")
+        await stream.connection.flush()
+        assert stream.sent[1:] == [(b"4", True)]
+        stream.write(b"5")
+
+    await stream.turns.run(code())
+    await stream.connection.close()
+    assert stream.sent[2:] == [(b"5", True)]
+
+
+@pytest.mark.anyio
+@on_asyncio
+async def test_the_code_waits_only_when_what_has_joined_was_taken(anyio_backend: str) -> None:
+    taken = anyio.Event()
+
+    async def server(body: bytes) -> None:
+        if body == b"12":
+            await taken.wait()
+
+    stream = Streaming(server)
+
+    async def code() -> None:
+        stream.write(b"1", b"2")
+        await anyio.lowlevel.checkpoint()
+        assert taken.is_set()
+        stream.write(b"3")
+        await stream.connection.flush()
+
+    running = stream.start(code)
+    await wait_all_tasks_blocked()
+    assert not stream.sent
+    taken.set()
+    await running
+    assert stream.sent == [(b"12", True), (b"3", False)], "once a server has made one wait, the helper sends"
+
+
+@pytest.mark.anyio
+@on_asyncio
+@pytest.mark.parametrize("by", ["its task", "its scope"])
+@pytest.mark.parametrize("waits_for", ["a task", "a turn of the loop", "what is there by then"])
+async def test_a_cancellation_while_it_is_taken_reaches_what_the_code_waits_for(
+    waits_for: str, by: str, anyio_backend: str
+) -> None:
+    seen: list[str] = []
+    is_there = anyio.Event()
+
+    async def server(body: bytes) -> None:
+        seen.append("server")
+        if seen == ["server"]:  # it takes the second call
+            await anyio.sleep_forever()
+
+    async def inner() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            seen.append("inner")
+
+    async def code() -> None:
+        stream.write(b"1", b"2")
+        try:
+            if waits_for == "a task":
+                await asyncio.get_running_loop().create_task(inner())
+            elif waits_for == "a turn of the loop":
+                await asyncio.sleep(0)
+            else:
+                await is_there.wait()
+        except asyncio.CancelledError:
+            seen.append("code")
+            if by == "its scope":  # that of the task itself gives no time
+                await anyio.sleep(0.001)
+                seen.append("cleaned up")
+            raise
+
+    stream = Streaming(server)
+    running = stream.start(code)
+    await wait_all_tasks_blocked()
+    is_there.set()
+    if by == "its task":
+        running.cancel()
+    else:
+        stream.turns.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    await stream.connection.flush()
+    told = ["code"] if by == "its task" else ["code", "cleaned up"]
+    assert [name for name in seen if name != "server"] == (["inner", *told] if waits_for == "a task" else told)
+    assert stream.sent == [(b"12", False)], "not taken by the first call: the helper has sent it"
+
+
 @pytest.mark.anyio
 async def test_another_task_ends_a_stream_through_the_helper() -> None:
     sent: list[Any] = []

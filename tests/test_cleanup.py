@@ -24,6 +24,7 @@ from h3ref.adapters.memory import open_memory
 from h3ref.connection import End
 from h3ref.testing import settle, virtual_backends
 from tests.clients import ADAPTERS, ClientLike, ReplyLike, SocketClient, open_client, server_of
+from tests.waits import runs_on_asyncio
 
 pytestmark = pytest.mark.anyio
 
@@ -469,6 +470,30 @@ async def test_a_call_that_is_added_is_made_when_the_code_waits_and_not_if_it_ne
     assert case.said == (["goes on", "called", "is over"] if waits else ["goes on", "is over"])
     case.cleanup.add(lambda: case.said.append("called late"))
     assert case.said[-1] == "called late", "it is over, and waits for nothing"
+
+
+async def test_what_is_added_before_a_wait_is_awaited_in_the_codes_own_task() -> None:
+    """On trio it returns nothing to await: the code may have said already what wakes its task."""
+    tasks = set[int]()
+
+    async def before(case: Case) -> None:
+        tasks.add(anyio.get_current_task().id)
+        await anyio.lowlevel.checkpoint()
+        case.said.append("has left")
+
+    async def code(case: Case) -> None:
+        tasks.add(anyio.get_current_task().id)
+        assert case.cleanup.add_before_wait(lambda: before(case) if runs_on_asyncio() else case.said.append("has left"))
+        await anyio.lowlevel.checkpoint()
+        case.said.append("goes on")
+
+    case = Case()
+    assert not case.cleanup.add_before_wait(lambda: case.said.append("never")), "nothing runs yet"
+    await case.cleanup.run(code(case))
+    assert case.said == ["has left", "goes on"]
+    assert len(tasks) == 1
+    assert not case.cleanup.add_before_wait(lambda: case.said.append("never")), "it is over"
+    assert case.said == ["has left", "goes on"]
 
 
 @in_virtual_time

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import coroutine
 from typing import Any
@@ -57,7 +57,7 @@ class Cleanup:
         self._waits = waits
         self.turn = 0
         self.cancelled: Callable[[], object] | None = None
-        self._calls: list[Callable[[], None]] | None = None  # made for the first call to come when the code waits
+        self._calls: list[Callable[[], Any]] | None = None  # made for the first call to come when the code waits
         self._scopes = scopes.Enclosure()
         self._reason: str | None = None  # which tells our cancellation from others, once there is one
         self._ends_at = math.inf
@@ -87,9 +87,9 @@ class Cleanup:
                 yielded = next(code)
                 while True:
                     self.turn = -self.turn
-                    if self._calls:
-                        self._tell()
                     try:
+                        if self._calls:
+                            yield from self._tell(yielded)
                         sent = yield yielded
                         self.turn = 1 - self.turn
                     except BaseException as error:  # asyncio throws a cancellation in
@@ -107,7 +107,7 @@ class Cleanup:
                 self._calls = None
                 self._owner, self._waits = None, _nothing  # both refer to this object
 
-    def add(self, call: Callable[[], None]) -> None:
+    def add(self, call: Callable[[], object]) -> None:
         """Call a function, which raises nothing, when the code waits; at once, if it waits now or is over.
 
         It is not called if the code comes to its end without waiting: no other task has run meanwhile.
@@ -119,10 +119,30 @@ class Cleanup:
         else:
             self._calls.append(call)
 
-    def _tell(self) -> None:
+    def add_before_wait(self, call: Callable[[], Coroutine[Any, Any, None] | None]) -> bool:
+        """Likewise, in the task that runs the code, which awaits what the function returns before it waits itself.
+
+        On asyncio only what waits for futures may be returned, and on trio nothing: there, the code may have said
+        already what wakes its task. Returns False, and calls nothing, if the code waits now or is over.
+        """
+        if self.turn < 1:
+            return False
+        self.add(call)
+        return True
+
+    def _tell(self, waits_for: Any) -> Generator[Any, Any, None]:
         calls, self._calls = self._calls or (), None
         for call in calls:
-            call()
+            if (waits := call()) is not None:
+                try:
+                    yield from waits.__await__()
+                except BaseException as error:
+                    # The code, too, would have been told by what it waits for, which has to know of it.
+                    cancel = getattr(waits_for, "cancel", None)
+                    if not isinstance(error, anyio.get_cancelled_exc_class()) or cancel is None:
+                        raise
+                    if not cancel(*error.args):
+                        raise
 
     def cancel(self) -> None:
         """Cancel the code, which has its time to clean up."""

@@ -19,7 +19,7 @@ from ...connection import StreamHead
 from ...errors import WriteError
 from .messages import END, Message, Send, part, start
 from .owner import Owner
-from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING
+from .stage import ENDING, HEADED, JOINING, OVER, QUIET, SENDING, WAITING, Stage
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +141,7 @@ class ASGIConnection(Outflow):
                 self._pending.append(b"")
                 self._wake_helper(parks=False)
             else:
-                self._stage = HEADED
-                self._turns.add(self._turn_over)
+                self._leave_with_turn(HEADED)
         return size
 
     async def _send_head_in_scope(self, message: Message) -> bool:
@@ -178,16 +177,18 @@ class ASGIConnection(Outflow):
             if self._parking is not None:
                 self._parking.wake()
             else:
-                self._join()
+                self._leave_with_turn(JOINING)
         elif self._stage is HEADED:
             self._stage = JOINING  # told of the turn already
         elif self._stage is WAITING:
             self._wake_helper()
 
-    def _join(self) -> None:
-        self._stage = JOINING
-        assert self._turns is not None, "else it is never quiet"
-        self._turns.add(self._turn_over)
+    def _leave_with_turn(self, stage: Stage) -> None:
+        """Have it leave when the code that streams waits: in its task, or through the helper if it waits now."""
+        self._stage = stage
+        assert self._turns is not None, "else it leaves at once"
+        if not self._turns.add_before_wait(self._leave):
+            self._turn_over()
 
     def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
         stage = self._stage
@@ -205,7 +206,7 @@ class ASGIConnection(Outflow):
             if self._stage is SENDING:
                 self._stage = stage if stage is QUIET else JOINING
                 if self._pending and stage is QUIET:  # the server's own code has written it meanwhile
-                    self._join()
+                    self._leave_with_turn(JOINING)
                 if self._progress is not None:
                     self._tell_waiters()
         except Exception as error:
@@ -264,8 +265,19 @@ class ASGIConnection(Outflow):
 
     def _behind_pending(self, data: bytes) -> bytes:
         self._size -= sum(map(len, self._pending))
-        self._pending.append(data)
+        if data:
+            self._pending.append(data)
         return self._take_pending()
+
+    def _leave(self) -> Coroutine[Any, Any, None] | None:
+        """The code that streams is about to wait: its task sends what is pending, if nothing makes that wait."""
+        if self._stage > JOINING or self._rest is not QUIET or self._flow.write_paused:
+            self._turn_over()
+            return None
+        if self._stage is HEADED:
+            self._pending.append(b"")
+        self._stage = QUIET
+        return self.send_now(b"") or None if self._pending else None
 
     def _turn_over(self) -> None:
         if self._stage is HEADED:
