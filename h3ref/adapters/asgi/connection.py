@@ -141,7 +141,7 @@ class ASGIConnection(Outflow):
                 self._pending.append(b"")
                 self._wake_helper(parks=False)
             else:
-                self._leave_with_turn(HEADED)
+                self._send_with_turn(HEADED)
         return size
 
     async def _send_head_in_scope(self, message: Message) -> bool:
@@ -177,17 +177,17 @@ class ASGIConnection(Outflow):
             if self._parking is not None:
                 self._parking.wake()
             else:
-                self._leave_with_turn(JOINING)
+                self._send_with_turn(JOINING)
         elif self._stage is HEADED:
             self._stage = JOINING  # told of the turn already
         elif self._stage is WAITING:
             self._wake_helper()
 
-    def _leave_with_turn(self, stage: Stage) -> None:
+    def _send_with_turn(self, stage: Stage) -> None:
         """Have it leave when the code that streams waits: in its task, or through the helper if it waits now."""
         self._stage = stage
         assert self._turns is not None, "else it leaves at once"
-        if not self._turns.add_before_wait(self._leave):
+        if not self._turns.add_before_wait(self._send_joined):
             self._turn_over()
 
     def send_now(self, data: bytes) -> Coroutine[Any, Any, None] | Literal[False] | None:
@@ -206,7 +206,7 @@ class ASGIConnection(Outflow):
             if self._stage is SENDING:
                 self._stage = stage if stage is QUIET else JOINING
                 if self._pending and stage is QUIET:  # the server's own code has written it meanwhile
-                    self._leave_with_turn(JOINING)
+                    self._send_with_turn(JOINING)
                 if self._progress is not None:
                     self._tell_waiters()
         except Exception as error:
@@ -269,7 +269,7 @@ class ASGIConnection(Outflow):
             self._pending.append(data)
         return self._take_pending()
 
-    def _leave(self) -> Coroutine[Any, Any, None] | None:
+    def _send_joined(self) -> Coroutine[Any, Any, None] | None:
         """The code that streams is about to wait: its task sends what is pending, if nothing makes that wait."""
         if self._stage > JOINING or self._rest is not QUIET or self._flow.write_paused:
             self._turn_over()

@@ -80,11 +80,11 @@ class ShieldingConnection(ASGIConnection):
         if self._stage is SENDING:
             self._stage = stage if stage is QUIET else JOINING
             if self._pending and stage is QUIET:  # the server's own code has written it meanwhile
-                self._leave_with_turn(JOINING)
+                self._send_with_turn(JOINING)
             self._tell_waiters()
         return None
 
-    def _leave(self) -> None:
+    def _send_joined(self) -> None:
         self._turn_over()
 
     async def _send_slowly(self, steps: Steps, data: bytes) -> None:
