@@ -69,6 +69,7 @@ class Child:
         return self.attend_on_trio(meanwhile) if self._loop is None else self.attend_on_asyncio(meanwhile)
 
     async def attend_on_trio(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        """As `attend`, in a scope that the end of the code cancels."""
         try:
             if not self.is_over:
                 with anyio.CancelScope() as self._listening:
@@ -82,6 +83,7 @@ class Child:
             raise self._failure
 
     async def attend_on_asyncio(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        """As `attend`: the end of the code cancels the calling task, which takes that back."""
         import asyncio
 
         try:

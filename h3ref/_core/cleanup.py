@@ -138,10 +138,8 @@ class Cleanup:
                     yield from waits.__await__()
                 except BaseException as error:
                     # The code, too, would have been told by what it waits for, which has to know of it.
-                    cancel = getattr(waits_for, "cancel", None)
-                    if not isinstance(error, anyio.get_cancelled_exc_class()) or cancel is None:
-                        raise
-                    if not cancel(*error.args):
+                    cancel = getattr(waits_for, "cancel", _nothing_to_cancel)
+                    if not isinstance(error, anyio.get_cancelled_exc_class()) or not cancel(*error.args):
                         raise
 
     def cancel(self) -> None:
@@ -244,3 +242,7 @@ class Cleanup:
 
 
 def _nothing() -> None: ...
+
+
+def _nothing_to_cancel(*_: object) -> bool:
+    return False

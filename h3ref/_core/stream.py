@@ -337,15 +337,17 @@ class Stream(Order):
         if self._end is End.ENDING or not getattr(connection, "can_end", False):  # see `Direct`
             return self._end_in_time()
         self._end, self.connection = End.ENDING, ENDED
+        waits: Coroutine[Any, Any, None] | None = None
         try:
             waits = connection.end_now(cut=self._take_end())
-            if waits is not None:
-                return self._until_over(waits)
-            self._record_end()
+            if waits is None:
+                self._record_end()
         except Exception as error:
             log.warning(COULD_NOT_END, self, error)
-        self._has_ended()
-        return None
+        finally:
+            if waits is None:
+                self._has_ended()
+        return None if waits is None else self._until_over(waits)
 
     async def _until_over(self, waits: Coroutine[Any, Any, None]) -> None:
         try:

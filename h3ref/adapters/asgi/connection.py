@@ -277,7 +277,9 @@ class ASGIConnection(Outflow):
         if self._stage is HEADED:
             self._pending.append(b"")
         self._stage = QUIET
-        return self.send_now(b"") or None if self._pending else None
+        if not self._pending:
+            return None
+        return self.send_now(b"") or None  # it is free, so that this is never False
 
     def _turn_over(self) -> None:
         if self._stage is HEADED:
