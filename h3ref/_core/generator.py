@@ -78,22 +78,24 @@ def items_handler(
     """
     if not commit_after >= 0:
         raise ValueError(f"commit_after must be seconds, 0 or more, not {commit_after!r}")
-    streamed = _Items(items, commit_after, encoded)
-    return streamed.stream if is_async else streamed.stream_on_thread
+    return _Items(items, commit_after, encoded, is_async=is_async).stream
 
 
 class _Items:
-    """What `items_handler` returns the methods of. An object takes less memory than a function in a function."""
+    """What `items_handler` returns the method of. An object takes less memory than a function in a function."""
 
-    __slots__ = ("_commit_after", "_encoded", "_items")
+    __slots__ = ("_commit_after", "_encoded", "_is_async", "_items")
 
-    def __init__(self, items: Callable[[H3Event], Any], commit_after: float, encoded: Encoded) -> None:
+    def __init__(
+        self, items: Callable[[H3Event], Any], commit_after: float, encoded: Encoded, *, is_async: bool
+    ) -> None:
         self._items = items
         self._commit_after = commit_after
         self._encoded = encoded
+        self._is_async = is_async
 
     async def stream(self, event: H3Event) -> None:
-        """Stream what an asynchronous iterator yields."""
+        """Stream what the iterator yields."""
         commit = Commit(event, self._commit_after)
         if event.method == "HEAD":
             await commit.writer()  # the headers are the whole answer: the generator never runs
@@ -101,6 +103,10 @@ class _Items:
         stream: Stream | None = None
         try:
             items = self._items(event)
+            if not self._is_async:
+                await host_of(event).stream_on_thread(_drive, items, commit, self._encoded)
+                await _open_if_empty(commit)
+                return
             try:
                 async for item in items:
                     data = item.encode() if item.__class__ is SSEEvent else self._encoded(item)
@@ -126,35 +132,12 @@ class _Items:
         except anyio.get_cancelled_exc_class() as error:
             if is_from_outside(error):
                 raise
-            _check_limit_around_yield(event)
+            # A cancellation of the generator's own, which stood at a yield and is closed now, so it can't take it.
+            if event.state is not State.CLOSED:
+                raise H3Error(LIMIT_AROUND_YIELD) from None
         finally:
             if (waits := commit.end()) is not None:
                 await waits
-
-    async def stream_on_thread(self, event: H3Event) -> None:
-        """Stream what a plain iterator yields, on a worker thread."""
-        commit = Commit(event, self._commit_after)
-        if event.method == "HEAD":
-            await commit.writer()
-        commit.begin()
-        try:
-            await host_of(event).stream_on_thread(_drive, self._items(event), commit, self._encoded)
-            await _open_if_empty(commit)
-        finally:
-            if (waits := commit.end()) is not None:
-                await waits
-
-
-def _check_limit_around_yield(event: H3Event) -> None:
-    """See whether the stream is over as well when a generator is cancelled that stood at a yield.
-
-    It is closed now, so that the time limit or task group of its own can't take the cancellation.
-
-    Raises:
-        H3Error: the stream is open.
-    """
-    if event.state is not State.CLOSED:
-        raise H3Error(LIMIT_AROUND_YIELD) from None
 
 
 class Time(Enum):

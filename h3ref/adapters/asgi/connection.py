@@ -271,7 +271,7 @@ class ASGIConnection(Outflow):
 
     def _send_joined(self) -> Coroutine[Any, Any, None] | None:
         """The code that streams is about to wait: its task sends what is pending, if nothing makes that wait."""
-        if self._stage > JOINING or self._rest is not QUIET or self._flow.write_paused:
+        if not self.is_free:
             self._turn_over()
             return None
         if self._stage is HEADED:
